@@ -1,0 +1,69 @@
+# Everything a newcomer or CI needs; `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# CUDA=1 adds the NVIDIA build of JAX to the environment.
+CUDA ?=
+STAMP := $(VENV)/.installed$(if $(CUDA),-cuda)
+# The first interpreter that starts and has a version we support.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+  >/dev/null 2>&1 && echo $$p && break; done)
+ARGS ?=
+# jaxlib deadlocks on CPU thread pools of 1 or 2 (docs/design.md).
+export PJRT_NPROC ?= 16
+WORKERS ?= 2
+
+.PHONY: help venv train test test-all lint type format build lock clean
+
+help:
+	@echo 'make train      learn cartpole-swingup with two seeds (ARGS="--task=... --num_seeds=4")'
+	@echo 'make test       lint, types and the fast tests'
+	@echo 'make test-all   the slow checks too'
+	@echo 'make format     rewrite the code in the house style'
+	@echo 'make build      build the wheel and smoke-test it in a clean environment'
+	@echo 'make lock       resolve the locks anew (needs uv)'
+	@echo 'CUDA=1          with any of them: install the NVIDIA build of JAX'
+
+$(STAMP): requirements.lock requirements-cuda.lock pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'Needs Python 3.11 or 3.12 on the PATH, or: make PYTHON=/path/to/python'; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: \
+	  -r $(if $(CUDA),requirements-cuda.lock,requirements.lock)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+venv: $(STAMP)
+
+train: venv
+	$(BIN)/python -m launch.train --preset=quickstart $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: venv
+	$(BIN)/basedpyright
+
+test: lint type
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' $(ARGS)
+
+test-all: lint type
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(MAKE) build
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: venv
+	PYTHON=$(BIN)/python .ci/smoke_wheel
+
+lock:
+	.ci/lock
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,103 @@
+"""The DeepMind Control Suite in MJX, by name.
+
+`envs.load('cheetah-run')` gives a task that mirrors stock dm_control. Names
+are `domain-task` with the suite's own spelling. Importing this package is
+light: a domain's module, and with it MuJoCo, is imported by `load`.
+"""
+
+from envs import runtime
+
+runtime.configure()
+
+import difflib  # noqa: E402
+import functools  # noqa: E402
+import importlib  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
+if TYPE_CHECKING:
+  from envs.base import Env
+
+__all__ = ['ALL_TASKS', 'PAPER_TASKS', 'load', 'register']
+
+_SUITE = {
+  'ball_in_cup': ('catch',),
+  'cartpole': ('balance', 'balance_sparse', 'swingup', 'swingup_sparse'),
+  'cheetah': ('run',),
+  'hopper': ('stand', 'hop'),
+  'pendulum': ('swingup',),
+  'reacher': ('easy', 'hard'),
+  'walker': ('stand', 'walk', 'run'),
+}
+
+# The 15 tasks of the paper, in its order.
+_PAPER = (
+  'acrobot-swingup',
+  'cheetah-run',
+  'dog-stand',
+  'dog-walk',
+  'dog-trot',
+  'dog-run',
+  'finger-turn_hard',
+  'fish-swim',
+  'hopper-hop',
+  'humanoid-stand',
+  'humanoid-walk',
+  'humanoid-run',
+  'pendulum-swingup',
+  'quadruped-run',
+  'walker-run',
+)
+
+
+def _load_suite(domain: str, task: str) -> 'Env':
+  """Builds a task of the suite; its module is called as the domain."""
+  return importlib.import_module(f'envs.{domain}').make(task)
+
+
+_factories: dict[str, Callable[[], 'Env']] = {
+  f'{domain}-{task}': functools.partial(_load_suite, domain, task)
+  for domain, tasks in _SUITE.items()
+  for task in tasks
+}
+
+ALL_TASKS: tuple[str, ...] = tuple(_factories)
+"""Names of all registered tasks."""
+
+PAPER_TASKS: tuple[str, ...] = tuple(t for t in _PAPER if t in _factories)
+"""Those of the paper's 15 tasks that are registered, in the paper's order."""
+
+
+def load(name: str) -> 'Env':
+  """Builds the environment of a registered task.
+
+  Args:
+    name: such as 'cheetah-run'; see `ALL_TASKS`.
+
+  Returns:
+    A new environment.
+
+  Raises:
+    ValueError: there is no such task; the message names the nearest one.
+  """
+  if name not in _factories:
+    near = difflib.get_close_matches(str(name), _factories, n=1, cutoff=0)
+    raise ValueError(f'No task {name!r}. Did you mean {near[0]!r}?')
+  return _factories[name]()
+
+
+def register(name: str, factory: Callable[[], 'Env']) -> None:
+  """Adds a task, so that `load(name)` and every flag accept it.
+
+  Args:
+    name: how the task is called; a dash between domain and task is the habit.
+    factory: builds the environment; called once per `load`.
+
+  Raises:
+    ValueError: the name is taken.
+  """
+  global ALL_TASKS
+  if name in _factories:
+    raise ValueError(f'Task {name!r} is registered already.')
+  _factories[name] = factory
+  ALL_TASKS = (*ALL_TASKS, name)

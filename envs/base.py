@@ -1,0 +1,100 @@
+"""The interface between environments and the learner.
+
+It is `brax.envs.base.Env` with the four facts that a trainer of episodic
+tasks needs beyond it: how long an episode is, whether an environment can end
+by itself, how it is called, and which stock environment it mirrors.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+
+from envs import runtime
+
+with runtime.quiet_imports():
+  import brax.envs.base as brax_base
+
+
+@struct.dataclass
+class State(brax_base.State):
+  """Environment state: brax's, with the physics state within reach.
+
+  Fields are those of `brax.envs.base.State`; `obs` is a float32 vector,
+  `reward` and `done` float32 scalars (before any `vmap`).
+  """
+
+  @property
+  def qpos(self) -> jax.Array:
+    """Generalised positions, `(nq,)`."""
+    return self.pipeline_state.qpos  # pyright: ignore
+
+  @property
+  def qvel(self) -> jax.Array:
+    """Generalised velocities, `(nv,)`."""
+    return self.pipeline_state.qvel  # pyright: ignore
+
+  @property
+  def act(self) -> jax.Array:
+    """Actuator activations, `(na,)`."""
+    return self.pipeline_state.act  # pyright: ignore
+
+
+class Env(brax_base.Env):
+  """An environment for ONE agent; batches are made with `jax.vmap`.
+
+  Actions are in [-1, 1] for every task and are rescaled by the environment.
+  `reset` takes a typed key and draws a fresh random initial state. `step`
+  never resets by itself: the observation after the last step is the true
+  final observation.
+  """
+
+  name: str = 'env'
+  """How the task is called in flags, files and errors."""
+
+  episode_length: int = 1000
+  """Time limit in control steps (env steps)."""
+
+  terminates: bool = False
+  """Whether `done` can ever be 1. A time limit is not a termination."""
+
+  def stock_env(self, seed: int) -> Any | None:
+    """The stock environment that this one mirrors, if there is one.
+
+    Args:
+      seed: seeds the stock task's random state.
+
+    Returns:
+      A `dm_env.Environment` with stock actions and a dict of observations, or
+      None for an environment that mirrors nothing.
+    """
+    del seed
+    return None
+
+  @property
+  def backend(self) -> str:
+    """The physics backend."""
+    return 'mjx'
+
+  @property
+  def action_range(self) -> tuple[Any, Any]:
+    """The stock action bounds (low, high), each `(action_size,)`.
+
+    A policy's action `a` in [-1, 1] becomes `low + (a + 1) / 2 * (high - low)`.
+    """
+    raise NotImplementedError
+
+
+def flatten_observation(observation: Mapping[str, Any]) -> np.ndarray:
+  """Flattens a stock observation as policies see it.
+
+  Args:
+    observation: arrays or scalars by name, in stock order.
+
+  Returns:
+    float32 vector; a scalar becomes one entry.
+  """
+  parts = [np.ravel(value) for value in observation.values()]
+  return np.concatenate(parts).astype(np.float32)

@@ -1,0 +1,60 @@
+"""Planar one-legged hopper; mirrors `dm_control.suite.hopper`."""
+
+import jax.numpy as jp
+
+from envs import rewards, suite
+
+_STAND_HEIGHT = 0.6
+"""Height of the torso over the foot, in metres, that counts as standing."""
+_HOP_SPEED = 2.0
+"""Metres per second above which the hopping reward is full."""
+
+
+def make(task: str) -> 'Hopper':
+  """Builds 'stand' or 'hop'."""
+  return Hopper(task)
+
+
+class Hopper(suite.SuiteEnv):
+  """Stand, or hop forward."""
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    self._hopping = task == 'hop'
+    super().__init__('hopper', task)
+
+  def initial(self, rng):
+    """See base class."""
+    return self._random_joints(rng), jp.zeros(self.mj_model.nv), {}
+
+  def observe(self, data):
+    """See base class."""
+    touch = [self._sensor(data, name) for name in ('touch_toe', 'touch_heel')]
+    return {
+      'position': data.qpos[1:],
+      'velocity': data.qvel,
+      'touch': jp.log1p(jp.concatenate(touch)),
+    }
+
+  def reward(self, data):
+    """See base class."""
+    torso, foot = (self.mj_model.body(n).id for n in ('torso', 'foot'))
+    height = data.xipos[torso, 2] - data.xipos[foot, 2]
+    standing = rewards.tolerance(height, (_STAND_HEIGHT, 2.0))
+    if self._hopping:
+      hopping = rewards.tolerance(
+        self._sensor(data, 'torso_subtreelinvel')[0],
+        bounds=(_HOP_SPEED, float('inf')),
+        margin=_HOP_SPEED / 2,
+        value_at_margin=0.5,
+        sigmoid='linear',
+      )
+      return standing * hopping
+    small_control = rewards.tolerance(
+      data.ctrl, margin=1, value_at_margin=0, sigmoid='quadratic'
+    ).mean()
+    return standing * (small_control + 4) / 5

@@ -1,0 +1,78 @@
+"""Two-link reacher; mirrors `dm_control.suite.reacher`."""
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+from envs import rewards, suite
+
+_TARGET_SIZES = {'easy': 0.05, 'hard': 0.015}
+
+
+def make(task: str) -> 'Reacher':
+  """Builds 'easy' or 'hard'."""
+  return Reacher(task)
+
+
+class Reacher(suite.SuiteEnv):
+  """Bring the finger to a target that every episode puts elsewhere.
+
+  The episode's parameter `target` is the target's position `(x, y)` in metres.
+  """
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    super().__init__('reacher', task)
+    self._finger = self.mj_model.geom('finger').id
+    self._target = self.mj_model.geom('target').id
+    finger_size = float(self.mj_model.geom_size[self._finger, 0])
+    # Stock writes the target's size into the model at each episode's start.
+    self._radii = _TARGET_SIZES[task] + finger_size
+
+  def initial(self, rng):
+    """See base class."""
+    joint_rng, angle_rng, radius_rng = jax.random.split(rng, 3)
+    qpos = self._random_joints(joint_rng)
+    angle = jax.random.uniform(angle_rng, maxval=2 * jp.pi)
+    radius = jax.random.uniform(radius_rng, minval=0.05, maxval=0.20)
+    target = radius * jp.stack([jp.sin(angle), jp.cos(angle)])
+    return qpos, jp.zeros(self.mj_model.nv), {'target': target}
+
+  def default_params(self):
+    """See base class."""
+    return {'target': self.model.geom_pos[self._target, :2]}
+
+  def model_at(self, params):
+    """See base class."""
+    position = self.model.geom_pos.at[self._target, :2].set(params['target'])
+    return self.model.replace(geom_pos=position)
+
+  def read_params(self, physics):
+    """See base class."""
+    position = physics.named.model.geom_pos['target', ['x', 'y']]
+    return {'target': np.array(position)}
+
+  def write_params(self, physics, params):
+    """See base class."""
+    physics.named.model.geom_pos['target', ['x', 'y']] = params['target']
+
+  def _finger_to_target(self, data) -> jax.Array:
+    """Vector from the finger to the target, `(2,)`, metres."""
+    return (data.geom_xpos[self._target] - data.geom_xpos[self._finger])[:2]
+
+  def observe(self, data):
+    """See base class."""
+    return {
+      'position': data.qpos,
+      'to_target': self._finger_to_target(data),
+      'velocity': data.qvel,
+    }
+
+  def reward(self, data):
+    """See base class."""
+    distance = jp.linalg.norm(self._finger_to_target(data))
+    return rewards.tolerance(distance, (0.0, self._radii))

@@ -1,0 +1,45 @@
+"""What must be settled before jax starts its CPU backend.
+
+jaxlib (seen with 0.10.2) deadlocks when two batched LAPACK calls, such as the
+Cholesky factorisations of MJX's solver, run at once on a CPU thread pool of
+one or two threads. A larger pool cures it; it does not cost speed.
+"""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+
+MIN_CPU_THREADS = 16
+"""A pool of this size never hung in the measurements (jaxlib 0.10.2)."""
+
+
+def _schedulable_cpus() -> int:
+  """CPUs that this process may use, which containers make fewer than exist."""
+  count = os.cpu_count() or 1
+  if hasattr(os, 'sched_getaffinity'):  # Linux only.
+    count = min(count, len(os.sched_getaffinity(0)))
+  return count
+
+
+def configure() -> None:
+  """Enlarges jax's CPU thread pool on small machines.
+
+  Sets `PJRT_NPROC` in the environment, unless the user has set it. It has an
+  effect only before jax's first computation in this process.
+  """
+  if _schedulable_cpus() < MIN_CPU_THREADS:
+    os.environ.setdefault('PJRT_NPROC', str(MIN_CPU_THREADS))
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+  """Silences what robotics packages say on a machine they were not made for.
+
+  MJX prints on stdout that Warp is missing; GLFW warns that there is no
+  display. Neither is used here.
+  """
+  with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    warnings.simplefilter('ignore')
+    yield

@@ -1,0 +1,62 @@
+"""Planar walker; mirrors `dm_control.suite.walker`."""
+
+import jax.numpy as jp
+
+from envs import rewards, suite
+
+_STAND_HEIGHT = 1.2
+"""Height of the torso, in metres, above which it counts as standing."""
+_SPEEDS = {'stand': 0.0, 'walk': 1.0, 'run': 8.0}
+"""Horizontal speeds, metres per second, above which the reward is full."""
+
+
+def make(task: str) -> 'PlanarWalker':
+  """Builds 'stand', 'walk' or 'run'."""
+  return PlanarWalker(task)
+
+
+class PlanarWalker(suite.SuiteEnv):
+  """Stand, and move forward at the task's speed."""
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    self._move_speed = _SPEEDS[task]
+    super().__init__('walker', task)
+
+  def initial(self, rng):
+    """See base class."""
+    return self._random_joints(rng), jp.zeros(self.mj_model.nv), {}
+
+  def observe(self, data):
+    """See base class."""
+    torso = self.mj_model.body('torso').id
+    return {
+      'orientations': data.xmat[1:, 0, jp.array([0, 2])],
+      'height': data.xpos[torso, 2],
+      'velocity': data.qvel,
+    }
+
+  def reward(self, data):
+    """See base class."""
+    torso = self.mj_model.body('torso').id
+    standing = rewards.tolerance(
+      data.xpos[torso, 2],
+      bounds=(_STAND_HEIGHT, float('inf')),
+      margin=_STAND_HEIGHT / 2,
+    )
+    upright = (1 + data.xmat[torso, 2, 2]) / 2
+    stand_reward = (3 * standing + upright) / 4
+    if self._move_speed == 0:
+      return stand_reward
+    move_reward = rewards.tolerance(
+      self._sensor(data, 'torso_subtreelinvel')[0],
+      bounds=(self._move_speed, float('inf')),
+      margin=self._move_speed / 2,
+      value_at_margin=0.5,
+      sigmoid='linear',
+    )
+    return stand_reward * (5 * move_reward + 1) / 6

@@ -1,0 +1,69 @@
+"""What the programs share: flags, and errors in one line with exit code 2."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+USAGE_ERROR = 2
+
+
+def run(main: Callable[[], None], doc: str | None) -> None:
+  """Runs a program's `main` after its flags are parsed.
+
+  A `ValueError` of ours (`ConfigError` and what `envs` raises for unknown
+  tasks) is the user's to mend: it is printed as one line.
+
+  Args:
+    main: the program; reads its flags.
+    doc: printed by --help above the flags.
+  """
+
+  def parse(argv: Sequence[str]) -> Sequence[str]:
+    if '--help' in argv or '-h' in argv:
+      print(f'{(doc or "").strip()}\n\nflags:')
+      print(flags.FLAGS.module_help(sys.modules[main.__module__]))
+      sys.exit(0)
+    try:
+      rest = flags.FLAGS(list(argv))
+    except flags.Error as error:
+      fail(error)
+    if len(rest) > 1:
+      fail(f'unexpected argument {rest[1]!r}; flags are written --name=value')
+    return rest
+
+  def call(_: Sequence[str]) -> None:
+    from mjx_crossq.config import ConfigError
+
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.ERROR)  # orbax tells its life otherwise
+    try:
+      main()
+    except ConfigError as error:
+      fail(error)
+
+  app.run(call, flags_parser=parse)
+
+
+def fail(error: object) -> None:
+  """Prints one line and exits with code 2."""
+  line = ' '.join(str(error).split())
+  print(f'error: {line}', file=sys.stderr)
+  sys.stdout.flush()
+  sys.exit(USAGE_ERROR)
+
+
+def use_compilation_cache() -> None:
+  """Keeps compiled programs between processes, unless the user decided.
+
+  `JAX_COMPILATION_CACHE_DIR` chooses the folder; set it to nothing to switch
+  the cache off.
+  """
+  import jax
+
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    base = os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))
+    jax.config.update(
+      'jax_compilation_cache_dir', os.path.join(base, 'mjx_crossq', 'jax')
+    )

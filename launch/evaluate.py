@@ -1,0 +1,57 @@
+"""Evaluates the policies of a run, without its replay.
+
+    python -m launch.evaluate --workdir=runs/... --physics=dm_control
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from launch import cli
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+_PHYSICS = flags.DEFINE_enum(
+  'physics', None, ['mjx', 'dm_control'], 'one physics only (both)'
+)
+_STEP = flags.DEFINE_integer(
+  'step', None, 'env step of the checkpoint (the newest)'
+)
+_EPISODES = flags.DEFINE_integer(
+  'episodes', None, "episodes per seed (the run's eval_episodes)"
+)
+
+
+def main() -> None:
+  """Reads the flags and evaluates."""
+  import envs
+  from mjx_crossq import checkpoint
+  from mjx_crossq.config import ConfigError
+  from mjx_crossq.evaluation import StockEvaluation
+  from mjx_crossq.logging import result_table
+
+  if not _WORKDIR.value:
+    raise ConfigError('--workdir is needed')
+  cli.use_compilation_cache()
+  changes = {}
+  if _EPISODES.value is not None:
+    changes['eval_episodes'] = _EPISODES.value
+  runner, policy, step = checkpoint.load_policy(
+    Path(_WORKDIR.value), _STEP.value, envs.load, **changes
+  )
+  env = runner.trainer.rollout.env
+  returns = {}
+  if _PHYSICS.value in (None, 'mjx'):
+    returns['mjx'] = runner.evaluate(policy, step)
+  if _PHYSICS.value in (None, 'dm_control'):
+    returns['dm_control'] = StockEvaluation(runner, env).returns(policy, step)
+  print(f'{runner.config.task} at env step {step:,}')
+  print(result_table(runner.seeds, returns))
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main, __doc__)
+
+
+if __name__ == '__main__':
+  run()

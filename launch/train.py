@@ -1,0 +1,173 @@
+"""Trains CrossQ with weight normalisation on a DeepMind Control task.
+
+    python -m launch.train --task=cheetah-run --num_seeds=10
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from launch import cli
+
+_PRESET = flags.DEFINE_string(
+  'preset', 'crossq_wn', 'crossq_wn, crossq, sac, or quickstart (small)'
+)
+# Flags that are fields of the configuration; unset ones keep the preset's.
+_FIELDS = {
+  'task': flags.DEFINE_string('task', None, 'task; see --list_tasks'),
+  'num_seeds': flags.DEFINE_integer(
+    'num_seeds', None, 'seeds trained in one program'
+  ),
+  'seed': flags.DEFINE_integer('seed', None, 'the first of these seeds'),
+  'num_envs': flags.DEFINE_integer(
+    'num_envs', None, 'environments per seed (1)'
+  ),
+  'env_steps': flags.DEFINE_integer(
+    'env_steps', None, 'budget per seed in env steps (1,000,000)'
+  ),
+  'utd': flags.DEFINE_integer('utd', None, 'updates per decision (10)'),
+  'action_repeat': flags.DEFINE_integer(
+    'action_repeat', None, 'env steps per decision (2)'
+  ),
+  'eval_every': flags.DEFINE_integer(
+    'eval_every', None, 'env steps between evaluations; 0: only at the end'
+  ),
+  'eval_episodes': flags.DEFINE_integer(
+    'eval_episodes', None, 'episodes per evaluation (10)'
+  ),
+  'log_every': flags.DEFINE_integer(
+    'log_every', None, 'env steps between log points'
+  ),
+  'checkpoint_every': flags.DEFINE_integer(
+    'checkpoint_every', None, 'env steps between checkpoints; 0: at the end'
+  ),
+}
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'folder of the run (runs/<task>-<preset>-<seed>-<time>)'
+)
+_RESUME = flags.DEFINE_bool(
+  'resume', False, 'go on from the newest checkpoint in --workdir, if any'
+)
+_SET = flags.DEFINE_multi_string(
+  'set', [], 'key=value for any field that --dry_run prints; repeatable'
+)
+_LIST_TASKS = flags.DEFINE_bool('list_tasks', False, 'print the tasks and stop')
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'print configuration, sizes and memory, and stop'
+)
+
+
+def main() -> None:
+  """Reads the flags and trains."""
+  import envs
+  from mjx_crossq import config as config_lib
+
+  if _LIST_TASKS.value:
+    print('\n'.join(envs.ALL_TASKS))
+    return
+  config = _config()
+  try:
+    env = envs.load(config.task)
+  except ValueError as error:
+    raise config_lib.ConfigError(error) from None
+  if _RESUME.value and not _WORKDIR.value:
+    raise config_lib.ConfigError('--resume needs the --workdir of the run')
+
+  if _DRY_RUN.value:
+    dry_run(config, env)
+    return
+  from mjx_crossq import loop
+
+  cli.use_compilation_cache()
+  _announce(config)
+  start = time.monotonic()
+  workdir = Path(_WORKDIR.value or _default_workdir(config))
+  loop.train(config, env, workdir, _RESUME.value, _report)
+  minutes, seconds = divmod(round(time.monotonic() - start), 60)
+  print(f'finished in {minutes}:{seconds:02d}')
+  print(f'learning curve: {workdir / "learning_curve.png"}')
+  print(f'run directory:  {workdir}')
+
+
+def _config() -> Any:
+  """The preset changed by --set and by the flags that were given."""
+  import jax
+
+  from mjx_crossq import config as config_lib
+
+  changes = config_lib.parse_assignments(_SET.value)
+  for name, flag in _FIELDS.items():
+    if flag.value is None:
+      continue
+    if changes.get(name, flag.value) != flag.value:
+      raise config_lib.ConfigError(
+        f'--{name}={flag.value} contradicts --set {name}={changes[name]}'
+      )
+    changes[name] = flag.value
+  accelerator = jax.default_backend() != 'cpu'
+  return config_lib.from_preset(_PRESET.value, accelerator, **changes)
+
+
+def dry_run(config: Any, env: Any) -> None:
+  """Prints what a run would be, and refuses what cannot fit.
+
+  Args:
+    config: the resolved configuration.
+    env: the environment.
+  """
+  from mjx_crossq import budget
+  from mjx_crossq.runner import Runner
+
+  for name, value in config.to_dict().items():
+    print(f'  {name} = {value}')
+  state = Runner(config, env).abstract_state()
+  agent = state.agent
+  print('parameters per seed:')
+  for name, params in (
+    ('actor', agent.actor.network.params),
+    ('critic', agent.critic.network.params),
+  ):
+    count = budget.parameter_count(params) // config.num_seeds
+    print(f'  {name:10} {count:12,}')
+  memory = budget.Budget.of(state)
+  print(f'memory of {config.num_seeds} seed(s):\n{memory.table()}')
+  memory.check()
+
+
+def _announce(config: Any) -> None:
+  import jax
+
+  device = jax.devices()[0]
+  _report(
+    f'{config.task}, {config.preset}: {config.num_seeds} seed(s) of '
+    f'{config.env_steps:,} env steps on {device.device_kind}'
+  )
+  if config.preset == 'quickstart' and device.platform == 'cpu':
+    _report(
+      'quickstart on CPU: smaller and faster than the paper (critic '
+      f'{config.critic_layers} x {config.critic_width} instead of 2 x 512, '
+      f'UTD {config.utd} instead of 10, action repeat '
+      f'{config.action_repeat} instead of 2, learning rate '
+      f'{config.critic_lr:g} instead of 3e-4)'
+    )
+  _report('compiling (a minute on a CPU, less when it was compiled before)')
+
+
+def _default_workdir(config: Any) -> str:
+  stamp = time.strftime('%Y%m%d-%H%M%S')
+  return f'runs/{config.task}-{config.preset}-seed{config.seed}-{stamp}'
+
+
+def _report(line: str) -> None:
+  print(line, flush=True)
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main, __doc__)
+
+
+if __name__ == '__main__':
+  run()

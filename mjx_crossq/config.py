@@ -1,0 +1,376 @@
+"""Configuration: one frozen dataclass; a preset is a diff of its defaults.
+
+The defaults are `crossq_wn`, the method of *Scaling CrossQ with Weight
+Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
+(arXiv 2502.07523 v2, Table 1) where the paper prints none.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NORMALIZATIONS = ('none', 'batch', 'batch_renorm')
+INITIALIZERS = ('orthogonal', 'lecun_normal')
+
+
+class ConfigError(ValueError):
+  """A setting that cannot work; the message names the fix."""
+
+
+def _field(default: Any, doc: str) -> Any:
+  return dataclasses.field(default=default, metadata={'doc': doc})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything that decides the numbers of a run.
+
+  Units: an *env step* is one control step as DMC counts it; a *decision* is
+  one policy query and lasts `action_repeat` env steps; an *update* is one
+  critic gradient step. Every field's meaning is in its `doc` metadata.
+  """
+
+  # The run.
+  task: str = _field('cartpole-swingup', 'task name; see --list_tasks')
+  preset: str = _field('crossq_wn', 'preset that these settings started from')
+  seed: int = _field(0, 'seed of the first of the seeds')
+  num_seeds: int = _field(1, 'seeds trained in one program; seed, seed+1, ...')
+  num_envs: int = _field(1, 'environments per seed')
+  env_steps: int = _field(1_000_000, 'budget per seed, in env steps')
+  action_repeat: int = _field(2, 'env steps per decision; rewards are summed')
+  utd: int = _field(10, 'updates per decision and per seed')
+  log_every: int = _field(5_000, 'env steps between log points')
+  eval_every: int = _field(25_000, 'env steps between evaluations; 0: the end')
+  eval_episodes: int = _field(10, 'episodes per evaluation, physics and seed')
+  checkpoint_every: int = _field(
+    100_000, 'env steps between checkpoints; 0: only at the end'
+  )
+
+  # Data.
+  replay_capacity: int = _field(
+    1_000_000, 'replay per seed in env steps (one row holds action_repeat)'
+  )
+  batch_size: int = _field(256, 'transitions per update')
+  warmup: int = _field(5_000, 'uniform random decisions before learning')
+
+  # Networks: Dense -> ReLU -> normalisation, the input normalised first.
+  critic_width: int = _field(512, 'units of a hidden layer of the critic')
+  critic_layers: int = _field(2, 'hidden layers of the critic')
+  actor_width: int = _field(256, 'units of a hidden layer of the actor')
+  actor_layers: int = _field(2, 'hidden layers of the actor')
+  num_critics: int = _field(2, 'critics in the ensemble; the minimum is used')
+  initializer: str = _field('orthogonal', f'one of {", ".join(INITIALIZERS)}')
+  log_std_min: float = _field(-10.0, 'lower clip of the log std')
+  log_std_max: float = _field(2.0, 'upper clip of the log std')
+
+  # Normalisation.
+  normalization: str = _field('batch', f'one of {", ".join(NORMALIZATIONS)}')
+  bn_momentum: float = _field(0.99, 'decay of the running statistics')
+  bn_eps: float = _field(1e-3, 'added to the variance')
+  renorm_warmup: int = _field(
+    100_000, 'train-mode calls of plain batch norm before renorm starts'
+  )
+  renorm_r_max: float = _field(3.0, 'clip of the renorm scale')
+  renorm_d_max: float = _field(5.0, 'clip of the renorm shift')
+  weight_norm: bool = _field(
+    True, 'project each hidden unit to norm 1 after every optimiser step'
+  )
+
+  # Learning.
+  critic_lr: float = _field(3e-4, 'learning rate of the critic')
+  actor_lr: float = _field(3e-4, 'learning rate of the actor')
+  alpha_lr: float = _field(1e-4, 'learning rate of the log temperature')
+  adam_b1: float = _field(0.9, 'first Adam decay of actor and critic')
+  adam_b2: float = _field(0.999, 'second Adam decay of actor and critic')
+  alpha_b1: float = _field(0.9, 'first Adam decay of the temperature')
+  weight_decay: float = _field(
+    1e-2, 'AdamW decay of every parameter that weight_norm leaves free'
+  )
+  gamma: float = _field(0.99, 'discount per decision')
+  tau: float = _field(0.005, 'Polyak rate of the target network')
+  target_network: bool = _field(True, 'keep a Polyak-averaged target critic')
+  policy_delay: int = _field(3, 'updates per actor and temperature update')
+  init_alpha: float = _field(1.0, 'initial temperature')
+  target_entropy: float = _field(
+    -0.5, 'entropy target in nats per action dimension: -0.5 means -|A|/2'
+  )
+
+  def __post_init__(self):
+    """Checks every field by itself and the fields with each other."""
+    for name, minimum in _MINIMA.items():
+      value = getattr(self, name)
+      if not value >= minimum:
+        raise ConfigError(f'{name}={value} must be at least {minimum}')
+    for name in ('gamma', 'tau', 'bn_momentum', 'adam_b1', 'adam_b2'):
+      value = getattr(self, name)
+      if not 0 <= value <= 1:
+        raise ConfigError(f'{name}={value} must be between 0 and 1')
+    for name, allowed in (
+      ('normalization', NORMALIZATIONS),
+      ('initializer', INITIALIZERS),
+    ):
+      _one_of(name, getattr(self, name), allowed)
+    if self.log_std_min >= self.log_std_max:
+      raise ConfigError('log_std_min must be below log_std_max')
+    if self.replay_rows < self.num_envs:
+      raise ConfigError(
+        f'replay_capacity={self.replay_capacity} holds no transition of each '
+        f'of num_envs={self.num_envs} environments; raise it to at least '
+        f'{self.num_envs * self.action_repeat}'
+      )
+
+  @property
+  def replay_rows(self) -> int:
+    """Transitions that the replay of one seed holds (whole vector steps)."""
+    rows = self.replay_capacity // self.action_repeat
+    return rows // self.num_envs * self.num_envs
+
+  @property
+  def steps_per_iteration(self) -> int:
+    """Env steps per seed of one iteration: a decision in every environment."""
+    return self.num_envs * self.action_repeat
+
+  @property
+  def updates_per_iteration(self) -> int:
+    """Updates per seed of one iteration after the warm-up."""
+    return self.num_envs * self.utd
+
+  @property
+  def warmup_iterations(self) -> int:
+    """Iterations without learning; `warmup` rounded up to whole ones."""
+    return -(-self.warmup // self.num_envs)
+
+  @property
+  def iterations(self) -> int:
+    """Iterations of the whole run; `env_steps` rounded up to whole ones."""
+    return -(-self.env_steps // self.steps_per_iteration)
+
+  def updates_at(self, iteration: int) -> int:
+    """Critic updates per seed after a number of iterations."""
+    learning = max(0, iteration - self.warmup_iterations)
+    return learning * self.updates_per_iteration
+
+  def replace(self, **changes: Any) -> 'Config':
+    """A copy with some fields changed; unknown names are refused."""
+    for name in changes:
+      _one_of('field', name, FIELDS)
+    return dataclasses.replace(self, **changes)
+
+  def to_dict(self) -> dict[str, Any]:
+    """The fields as plain JSON types, in the order of the class."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_dict(cls, values: Mapping[str, Any]) -> 'Config':
+    """The inverse of `to_dict`; unknown names and wrong types are refused."""
+    return cls(**{name: _typed(name, value) for name, value in values.items()})
+
+
+_MINIMA = {
+  'num_seeds': 1,
+  'num_envs': 1,
+  'env_steps': 1,
+  'action_repeat': 1,
+  'utd': 1,
+  'log_every': 1,
+  'eval_every': 0,
+  'eval_episodes': 1,
+  'checkpoint_every': 0,
+  'replay_capacity': 1,
+  'batch_size': 1,
+  'warmup': 1,
+  'critic_width': 1,
+  'critic_layers': 1,
+  'actor_width': 1,
+  'actor_layers': 1,
+  'num_critics': 1,
+  'bn_eps': 0,
+  'renorm_warmup': 0,
+  'renorm_r_max': 1,
+  'renorm_d_max': 0,
+  'critic_lr': 0,
+  'actor_lr': 0,
+  'alpha_lr': 0,
+  'weight_decay': 0,
+  'policy_delay': 1,
+  'init_alpha': 1e-9,
+  'seed': 0,
+}
+
+FIELDS: dict[str, dataclasses.Field] = {
+  field.name: field for field in dataclasses.fields(Config)
+}
+
+# May differ between a run and its continuation: they decide when the host
+# looks at the run, not what it computes.
+SCHEDULE_FIELDS = (
+  'env_steps',
+  'log_every',
+  'eval_every',
+  'eval_episodes',
+  'checkpoint_every',
+)
+
+PRESETS: dict[str, dict[str, Any]] = {
+  # The paper's method: the defaults above.
+  'crossq_wn': {},
+  # CrossQ (ICLR 2024) as its authors released it (adityab/CrossQ), with the
+  # learning rate of its DMC scripts.
+  'crossq': {
+    'action_repeat': 1,
+    'utd': 1,
+    'critic_width': 2048,
+    'initializer': 'lecun_normal',
+    'log_std_min': -20.0,
+    'normalization': 'batch_renorm',
+    'weight_norm': False,
+    'target_network': False,
+    'critic_lr': 8e-4,
+    'actor_lr': 8e-4,
+    'alpha_lr': 8e-4,
+    'adam_b1': 0.5,
+    'weight_decay': 0.0,
+    'target_entropy': -1.0,
+  },
+  # The soft actor-critic baseline: two hidden layers, no normalisation.
+  'sac': {
+    'utd': 1,
+    'critic_width': 256,
+    'normalization': 'none',
+    'weight_norm': False,
+    'alpha_lr': 3e-4,
+    'weight_decay': 0.0,
+    'policy_delay': 1,
+  },
+  # crossq_wn made small, so that a laptop learns an easy task in minutes.
+  'quickstart': {
+    'num_seeds': 2,
+    'env_steps': 40_000,
+    'action_repeat': 4,
+    'utd': 2,
+    'log_every': 2_000,
+    'eval_every': 10_000,
+    'checkpoint_every': 20_000,
+    'replay_capacity': 100_000,
+    'warmup': 1_000,
+    'critic_width': 128,
+    'actor_width': 128,
+    'critic_lr': 1e-3,
+    'actor_lr': 1e-3,
+    'alpha_lr': 1e-3,
+  },
+}
+
+# What quickstart keeps of itself where there is an accelerator: its budget.
+# The networks and learning rates are the paper's there.
+QUICKSTART_ON_ACCELERATOR = {
+  name: PRESETS['quickstart'][name]
+  for name in (
+    'num_seeds',
+    'env_steps',
+    'action_repeat',
+    'utd',
+    'log_every',
+    'eval_every',
+    'checkpoint_every',
+    'replay_capacity',
+    'warmup',
+  )
+}
+
+
+def from_preset(
+  preset: str = 'crossq_wn', accelerator: bool = False, **changes: Any
+) -> Config:
+  """A preset with changes.
+
+  Args:
+    preset: a name in `PRESETS`.
+    accelerator: whether the run is on a GPU or TPU; only `quickstart` asks.
+    **changes: fields of `Config`; unknown names are refused.
+
+  Returns:
+    The configuration.
+
+  Raises:
+    ConfigError: for an unknown preset or field, or a value out of range.
+  """
+  _one_of('preset', preset, PRESETS)
+  settings = PRESETS[preset]
+  if preset == 'quickstart' and accelerator:
+    settings = QUICKSTART_ON_ACCELERATOR
+  return Config(preset=preset).replace(**{**settings, **changes})
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+  """Parses `key=value` strings into typed changes of a `Config`.
+
+  Args:
+    assignments: for instance `['critic_width=256', 'target_network=false']`.
+
+  Returns:
+    Field names to values of the fields' types.
+
+  Raises:
+    ConfigError: for an unknown key (names the nearest) or a wrong type.
+  """
+  changes = {}
+  for assignment in assignments:
+    name, equals, text = assignment.partition('=')
+    if not equals:
+      raise ConfigError(f'--set {assignment}: write it as key=value')
+    name = name.strip()
+    _one_of('field', name, FIELDS)
+    changes[name] = _typed(name, text.strip())
+  return changes
+
+
+def load(path: Any) -> tuple[Config, dict[str, Any]]:
+  """Reads a `config.json` as `runner.train` writes it.
+
+  Returns:
+    The configuration, and the record of versions that stands beside it.
+  """
+  with open(path, encoding='utf-8') as file:
+    record = json.load(file)
+  return Config.from_dict(record['config']), record.get('versions', {})
+
+
+def _one_of(what: str, value: str, allowed: Any) -> None:
+  if value in allowed:
+    return
+  near = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=0.4)
+  hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(allowed)}'
+  raise ConfigError(f'unknown {what} {value!r}; {hint}')
+
+
+def _typed(name: str, value: Any) -> Any:
+  """`value` (text, or a JSON value) as the type of field `name`."""
+  _one_of('field', name, FIELDS)
+  kind = typing.get_type_hints(Config)[name]
+  assert not isinstance(kind, types.UnionType)
+  if kind is str:
+    if isinstance(value, str):
+      return value
+  elif kind is bool:
+    if isinstance(value, bool):
+      return value
+    if str(value).lower() in ('true', '1', 'yes', 'on'):
+      return True
+    if str(value).lower() in ('false', '0', 'no', 'off'):
+      return False
+  elif not isinstance(value, bool):
+    try:
+      number = float(value)  # for integers too, so that 1e6 serves
+    except (TypeError, ValueError):
+      number = math.nan
+    if kind is int and number.is_integer():
+      return int(number) if '.' in str(value) or 'e' in str(value) else int(value)
+    if kind is float and math.isfinite(number):
+      return number
+  raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')

@@ -1,0 +1,227 @@
+"""What a run writes in its folder, and the line that it shows."""
+
+import csv
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mjx_crossq.config import Config
+
+EVAL_HEADER = ('seed', 'env_step', 'physics', 'episode', 'episode_return')
+_PACKAGES = (
+  'mjx-crossq',
+  'jax',
+  'jaxlib',
+  'mujoco',
+  'mujoco-mjx',
+  'brax',
+  'dm_control',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'numpy',
+)
+
+
+class RunFiles:
+  """`config.json`, `metrics.jsonl` and `eval.csv` of a run.
+
+  Opening the files of a run that goes on drops what was written after the
+  checkpoint it goes on from, so that no record appears twice.
+  """
+
+  def __init__(self, workdir: Path, config: Config, resumed_at: int):
+    """Opens the files.
+
+    Args:
+      workdir: an existing folder.
+      config: written to `config.json`.
+      resumed_at: env step of the checkpoint; 0 for a new run.
+    """
+    record = {'config': config.to_dict(), 'versions': versions()}
+    _replace(workdir / 'config.json', json.dumps(record, indent=2) + '\n')
+    metrics, evals = workdir / 'metrics.jsonl', workdir / 'eval.csv'
+    _replace(
+      metrics,
+      _kept(metrics, lambda line: json.loads(line)['env_step'] <= resumed_at),
+    )
+    header = ','.join(EVAL_HEADER) + '\n'
+    step = EVAL_HEADER.index('env_step')
+    _replace(
+      evals,
+      header
+      + _kept(evals, lambda line: int(line.split(',')[step]) <= resumed_at),
+    )
+    self._metrics = metrics.open('a', encoding='utf-8')
+    self._evals = evals.open('a', encoding='utf-8', newline='')
+
+  def __enter__(self) -> 'RunFiles':
+    """Returns itself."""
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    """Closes the files."""
+    self._metrics.close()
+    self._evals.close()
+
+  def write_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+    """Appends one JSON line a record; NaN and infinity become null."""
+    for record in records:
+      self._metrics.write(json.dumps({k: _plain(v) for k, v in record.items()}))
+      self._metrics.write('\n')
+    self._metrics.flush()
+
+  def write_returns(
+    self, seeds: Sequence[int], step: int, physics: str, returns: np.ndarray
+  ) -> None:
+    """Appends an evaluation to `eval.csv`.
+
+    Args:
+      seeds: absolute seeds.
+      step: env step of the policy.
+      physics: `mjx` or `dm_control`.
+      returns: `(seeds, episodes)`.
+    """
+    writer = csv.writer(self._evals, lineterminator='\n')
+    for seed, row in zip(seeds, returns, strict=True):
+      for episode, value in enumerate(row):
+        writer.writerow((seed, step, physics, episode, f'{value:.6g}'))
+    self._evals.flush()
+
+
+def versions() -> dict[str, Any]:
+  """Python, packages and, in a git checkout, the commit (or None)."""
+  found: dict[str, Any] = {'python': platform.python_version()}
+  for package in _PACKAGES:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      found[package] = None
+  found['commit'] = _commit()
+  return found
+
+
+class Progress:
+  """Speeds and time left between two log points."""
+
+  def __init__(self, config: Config, iteration: int):
+    """Starts the clock.
+
+    Args:
+      config: the budget.
+      iteration: where the run starts.
+    """
+    self._config = config
+    self._start = self._last = time.monotonic()
+    self._first = self._iteration = iteration
+
+  def speeds(self, iteration: int, device_seconds: float) -> dict[str, float]:
+    """Speeds of one seed since the last call.
+
+    Args:
+      iteration: where the run is.
+      device_seconds: what the training program took, without evaluation.
+    """
+    c = self._config
+    steps = (iteration - self._iteration) * c.steps_per_iteration
+    updates = c.updates_at(iteration) - c.updates_at(self._iteration)
+    self._iteration = iteration
+    return {
+      'time/env_steps_per_second': steps / device_seconds,
+      'time/updates_per_second': updates / device_seconds,
+      'time/elapsed_seconds': time.monotonic() - self._start,
+    }
+
+  def line(
+    self, iteration: int, speeds: Mapping[str, float], returns: np.ndarray
+  ) -> str:
+    """One line: env steps, speeds, return per seed, time left."""
+    c = self._config
+    elapsed = time.monotonic() - self._start
+    done = iteration - self._first
+    left = elapsed / max(done, 1) * (c.iterations - iteration)
+    step, total = (n * c.steps_per_iteration for n in (iteration, c.iterations))
+    shown = ' '.join('-' if math.isnan(r) else f'{r:.0f}' for r in returns)
+    minutes, seconds = divmod(round(left), 60)
+    return (
+      f'{step:>9,} / {total:,} env steps | '
+      f'{speeds["time/env_steps_per_second"]:7,.0f} env steps/s | '
+      f'{speeds["time/updates_per_second"]:6,.0f} updates/s | '
+      f'return {shown} | {minutes}:{seconds:02d} left'
+    )
+
+
+def result_table(
+  seeds: Sequence[int], returns: Mapping[str, np.ndarray]
+) -> str:
+  """Mean and spread of the last evaluation, a line for each seed.
+
+  Args:
+    seeds: absolute seeds.
+    returns: `(seeds, episodes)` by physics.
+  """
+  names = list(returns)
+  lines = ['  seed' + ''.join(f'{name:>24}' for name in names)]
+  for index, seed in enumerate(seeds):
+    cells = (
+      f'{returns[name][index].mean():.1f} +- {returns[name][index].std():.1f}'
+      for name in names
+    )
+    lines.append(f'{seed:6}' + ''.join(f'{cell:>24}' for cell in cells))
+  return '\n'.join(lines)
+
+
+def _plain(value: Any) -> Any:
+  """A JSON value; numbers that JSON does not have become null."""
+  if isinstance(value, np.generic):
+    value = value.item()
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def _kept(path: Path, keep: Any) -> str:
+  """The whole records of a file for which `keep` holds, as text."""
+  if not path.exists():
+    return ''
+  kept = []
+  for line in path.read_text(encoding='utf-8').splitlines():
+    try:
+      if keep(line):
+        kept.append(line + '\n')
+    except (ValueError, KeyError, IndexError):
+      continue  # a header, or a record that a killed process left torn
+  return ''.join(kept)
+
+
+def _replace(path: Path, text: str) -> None:
+  """Writes a file so that a reader finds the old or the new one, whole."""
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(text, encoding='utf-8')
+  os.replace(partial, path)
+
+
+def _commit() -> str | None:
+  here = Path(__file__).resolve().parent
+  try:
+    top, head = subprocess.run(
+      ['git', 'rev-parse', '--show-toplevel', 'HEAD'],
+      cwd=here,
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
+    ).stdout.split()
+  except (OSError, ValueError, subprocess.SubprocessError):
+    return None
+  # An installed copy may lie inside somebody else's repository.
+  return head if Path(top) == here.parent else None

@@ -1,0 +1,245 @@
+"""The host's part of a run: start chunks, log, evaluate, checkpoint, stop."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from envs.base import Env
+from mjx_crossq import config as config_lib
+from mjx_crossq import plotting
+from mjx_crossq.agent import Network
+from mjx_crossq.budget import Budget
+from mjx_crossq.checkpoint import Checkpointer
+from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
+from mjx_crossq.evaluation import StockEvaluation
+from mjx_crossq.logging import Progress, RunFiles, result_table
+from mjx_crossq.runner import Runner
+from mjx_crossq.trainer import TrainState, mean_metrics
+
+Report = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a run gives back.
+
+  Attributes:
+    config: the configuration.
+    state: the final state of all seeds.
+    returns: the last evaluation, `(num_seeds, eval_episodes)` by physics
+      (`mjx`, and `dm_control` where the task has a stock environment).
+    workdir: where the files are, or None.
+    runner: the compiled programs, to act or go on with.
+  """
+
+  config: Config
+  state: TrainState
+  returns: dict[str, np.ndarray]
+  workdir: Path | None
+  runner: Runner
+
+  @property
+  def policy(self) -> Network:
+    """The actors of all seeds, for `runner.act`."""
+    return self.state.agent.actor.network
+
+
+def train(
+  config: Config,
+  env: Env,
+  workdir: str | Path | None = None,
+  resume: bool = False,
+  report: Report = print,
+) -> Result:
+  """Trains all seeds of a run in one program.
+
+  Args:
+    config: the configuration.
+    env: the environment.
+    workdir: where to write; None writes nothing.
+    resume: go on from the newest complete checkpoint of `workdir`, if any.
+    report: receives lines for a person.
+
+  Returns:
+    The final state and returns.
+
+  Raises:
+    ConfigError: before anything is compiled or written, if the run cannot
+      work as asked.
+  """
+  runner = Runner(config, env)
+  Budget.of(runner.abstract_state()).check()
+  if workdir is None:
+    state = runner.init()
+    return _run(runner, env, state, None, None, report)
+
+  workdir = Path(workdir)
+  prepare_workdir(workdir, config, resume)
+  with Checkpointer(workdir / 'checkpoints') as checkpointer:
+    steps = checkpointer.steps()
+    if steps:
+      state = checkpointer.restore(steps[-1], runner.abstract_state())
+      report(f'resuming {workdir} at env step {steps[-1]:,}')
+    else:
+      state = runner.init()
+    resumed_at = steps[-1] if steps else 0
+    with RunFiles(workdir, config, resumed_at) as files:
+      result = _run(runner, env, state, files, checkpointer, report)
+  plotting.learning_curve(
+    workdir / 'eval.csv',
+    f'{config.task}, {config.preset}',
+    workdir / 'learning_curve.png',
+  )
+  return dataclasses.replace(result, workdir=workdir)
+
+
+def prepare_workdir(workdir: Path, config: Config, resume: bool) -> None:
+  """Makes the folder, or refuses it before anything in it is touched.
+
+  Raises:
+    ConfigError: if it holds something else, a run that was not to be
+      resumed, or a run with another configuration; or cannot be written.
+  """
+  try:
+    entries = list(workdir.iterdir()) if workdir.exists() else []
+    if not (workdir / 'config.json').exists():
+      if entries:
+        raise ConfigError(
+          f'{workdir} is not empty and holds no run; choose another --workdir'
+        )
+      workdir.mkdir(parents=True, exist_ok=True)
+      probe = workdir / '.writable'
+      probe.touch()
+      probe.unlink()
+      return
+  except OSError as error:
+    raise ConfigError(f'cannot write to {workdir}: {error.strerror}') from None
+  if not resume:
+    raise ConfigError(
+      f'{workdir} already holds a run; add --resume to go on with it, or '
+      'choose another --workdir'
+    )
+  saved, _ = config_lib.load(workdir / 'config.json')
+  differ = [
+    f'{name} ({value!r} there, {getattr(config, name)!r} here)'
+    for name, value in saved.to_dict().items()
+    if name not in SCHEDULE_FIELDS and value != getattr(config, name)
+  ]
+  if differ:
+    raise ConfigError(
+      f'{workdir} was started with other settings: {", ".join(differ)}'
+    )
+
+
+def _run(
+  runner: Runner,
+  env: Env,
+  state: TrainState,
+  files: RunFiles | None,
+  checkpointer: Checkpointer | None,
+  report: Report,
+) -> Result:
+  """The loop from stop to stop; a stop is where the host has work to do."""
+  c = runner.config
+  iteration = int(state.iteration)
+  progress = Progress(c, iteration)
+  evaluation = Evaluation(runner, env, files)
+  returns: dict[str, np.ndarray] = {}
+  if iteration >= c.iterations:  # nothing left to do: only say how it ended
+    finished = Evaluation(runner, env, None)
+    returns = finished(state, iteration * c.steps_per_iteration)
+
+  while iteration < c.iterations:
+    stop = next_stop(c, iteration)
+    start = time.monotonic()
+    state, sums = runner.train_chunk(state, stop)
+    sums = jax.device_get(sums)  # waits for the chunk
+    speeds = progress.speeds(stop, time.monotonic() - start)
+    iteration, step = stop, stop * c.steps_per_iteration
+
+    last_returns = np.asarray(state.rollout.last_return).mean(axis=1)
+    if files:
+      files.write_metrics(
+        _records(runner, iteration, mean_metrics(sums), last_returns, speeds)
+      )
+    if _due(c.eval_every, c, iteration):
+      returns = evaluation(state, step)
+    shown = returns['mjx'].mean(axis=1) if returns else last_returns
+    report(progress.line(iteration, speeds, shown))
+    if checkpointer and _due(c.checkpoint_every, c, iteration):
+      checkpointer.save(step, state)
+
+  report(result_table(runner.seeds, returns))
+  return Result(c, state, returns, None, runner)
+
+
+class Evaluation:
+  """Evaluates in both physics and writes what it finds."""
+
+  def __init__(self, runner: Runner, env: Env, files: RunFiles | None):
+    """Makes the stock environments, if the task has any.
+
+    Args:
+      runner: the compiled programs.
+      env: the environment.
+      files: where the returns are written; None writes nothing.
+    """
+    self._runner = runner
+    self._files = files
+    self._stock = None
+    if env.stock_env(0) is not None:
+      self._stock = StockEvaluation(runner, env)
+
+  def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
+    """Returns `(num_seeds, eval_episodes)` by physics."""
+    policy = state.agent.actor.network
+    returns = {'mjx': self._runner.evaluate(policy, step)}
+    if self._stock:
+      returns['dm_control'] = self._stock.returns(policy, step)
+    if self._files:
+      for physics, values in returns.items():
+        self._files.write_returns(self._runner.seeds, step, physics, values)
+    return returns
+
+
+def next_stop(config: Config, iteration: int) -> int:
+  """The next iteration at which the host logs, evaluates or saves.
+
+  Stops are multiples of the intervals, so they are the same in a resumed run.
+  """
+  stops = [config.iterations]
+  for every in (config.log_every, config.eval_every, config.checkpoint_every):
+    if every:
+      interval = _interval(every, config)
+      stops.append((iteration // interval + 1) * interval)
+  return min(stops)
+
+
+def _due(every: int, config: Config, iteration: int) -> bool:
+  """Whether something is due: at multiples of its interval and at the end."""
+  at_end = iteration == config.iterations
+  return at_end or bool(every and iteration % _interval(every, config) == 0)
+
+
+def _interval(every: int, config: Config) -> int:
+  """An interval of env steps in whole iterations, at least one."""
+  return -(-every // config.steps_per_iteration)
+
+
+def _records(runner, iteration, metrics, last_returns, speeds):
+  """One record for each seed of a log point."""
+  c = runner.config
+  for index, seed in enumerate(runner.seeds):
+    yield {
+      'seed': seed,
+      'env_step': iteration * c.steps_per_iteration,
+      'decision': iteration * c.num_envs,
+      'update': c.updates_at(iteration),
+      'train/episode_return': last_returns[index],
+      **{f'train/{name}': values[index] for name, values in metrics.items()},
+      **speeds,
+    }

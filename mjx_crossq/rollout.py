@@ -1,0 +1,168 @@
+"""Acting in the environments of one seed, and the ends of episodes."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from envs.base import Env, State
+from mjx_crossq.agent import Transition
+from mjx_crossq.config import ConfigError
+
+Policy = Callable[[jax.Array], jax.Array]
+
+
+@struct.dataclass
+class RolloutState:
+  """The environments of one seed; leaves have them as their first axis.
+
+  Attributes:
+    env: environment states.
+    episode_return: undiscounted return of the episode so far.
+    episode_length: its env steps so far.
+    last_return: return of the last finished episode; NaN before the first.
+  """
+
+  env: State
+  episode_return: jax.Array
+  episode_length: jax.Array
+  last_return: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+  """Steps `num_envs` environments and starts episodes anew.
+
+  Attributes:
+    env: the environment.
+    num_envs: environments of this seed.
+    action_repeat: env steps per decision; divides the episode's length.
+  """
+
+  env: Env
+  num_envs: int
+  action_repeat: int
+
+  def __post_init__(self):
+    """An episode must end on a decision."""
+    if self.env.episode_length % self.action_repeat:
+      raise ConfigError(
+        f'action_repeat={self.action_repeat} must divide the '
+        f'{self.env.episode_length} env steps of an episode of {self.env.name}'
+      )
+
+  def init(self, key: jax.Array) -> RolloutState:
+    """All environments at fresh random initial states."""
+    return RolloutState(
+      env=self._reset(key),
+      episode_return=jnp.zeros(self.num_envs),
+      episode_length=jnp.zeros(self.num_envs, jnp.int32),
+      last_return=jnp.full(self.num_envs, jnp.nan, jnp.float32),
+    )
+
+  def step(
+    self,
+    state: RolloutState,
+    action: jax.Array,
+    key: jax.Array,
+    iteration: jax.Array,
+  ) -> tuple[RolloutState, Transition]:
+    """One decision in every environment.
+
+    The transition holds the true next observation: a reset replaces the
+    environment's state only afterwards, by a fresh random one.
+
+    Args:
+      state: the environments.
+      action: `(num_envs, action_size)` in [-1, 1].
+      key: randomness of the resets.
+      iteration: decisions that each environment has taken before.
+
+    Returns:
+      The environments, and `num_envs` transitions.
+    """
+    env, reward = jax.vmap(self._repeat)(state.env, action)
+    transition = Transition(
+      state.env.obs, action, reward, 1.0 - env.done, env.obs
+    )
+    episode_return = state.episode_return + reward
+    episode_length = state.episode_length + self.action_repeat
+
+    if self.env.terminates:
+      over = (env.done > 0) | (episode_length >= self.env.episode_length)
+      env = _select(over, self._reset(key), env)
+    else:
+      # Time limits only: all environments of all seeds end together, so one
+      # unbatched clock decides and the reset is computed only then.
+      taken = (iteration + 1) * self.action_repeat
+      ends = taken % self.env.episode_length == 0
+      env = jax.lax.cond(ends, lambda: self._reset(key), lambda: env)
+      over = jnp.broadcast_to(ends, (self.num_envs,))
+
+    state = RolloutState(
+      env=env,
+      episode_return=jnp.where(over, 0.0, episode_return),
+      episode_length=jnp.where(over, 0, episode_length),
+      last_return=jnp.where(over, episode_return, state.last_return),
+    )
+    return state, transition
+
+  def returns(self, policy: Policy, key: jax.Array) -> jax.Array:
+    """Returns of one fresh episode in each environment.
+
+    Args:
+      policy: maps `(num_envs, observation_size)` to actions.
+      key: randomness of the initial states.
+
+    Returns:
+      Undiscounted returns, `(num_envs,)`.
+    """
+
+    def body(_, carry):
+      env, total, alive = carry
+      env, reward = jax.vmap(self._repeat)(env, policy(env.obs))
+      return env, total + alive * reward, alive * (1.0 - env.done)
+
+    carry = (
+      self._reset(key),
+      jnp.zeros(self.num_envs),
+      jnp.ones(self.num_envs),
+    )
+    decisions = self.env.episode_length // self.action_repeat
+    return jax.lax.fori_loop(0, decisions, body, carry)[1]
+
+  def _reset(self, key: jax.Array) -> State:
+    return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+
+  def _repeat(self, state: State, action: jax.Array):
+    """`action_repeat` env steps of one environment; stops at its end."""
+
+    def body(carry, _):
+      state, total = carry
+      new = self.env.step(state, action)
+      reward = new.reward
+      if self.env.terminates:
+        reward = jnp.where(state.done > 0, 0.0, reward)
+        new = _select(state.done > 0, state, new)
+      return (new, total + reward), None
+
+    carry = (state, jnp.float32(0))
+    if self.action_repeat == 1:
+      return body(carry, None)[0]
+    return jax.lax.scan(body, carry, length=self.action_repeat)[0]
+
+
+def _select(condition: jax.Array, a: State, b: State) -> State:
+  """`where` over two states; `condition` has the leaves' leading axes."""
+
+  def select(x, y):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(
+        select(jax.random.key_data(x), jax.random.key_data(y))
+      )
+    extra = x.ndim - condition.ndim
+    return jnp.where(condition.reshape(condition.shape + (1,) * extra), x, y)
+
+  return jax.tree.map(select, a, b)

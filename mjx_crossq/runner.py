@@ -1,0 +1,131 @@
+"""Seeds as one program: the only place that knows a seed axis.
+
+Everything else is written for one seed. Here `vmap` adds the seeds, `jit`
+compiles and the whole state is donated, so that the replay is written in
+place from chunk to chunk.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.base import Env
+from mjx_crossq.agent import Metrics, Network
+from mjx_crossq.config import Config
+from mjx_crossq.rollout import Rollout
+from mjx_crossq.trainer import Trainer, TrainState
+
+# The iteration counter is shared; every other leaf has the seeds in front.
+SEED_AXES = TrainState(
+  agent=0,  # pyright: ignore
+  rollout=0,  # pyright: ignore
+  replay=0,  # pyright: ignore
+  key=0,  # pyright: ignore
+  iteration=None,  # pyright: ignore
+)
+
+
+class Runner:
+  """The compiled programs of a run: init, train a chunk, evaluate.
+
+  Attributes:
+    config: the configuration.
+    trainer: the functions for one seed.
+    seeds: absolute seeds, `config.seed + index`.
+    traces: how often each program was traced; 1 each in a healthy run.
+  """
+
+  def __init__(self, config: Config, env: Env):
+    """Compiles nothing yet."""
+    self.config = config
+    self.trainer = Trainer(config, env)
+    self.seeds = [config.seed + index for index in range(config.num_seeds)]
+    self.traces = {'init': 0, 'train_chunk': 0, 'evaluate': 0, 'act': 0}
+    self._evaluation = Rollout(env, config.eval_episodes, config.action_repeat)
+
+    trainer = self.trainer
+    agent = trainer.agent
+    self._init = self._program('init', trainer.init, 0, SEED_AXES)
+    self._train_chunk = self._program(
+      'train_chunk',
+      trainer.train_chunk,
+      (SEED_AXES, None),
+      (SEED_AXES, 0),
+      donate=(0,),
+    )
+    self._evaluate = self._program('evaluate', self._returns, 0, 0)
+    self._act = self._program('act', agent.act_deterministic, 0, 0)
+
+  def _program(self, name, function, in_axes, out_axes, donate=()):
+    """`function` of one seed as a compiled program of all seeds."""
+    batched = jax.vmap(function, in_axes=in_axes, out_axes=out_axes)
+
+    def traced(*args):
+      self.traces[name] += 1
+      return batched(*args)
+
+    traced.__name__ = name
+    return jax.jit(traced, donate_argnums=donate)
+
+  def init(self) -> TrainState:
+    """The state of all seeds before the first iteration."""
+    return self._init(seed_keys(self.seeds))
+
+  def abstract_state(self) -> TrainState:
+    """Shapes and types of the state; nothing is computed."""
+    return jax.eval_shape(self._init, seed_keys(self.seeds))
+
+  def train_chunk(
+    self, state: TrainState, stop: int
+  ) -> tuple[TrainState, Metrics]:
+    """Iterates all seeds until the given iteration; `state` is consumed.
+
+    Returns:
+      The state, and metrics of shape `(num_seeds,)` each.
+    """
+    return self._train_chunk(state, jnp.int32(stop))
+
+  def evaluate(self, policy: Network, step: int) -> np.ndarray:
+    """Returns of the deterministic policy in this project's environment.
+
+    Args:
+      policy: actors of all seeds.
+      step: env step of the policy; with the seed it decides the episodes.
+
+    Returns:
+      Undiscounted returns, `(num_seeds, eval_episodes)`.
+    """
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(
+      seed_keys(self.seeds)
+    )
+    return np.asarray(self._evaluate(policy, keys))
+
+  def act(self, policy: Network, obs: np.ndarray) -> np.ndarray:
+    """Deterministic actions, `(num_seeds, rows, action_size)`.
+
+    Args:
+      policy: actors of all seeds.
+      obs: `(num_seeds, rows, observation_size)`.
+    """
+    return np.asarray(self._act(policy, obs))
+
+  def _returns(self, policy: Network, key: jax.Array) -> jax.Array:
+    """Returns of one seed's evaluation episodes, `(eval_episodes,)`."""
+    agent = self.trainer.agent
+    return self._evaluation.returns(
+      lambda obs: agent.act_deterministic(policy, obs), key
+    )
+
+  def lower_train_chunk(self) -> Any:
+    """The training program before compilation, for inspection."""
+    return self._train_chunk.lower(
+      self.abstract_state(), jax.ShapeDtypeStruct((), jnp.int32)
+    )
+
+
+def seed_keys(seeds: Sequence[int]) -> jax.Array:
+  """One typed key a seed, `(num_seeds,)`; a seed's key is its own alone."""
+  return jnp.stack([jax.random.key(seed) for seed in seeds])

@@ -1,0 +1,86 @@
+"""Weight normalisation: hidden units are kept on the unit sphere.
+
+The paper's section 4: after every optimiser step the weight vector of each
+hidden unit is projected back to norm 1, which keeps the effective learning
+rate of a normalised network constant. Here the vector is a unit's incoming
+weights and its bias together, `[kernel[:, j]; bias[j]]`.
+
+Which layers are normalised is carried by the *type* of their parameters, so
+that a renamed layer cannot drop out of the method unseen.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Affine:
+  """The parameters of a Dense layer whose scale is free.
+
+  Attributes:
+    kernel: `(..., inputs, units)`.
+    bias: `(..., units)`.
+  """
+
+  kernel: jax.Array
+  bias: jax.Array
+
+
+@struct.dataclass
+class UnitAffine:
+  """The parameters of a Dense layer whose units are kept at norm 1.
+
+  Attributes:
+    kernel: `(..., inputs, units)`.
+    bias: `(..., units)`.
+  """
+
+  kernel: jax.Array
+  bias: jax.Array
+
+
+def is_normalized(node: Any) -> bool:
+  """Whether a node of a parameter tree is a normalised layer."""
+  return isinstance(node, UnitAffine)
+
+
+def unit_norms(layer: Affine | UnitAffine) -> jax.Array:
+  """Norm of each unit's weight vector `[kernel column; bias]`, `(..., units)`.
+
+  Leading axes (ensemble, seeds) are kept.
+  """
+  return jnp.sqrt(jnp.sum(layer.kernel**2, axis=-2) + layer.bias**2)
+
+
+def project(params: Any) -> Any:
+  """Scales every unit of every normalised layer to norm 1.
+
+  An equality, not a bound: short vectors grow. Adam's moments, BatchNorm's
+  scale and bias and free layers are not touched.
+
+  Args:
+    params: a parameter tree with `UnitAffine` nodes.
+
+  Returns:
+    The tree with these nodes projected.
+  """
+
+  def project_node(node):
+    if not is_normalized(node):
+      return node
+    inverse = 1.0 / jnp.maximum(unit_norms(node), 1e-12)
+    return UnitAffine(
+      kernel=node.kernel * inverse[..., None, :], bias=node.bias * inverse
+    )
+
+  return jax.tree.map(project_node, params, is_leaf=is_normalized)
+
+
+def decay_mask(params: Any) -> Any:
+  """True where weight decay applies: on everything that is not normalised."""
+  return jax.tree.map(
+    lambda node: not is_normalized(node), params, is_leaf=is_normalized
+  )
