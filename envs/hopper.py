@@ -18,6 +18,8 @@ def make(task: str) -> 'Hopper':
 class Hopper(suite.SuiteEnv):
   """Stand, or hop forward."""
 
+  from_solve = ('touch',)
+
   def __init__(self, task: str):
     """Builds the task.
 

@@ -187,8 +187,10 @@ def _batched(function: Callable[..., Any], *args: Any) -> Any:
   return jax.tree.map(lambda *x: np.concatenate(x)[:size], *parts)
 
 
-def _f32(tree: Any) -> Any:
-  return jax.tree.map(lambda x: np.asarray(x, np.float32), tree)
+def _floats(tree: Any) -> Any:
+  """Rounds to the precision that jax is set to, float32 as a rule."""
+  dtype = jax.dtypes.canonicalize_dtype(np.float64)
+  return jax.tree.map(lambda x: np.asarray(x, dtype), tree)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +225,7 @@ def start(env: suite.SuiteEnv, records: Records) -> Any:
 
   r = records
   args = (r.qpos, r.qvel, r.act, r.params, r.warmstart)
-  return _batched(view, *_f32(args))
+  return _batched(view, *_floats(args))
 
 
 def state_errors(states: Any, records: Records) -> Errors:
@@ -257,7 +259,7 @@ def step_errors(env: suite.SuiteEnv, states: Any, records: Records) -> Errors:
     state = env.step(state, action)
     return state.obs, state.reward
 
-  obs, reward = _batched(view, states, _f32(records.action))
+  obs, reward = _batched(view, states, _floats(records.action))
   return Errors(
     relative(obs, records.next_obs), relative(reward, records.next_reward)
   )
@@ -277,7 +279,7 @@ def physics_errors(
   Returns:
     Largest absolute difference over `qvel`'s coordinates, `(N,)` each: 'v1'
     after one physics step, 'vN' after `horizon`, and 'floor', which is C's own
-    after `horizon` steps when its state is rounded to float32.
+    after `horizon` steps when it starts from the state as rounded for ours.
   """
 
   def advance(info, data, ctrl):
@@ -286,13 +288,13 @@ def physics_errors(
   ctrl = to_stock(env, records.action)
   data, ours = states.pipeline_state, []
   for _ in range(horizon):
-    data = _batched(advance, states.info, data, _f32(ctrl))
+    data = _batched(advance, states.info, data, _floats(ctrl))
     ours.append(data.qvel)
   stock = c_velocities(env, records, ctrl, horizon)
   rounded = dataclasses.replace(
-    records, qpos=_f32(records.qpos), qvel=_f32(records.qvel)
+    records, qpos=_floats(records.qpos), qvel=_floats(records.qvel)
   )
-  floor = c_velocities(env, rounded, _f32(ctrl), horizon)
+  floor = c_velocities(env, rounded, _floats(ctrl), horizon)
 
   def largest(a, b):
     return np.abs(a - b).max(axis=-1)

@@ -62,7 +62,11 @@ class SuiteEnv(base.Env):
     model: the MJX model.
     control_timestep: seconds between two actions.
     substeps: physics steps between two actions.
+    from_solve: names of stock observations that are read from the last solve,
+      such as touch; they are as exact as the solver is.
   """
+
+  from_solve: tuple[str, ...] = ()
 
   def __init__(self, domain: str, task: str):
     """Builds the mirror of `suite.load(domain, task)`.
@@ -179,11 +183,12 @@ class SuiteEnv(base.Env):
       The state, with everything computed at these values without actuation.
     """
     params = self.default_params() if params is None else params
+    dtype = self._data.qpos.dtype
     data = self._data.replace(
-      qpos=jp.asarray(qpos, jp.float32), qvel=jp.asarray(qvel, jp.float32)
+      qpos=jp.asarray(qpos, dtype), qvel=jp.asarray(qvel, dtype)
     )
     if act is not None:
-      data = data.replace(act=jp.asarray(act, jp.float32))
+      data = data.replace(act=jp.asarray(act, dtype))
     data = physics_lib.forward(self.model_at(params), data)
     info = {k: jp.asarray(v, jp.float32) for k, v in params.items()}
     blank: Any = None  # To be filled.

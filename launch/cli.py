@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -46,12 +47,19 @@ def run(main: Callable[[], None], doc: str | None) -> None:
   app.run(call, flags_parser=parse)
 
 
-def fail(error: object) -> None:
+def fail(error: object) -> NoReturn:
   """Prints one line and exits with code 2."""
   line = ' '.join(str(error).split())
   print(f'error: {line}', file=sys.stderr)
   sys.stdout.flush()
   sys.exit(USAGE_ERROR)
+
+
+def on_accelerator() -> bool:
+  """Whether JAX computes on something other than the CPU."""
+  import jax
+
+  return jax.default_backend() != 'cpu'
 
 
 def use_compilation_cache() -> None:

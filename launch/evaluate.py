@@ -1,6 +1,6 @@
 """Evaluates the policies of a run, without its replay.
 
-    python -m launch.evaluate --workdir=runs/... --physics=dm_control
+python -m launch.evaluate --workdir=runs/... --physics=dm_control
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Trains CrossQ with weight normalisation on a DeepMind Control task.
 
-    python -m launch.train --task=cheetah-run --num_seeds=10
+python -m launch.train --task=cheetah-run --num_seeds=10
 """
 
 import time
@@ -93,8 +93,6 @@ def main() -> None:
 
 def _config() -> Any:
   """The preset changed by --set and by the flags that were given."""
-  import jax
-
   from mjx_crossq import config as config_lib
 
   changes = config_lib.parse_assignments(_SET.value)
@@ -106,8 +104,10 @@ def _config() -> Any:
         f'--{name}={flag.value} contradicts --set {name}={changes[name]}'
       )
     changes[name] = flag.value
-  accelerator = jax.default_backend() != 'cpu'
-  return config_lib.from_preset(_PRESET.value, accelerator, **changes)
+  config = config_lib.from_preset(_PRESET.value, **changes)
+  if _PRESET.value == 'quickstart' and cli.on_accelerator():
+    config = config_lib.from_preset('quickstart', accelerator=True, **changes)
+  return config
 
 
 def dry_run(config: Any, env: Any) -> None:

@@ -1,10 +1,10 @@
 """Weight-normalised CrossQ for continuous control, on the device.
 
-    import envs
-    from mjx_crossq import from_preset, train
+import envs
+from mjx_crossq import from_preset, train
 
-    config = from_preset('crossq_wn', task='cheetah-run', num_seeds=10)
-    result = train(config, envs.load(config.task), workdir='runs/cheetah')
+config = from_preset('crossq_wn', task='cheetah-run', num_seeds=10)
+result = train(config, envs.load(config.task), workdir='runs/cheetah')
 """
 
 # First of all: it prepares the process for JAX (envs/runtime.py).

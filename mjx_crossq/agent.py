@@ -263,9 +263,7 @@ class Agent:
 
     alpha = jnp.exp(state.actor.log_alpha)
     next_value = jnp.min(next_q, axis=0) - alpha * next_log_prob
-    y = jax.lax.stop_gradient(
-      batch.reward + c.gamma * batch.mask * next_value
-    )
+    y = jax.lax.stop_gradient(batch.reward + c.gamma * batch.mask * next_value)
     loss = jnp.sum(jnp.mean(0.5 * (q - y) ** 2, axis=1))
     return loss, (moved, {'critic_loss': loss, 'q': jnp.mean(q)})
 
@@ -345,7 +343,9 @@ def _init_network(net: nn.Module, key: jax.Array, *args: jax.Array) -> Network:
   return Network(params, variables.get('batch_stats', {}))
 
 
-def _apply(net: nn.Module, network: Network, *args: jax.Array, train: bool):
+def _apply(
+  net: nn.Module, network: Network, *args: jax.Array, train: bool
+) -> tuple[Any, Any]:
   """Output of a network, and its running statistics after the pass."""
   variables = {'params': network.params, 'batch_stats': network.batch_stats}
   if not train:

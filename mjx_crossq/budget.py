@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from mjx_crossq.config import ConfigError
 from mjx_crossq.trainer import TrainState
@@ -50,7 +51,9 @@ class Budget:
       'env': self.env,
       'total': self.total,
     }
-    lines = [f'  {name:10} {size / _MIB:12,.1f} MiB' for name, size in parts.items()]
+    lines = [
+      f'  {name:10} {size / _MIB:12,.1f} MiB' for name, size in parts.items()
+    ]
     if self.available is not None:
       lines.append(f'  {"available":10} {self.available / _MIB:12,.1f} MiB')
     return '\n'.join(lines)
@@ -92,7 +95,7 @@ def available_memory() -> int | None:
 def _bytes(tree: Any) -> int:
   def size(leaf):
     # A typed key's dtype has no public size: threefry keys are 8 bytes.
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf.size * (8 if is_key else leaf.dtype.itemsize)
 
   return sum(size(leaf) for leaf in jax.tree.leaves(tree))

@@ -345,7 +345,9 @@ def _one_of(what: str, value: str, allowed: Any) -> None:
   if value in allowed:
     return
   near = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=0.4)
-  hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(allowed)}'
+  hint = (
+    f'did you mean {near[0]!r}?' if near else f'known: {", ".join(allowed)}'
+  )
   raise ConfigError(f'unknown {what} {value!r}; {hint}')
 
 
@@ -370,7 +372,9 @@ def _typed(name: str, value: Any) -> Any:
     except (TypeError, ValueError):
       number = math.nan
     if kind is int and number.is_integer():
-      return int(number) if '.' in str(value) or 'e' in str(value) else int(value)
+      return (
+        int(number) if '.' in str(value) or 'e' in str(value) else int(value)
+      )
     if kind is float and math.isfinite(number):
       return number
   raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')

@@ -5,6 +5,7 @@ The return in this project's own environment is `Runner.evaluate`.
 
 import os
 from concurrent import futures
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +28,10 @@ class StockEvaluation:
       runner: acts, and says which seeds and how many episodes.
       env: a task with a stock environment.
     """
-    c = runner.config
     self._runner = runner
     self._env = env
-    self._stock = [
-      [env.stock_env(0) for _ in range(c.eval_episodes)] for _ in runner.seeds
-    ]
+    count = len(runner.seeds) * runner.config.eval_episodes
+    self._stock: list[Any] = [env.stock_env(0) for _ in range(count)]
 
   def returns(self, policy: Network, step: int) -> np.ndarray:
     """Returns of the deterministic policy.
@@ -46,29 +45,25 @@ class StockEvaluation:
       Undiscounted returns, `(num_seeds, eval_episodes)`.
     """
     c = self._runner.config
-    flat = [env for row in self._stock for env in row]
-    for index, env in enumerate(flat):
+    for index, env in enumerate(self._stock):
       row, episode = divmod(index, c.eval_episodes)
       seed = [self._runner.seeds[row], step, episode]
       env.task.random.seed(np.random.SeedSequence(seed).generate_state(1))
-    total = np.zeros(len(flat))
+    total = np.zeros(len(self._stock))
     low, high = self._env.action_range
 
+    def decide(env, action):
+      timesteps = [env.step(action) for _ in range(c.action_repeat)]
+      return _observe(timesteps[-1]), sum(t.reward for t in timesteps)
+
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      obs = list(pool.map(lambda env: _observe(env.reset()), flat))
+      obs = list(pool.map(lambda env: _observe(env.reset()), self._stock))
       for _ in range(self._env.episode_length // c.action_repeat):
         stacked = np.stack(obs).reshape(c.num_seeds, c.eval_episodes, -1)
         action = self._runner.act(policy, stacked).astype(np.float64)
         action = low + (action + 1) / 2 * (high - low)
-
-        def decide(env, action):
-          reward = 0.0
-          for _ in range(c.action_repeat):
-            timestep = env.step(action)
-            reward += timestep.reward
-          return _observe(timestep), reward
-
-        results = pool.map(decide, flat, action.reshape(len(flat), -1))
+        actions = action.reshape(len(self._stock), -1)
+        results = pool.map(decide, self._stock, actions)
         obs, rewards = zip(*results, strict=True)
         total += rewards
     return total.reshape(c.num_seeds, c.eval_episodes)

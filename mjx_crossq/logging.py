@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class RunFiles:
     self._metrics.close()
     self._evals.close()
 
-  def write_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+  def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
     """Appends one JSON line a record; NaN and infinity become null."""
     for record in records:
       self._metrics.write(json.dumps({k: _plain(v) for k, v in record.items()}))

@@ -180,7 +180,7 @@ class Critic(nn.Module):
       MLP,
       variable_axes={'params': 0, 'batch_stats': 0},
       split_rngs={'params': True},
-      in_axes=None,
+      in_axes=None,  # pyright: ignore[reportArgumentType]
       axis_size=c.num_critics,
     )(c, c.critic_width, c.critic_layers, (('q', 1, 2**0.5),))
     x = jnp.concatenate([obs, action], axis=-1)
@@ -199,6 +199,9 @@ class Actor(nn.Module):
   ) -> tuple[jax.Array, jax.Array]:
     """Mean and log std, each `(rows, actions)`, of `(rows, obs)`."""
     c = self.config
-    heads = (('mean', self.action_size, 2**0.5), ('log_std', self.action_size, 1.0))
+    heads = (
+      ('mean', self.action_size, 2**0.5),
+      ('log_std', self.action_size, 1.0),
+    )
     out = MLP(c, c.actor_width, c.actor_layers, heads)(obs, train)
     return out['mean'], jnp.clip(out['log_std'], c.log_std_min, c.log_std_max)

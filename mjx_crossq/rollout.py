@@ -2,16 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from envs.base import Env, State
+from envs.base import Env
 from mjx_crossq.agent import Transition
 from mjx_crossq.config import ConfigError
 
 Policy = Callable[[jax.Array], jax.Array]
+# brax's State with an observation vector, or a batch of them.
+State = Any
 
 
 @struct.dataclass
@@ -136,7 +139,7 @@ class Rollout:
   def _reset(self, key: jax.Array) -> State:
     return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
 
-  def _repeat(self, state: State, action: jax.Array):
+  def _repeat(self, state: State, action: jax.Array) -> tuple[State, jax.Array]:
     """`action_repeat` env steps of one environment; stops at its end."""
 
     def body(carry, _):

@@ -1,5 +1,7 @@
 """`Agent.update` against the float64 NumPy statement of the same equations."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,7 +157,15 @@ def run(request):
     states.append(state)
     infos.append(info)
     metrics.append(measured)
-  return config, agent, states, to_reference(state, config), mirror, infos, metrics
+  return (
+    config,
+    agent,
+    states,
+    to_reference(state, config),
+    mirror,
+    infos,
+    metrics,
+  )
 
 
 @pytest.mark.parametrize(
@@ -194,9 +204,7 @@ def test_temperature_and_losses_agree(run):
 
 def test_actor_moves_only_when_due(run):
   config, _, states, *_ = run
-  for index, (before, after) in enumerate(
-    zip(states[:-1], states[1:], strict=True)
-  ):
+  for index, (before, after) in enumerate(itertools.pairwise(states)):
     same = [
       np.array_equal(a, b)
       for a, b in zip(

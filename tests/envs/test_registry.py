@@ -1,0 +1,86 @@
+"""Names, errors, and what importing the package does and does not do."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import envs
+
+
+def _python(code, **variables):
+  """Runs code in a fresh process and returns what it prints, from JSON."""
+  env = {k: v for k, v in os.environ.items() if k != 'PJRT_NPROC'}
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    env=env | variables,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  return json.loads(result.stdout)
+
+
+def test_paper_tasks_are_tasks():
+  assert set(envs.PAPER_TASKS) <= set(envs.ALL_TASKS)
+  assert 'cheetah-run' in envs.PAPER_TASKS
+
+
+def test_unknown_task_names_the_nearest():
+  with pytest.raises(ValueError, match="'cheetah-run'"):
+    envs.load('cheetah_run')
+  with pytest.raises(ValueError, match="'cartpole-swingup'"):
+    envs.load('cartpole-swing')
+  with pytest.raises(ValueError, match='Did you mean'):
+    envs.load('')
+
+
+def test_register(monkeypatch):
+  monkeypatch.setattr(envs, 'ALL_TASKS', envs.ALL_TASKS)
+  monkeypatch.setattr(envs, '_factories', dict(envs._factories))
+  marker = object()
+  envs.register('mine-easy', lambda: marker)  # pyright: ignore
+  assert envs.load('mine-easy') is marker
+  assert envs.ALL_TASKS[-1] == 'mine-easy'
+  with pytest.raises(ValueError, match='already'):
+    envs.register('mine-easy', lambda: marker)  # pyright: ignore
+
+
+def test_import_is_light_and_quiet():
+  loaded = _python(
+    'import envs, json, sys; '
+    'print(json.dumps([m in sys.modules for m in ("jax", "mujoco")]))'
+  )
+  assert loaded == [False, False]
+  # MJX would print that Warp is missing, and spoil the JSON.
+  assert _python('import envs.suite; print(1)') == 1
+
+
+_SETTING = (
+  'import {module}, json, os; print(json.dumps(os.environ.get("PJRT_NPROC")))'
+)
+
+
+@pytest.mark.parametrize('module', ['envs', 'mjx_crossq'])
+def test_cures_small_cpu_pools(module):
+  small = 'import os; os.cpu_count = lambda: 2; '
+  large = (
+    'import os; os.cpu_count = lambda: 64; '
+    'os.sched_getaffinity = lambda _: range(64); '
+  )
+  setting = _SETTING.format(module=module)
+  assert _python(small + setting) == '16'
+  assert _python(large + setting) is None
+  assert _python(small + setting, PJRT_NPROC='3') == '3'
+
+
+def test_jax_is_cured_before_it_starts():
+  # The setting reaches jaxlib: it is in the C environment, not just Python's.
+  code = (
+    'import os; os.cpu_count = lambda: 2; import envs, ctypes, json; '
+    'get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_char_p; '
+    'print(json.dumps(get(b"PJRT_NPROC").decode()))'
+  )
+  assert _python(code) == '16'

@@ -1,0 +1,108 @@
+"""Presets, types and ranges of the configuration."""
+
+import json
+
+import pytest
+
+from mjx_crossq import Config, ConfigError, from_preset
+from mjx_crossq import config as config_lib
+
+
+def test_default_is_the_method_of_the_paper():
+  c = from_preset('crossq_wn')
+  assert (c.critic_width, c.critic_layers, c.num_critics) == (512, 2, 2)
+  assert (c.actor_width, c.actor_layers) == (256, 2)
+  assert (c.normalization, c.bn_momentum, c.bn_eps) == ('batch', 0.99, 1e-3)
+  assert c.weight_norm and c.target_network and c.tau == 0.005
+  assert (c.critic_lr, c.actor_lr, c.alpha_lr) == (3e-4, 3e-4, 1e-4)
+  assert (c.adam_b1, c.adam_b2, c.weight_decay) == (0.9, 0.999, 1e-2)
+  assert (c.batch_size, c.gamma, c.policy_delay) == (256, 0.99, 3)
+  assert (c.warmup, c.action_repeat, c.target_entropy) == (5000, 2, -0.5)
+  assert (c.replay_capacity, c.utd, c.init_alpha) == (1_000_000, 10, 1.0)
+
+
+def test_crossq_and_sac_differ_where_their_sources_do():
+  c = from_preset('crossq')
+  assert (c.critic_width, c.adam_b1, c.target_entropy) == (2048, 0.5, -1.0)
+  assert (c.normalization, c.weight_norm) == ('batch_renorm', False)
+  assert not c.target_network and c.utd == 1 and c.policy_delay == 3
+  c = from_preset('sac')
+  assert (c.normalization, c.weight_norm) == ('none', False)
+  assert c.target_network and c.critic_width == 256 and c.policy_delay == 1
+
+
+def test_quickstart_is_small_on_a_cpu_only():
+  assert from_preset('quickstart').critic_width == 128
+  on_gpu = from_preset('quickstart', accelerator=True)
+  assert on_gpu.critic_width == 512 and on_gpu.critic_lr == 3e-4
+  assert on_gpu.env_steps == from_preset('quickstart').env_steps
+
+
+def test_assignments_are_typed():
+  parsed = config_lib.parse_assignments(
+    [
+      'warmup=1e3',
+      'critic_lr=1',
+      'target_network=off',
+      'initializer=lecun_normal',
+    ]
+  )
+  assert parsed == {
+    'warmup': 1000,
+    'critic_lr': 1.0,
+    'target_network': False,
+    'initializer': 'lecun_normal',
+  }
+  assert [type(v) for v in parsed.values()] == [int, float, bool, str]
+
+
+@pytest.mark.parametrize(
+  ('assignment', 'message'),
+  [
+    ('critic_widht=2', "did you mean 'critic_width'"),
+    ('warmup=1.5', 'not of type int'),
+    ('warmup=', 'not of type int'),
+    ('gamma=nan', 'not of type float'),
+    ('weight_norm=2', 'not of type bool'),
+    ('gamma', 'key=value'),
+  ],
+)
+def test_wrong_assignments_are_refused(assignment, message):
+  with pytest.raises(ConfigError, match=message):
+    config_lib.parse_assignments([assignment])
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'gamma': 1.5}, 'gamma=1.5'),
+    ({'utd': 0}, 'utd=0 must be at least 1'),
+    ({'normalization': 'bath'}, "did you mean 'batch'"),
+    ({'log_std_min': 3.0}, 'log_std_min'),
+    ({'num_envs': 8, 'replay_capacity': 10}, 'raise it to at least 16'),
+    ({'critic_with': 3}, "did you mean 'critic_width'"),
+  ],
+)
+def test_wrong_values_are_refused(changes, message):
+  with pytest.raises(ConfigError, match=message):
+    from_preset('crossq_wn', **changes)
+
+
+def test_unknown_preset_names_the_nearest():
+  with pytest.raises(ConfigError, match="did you mean 'crossq_wn'"):
+    from_preset('crosq_wn')
+
+
+@pytest.mark.parametrize('preset', config_lib.PRESETS)
+def test_round_trip_through_json(preset):
+  config = from_preset(preset, seed=3)
+  again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+  assert again == config
+
+
+def test_units():
+  c = Config(num_envs=4, action_repeat=2, utd=3, warmup=10, env_steps=1001)
+  assert c.steps_per_iteration == 8
+  assert c.warmup_iterations == 3  # 10 decisions, rounded up to whole steps
+  assert c.iterations == 126
+  assert c.updates_at(3) == 0 and c.updates_at(5) == 2 * 12

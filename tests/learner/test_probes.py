@@ -1,0 +1,87 @@
+"""The critic reaches the known value of each probe within 5 %."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mjx_crossq import Runner, from_preset
+from mjx_crossq.agent import _apply
+from tests.learner import probes
+
+GAMMA = 0.8
+# A learning rate that settles fast, and no entropy bonus in the values.
+SETTINGS = {
+  'action_repeat': 1,
+  'utd': 2,
+  'gamma': GAMMA,
+  'tau': 0.05,
+  'critic_width': 32,
+  'actor_width': 32,
+  'batch_size': 256,
+  'warmup': 200,
+  'critic_lr': 1e-3,
+  'actor_lr': 1e-3,
+  'alpha_lr': 1e-9,
+  'init_alpha': 1e-6,
+  'replay_capacity': 10_000,
+}
+
+
+def learn(env, iterations, preset='crossq_wn', **changes):
+  config = from_preset(preset, **{**SETTINGS, **changes})
+  runner = Runner(config, env)
+  state, _ = runner.train_chunk(runner.init(), iterations)
+  return runner, state
+
+
+def q_values(runner, state, obs, action):
+  """Mean of the critics in eval mode at rows of observations and actions."""
+  obs = jnp.asarray(obs, jnp.float32).reshape(-1, 1)
+  action = jnp.asarray(action, jnp.float32).reshape(-1, 1)
+  network = jax.tree.map(lambda x: x[0], state.agent.critic.network)
+  q, _ = _apply(runner.trainer.agent.critic, network, obs, action, train=False)
+  return np.asarray(q.mean(axis=0))
+
+
+CASES = {
+  'constant': (probes.ConstantReward(), [0], [1]),
+  'observed': (probes.ObservedReward(), [-1, 1], [-1, 1]),
+  'delayed': (probes.DelayedReward(), [0, 1], [GAMMA, 1]),
+  'time_limit': (probes.TimeLimit(), [0], [1 / (1 - GAMMA)]),
+  'termination': (
+    probes.Termination(),
+    [0, 0.25, 0.5, 0.75, 1],
+    [sum(GAMMA**i for i in range(n)) for n in (5, 4, 3, 2, 1)],
+  ),
+}
+
+
+@pytest.mark.parametrize(
+  ('case', 'target_network'),
+  [
+    *((case, True) for case in CASES),
+    *((case, False) for case in ('delayed', 'time_limit', 'termination')),
+  ],
+)
+def test_value_is_learned(case, target_network):
+  env, obs, expected = CASES[case]
+  runner, state = learn(env, 2200, target_network=target_network)
+  # The policy's action: values of actions never taken are not defined.
+  policy = state.agent.actor.network
+  stacked = np.asarray(obs, np.float32).reshape(1, -1, 1)
+  action = runner.act(policy, stacked)[0]
+  np.testing.assert_allclose(
+    q_values(runner, state, obs, action), expected, rtol=0.05
+  )
+
+
+@pytest.mark.parametrize('preset', ['crossq_wn', 'sac'])
+def test_value_depends_on_the_action_and_the_actor_finds_the_best(preset):
+  runner, state = learn(probes.ActionReward(), 2200, preset, policy_delay=2)
+  action = np.linspace(-0.5, 0.9, 8)
+  expected = 1 - (action - 0.5) ** 2
+  values = q_values(runner, state, np.zeros(8), action)
+  np.testing.assert_allclose(values, expected, atol=0.05)
+  best = runner.act(state.agent.actor.network, np.zeros((1, 1, 1)))
+  assert abs(float(best[0, 0, 0]) - 0.5) < 0.1

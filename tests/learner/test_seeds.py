@@ -1,0 +1,67 @@
+"""Seeds in one program are the seeds of single runs."""
+
+import jax
+import numpy as np
+import pytest
+
+import envs
+from mjx_crossq import Runner, from_preset
+
+SMALL = {
+  'task': 'pendulum-swingup',
+  'action_repeat': 4,
+  'utd': 2,
+  'warmup': 150,
+  'critic_width': 32,
+  'actor_width': 32,
+  'batch_size': 32,
+  'replay_capacity': 2000,
+}
+ITERATIONS = 250  # 200 updates, and the end of an episode of 250 decisions
+
+
+@pytest.fixture(scope='module')
+def together():
+  config = from_preset('crossq_wn', **SMALL, num_seeds=3, seed=5)
+  runner = Runner(config, envs.load(config.task))
+  state, _ = runner.train_chunk(runner.init(), ITERATIONS)
+  assert config.updates_at(ITERATIONS) == 200
+  return config, runner, state
+
+
+@pytest.mark.parametrize('index', [0, 2])
+def test_a_seed_equals_its_single_run(together, index):
+  config, _, many = together
+  single = config.replace(num_seeds=1, seed=config.seed + index)
+  runner = Runner(single, envs.load(config.task))
+  one, _ = runner.train_chunk(runner.init(), ITERATIONS)
+  parts = {
+    'params': lambda s: (s.agent.actor.network, s.agent.critic.network),
+    'replay': lambda s: s.replay,
+    'returns': lambda s: s.rollout.last_return,
+  }
+  for name, part in parts.items():
+    pairs = zip(
+      jax.tree.leaves(part(many)), jax.tree.leaves(part(one)), strict=True
+    )
+    for a, b in pairs:
+      a, b = np.asarray(a[index]), np.asarray(b[0])
+      error = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-3)
+      assert error < 1e-4, (name, a.shape, error)
+
+
+def test_seeds_differ_from_each_other(together):
+  _, _, state = together
+  replay = np.asarray(state.replay)
+  assert not np.allclose(replay[0], replay[1])
+  kernels = np.asarray(jax.tree.leaves(state.agent.critic.network.params)[0])
+  assert not np.allclose(kernels[0], kernels[1])
+
+
+def test_evaluation_depends_on_seed_and_step_only(together):
+  _, runner, state = together
+  policy = state.agent.actor.network
+  a, b, c = (runner.evaluate(policy, step) for step in (1, 1, 2))
+  np.testing.assert_array_equal(a, b)
+  assert a.shape == (3, 10)
+  assert not np.array_equal(a, c)
