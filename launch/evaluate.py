@@ -3,8 +3,6 @@
 python -m launch.evaluate --workdir=runs/... --physics=dm_control
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from launch import cli
@@ -36,7 +34,7 @@ def main() -> None:
   if _EPISODES.value is not None:
     changes['eval_episodes'] = _EPISODES.value
   runner, policy, step = checkpoint.load_policy(
-    Path(_WORKDIR.value), _STEP.value, envs.load, **changes
+    _WORKDIR.value, envs.load, _STEP.value, **changes
   )
   env = runner.trainer.rollout.env
   returns = {}

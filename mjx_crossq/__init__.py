@@ -11,6 +11,7 @@ result = train(config, envs.load(config.task), workdir='runs/cheetah')
 import envs.base  # noqa: F401  isort: skip
 
 from mjx_crossq.agent import Agent, AgentState, Transition
+from mjx_crossq.checkpoint import load_policy
 from mjx_crossq.config import Config, ConfigError, from_preset
 from mjx_crossq.loop import Result, train
 from mjx_crossq.runner import Runner
@@ -28,5 +29,6 @@ __all__ = [
   'Trainer',
   'Transition',
   'from_preset',
+  'load_policy',
   'train',
 ]

@@ -145,17 +145,17 @@ def _name(path: Any) -> str:
 
 
 def load_policy(
-  workdir: Path,
-  step: int | None,
+  workdir: str | Path,
   load_env: Callable[[str], Env],
+  step: int | None = None,
   **changes: Any,
 ) -> tuple[Runner, Network, int]:
   """Loads the policies of a run.
 
   Args:
     workdir: the folder of the run.
+    load_env: makes the environment from the task's name: `envs.load`.
     step: env step of the checkpoint; None for the newest.
-    load_env: makes the environment from the task's name, as `envs.load`.
     **changes: fields of the configuration to change (`eval_episodes`).
 
   Returns:
@@ -165,6 +165,7 @@ def load_policy(
   Raises:
     ConfigError: if there is no such run or checkpoint.
   """
+  workdir = Path(workdir)
   if not (workdir / 'config.json').exists():
     raise ConfigError(f'{workdir} holds no run (no config.json)')
   config, _ = config_lib.load(workdir / 'config.json')

@@ -1,0 +1,67 @@
+"""What the updates of `test_update` are too short or too mild to show."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjx_crossq import Agent, from_preset, weight_norm
+from mjx_crossq.networks import BatchRenorm
+
+
+def test_weight_decay_spares_exactly_the_normalised_layers():
+  config = from_preset('crossq_wn', critic_width=8, actor_width=8)
+  agent = Agent(config, observation_size=3, action_size=2)
+  state = agent.init(jax.random.key(0))
+  params = jax.tree.map(lambda x: x + 1.0, state.critic.network.params)
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  optimizer = agent.critic_optimizer
+  updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+  nodes = zip(
+    jax.tree.leaves(updates, is_leaf=weight_norm.is_normalized),
+    jax.tree.leaves(params, is_leaf=weight_norm.is_normalized),
+    strict=True,
+  )
+  spared = 0
+  for update, param in nodes:
+    if weight_norm.is_normalized(param):
+      spared += 1
+      assert not np.any(update.kernel) and not np.any(update.bias)
+    else:
+      expected = -config.critic_lr * config.weight_decay * param
+      np.testing.assert_allclose(update, expected, rtol=1e-6)
+  assert spared == config.critic_layers
+
+
+def test_projection_lengthens_short_vectors_too():
+  layer = weight_norm.UnitAffine(
+    kernel=jnp.array([[3.0, 0.01], [0.0, 0.0]]), bias=jnp.array([4.0, 0.0])
+  )
+  free = weight_norm.Affine(layer.kernel, layer.bias)
+  projected = weight_norm.project({'unit': layer, 'free': free})
+  np.testing.assert_allclose(
+    projected['unit'].kernel, [[0.6, 1.0], [0.0, 0.0]], rtol=1e-6
+  )
+  np.testing.assert_allclose(projected['unit'].bias, [0.8, 0.0], rtol=1e-6)
+  np.testing.assert_array_equal(projected['free'].kernel, free.kernel)
+  np.testing.assert_array_equal(projected['free'].bias, free.bias)
+
+
+def test_batch_renorm_has_a_finite_gradient_for_a_silent_unit():
+  norm = BatchRenorm(momentum=0.99, eps=1e-3, warmup=0, r_max=3, d_max=5)
+  silent = np.zeros(16, np.float32)
+  x = jnp.stack([jnp.linspace(-1, 1, 16), silent], axis=1)
+  variables = norm.init(jax.random.key(0), x, False)
+  stats = jax.tree.map(lambda s: s + 1, variables['batch_stats'])
+
+  def loss(x):
+    out, _ = norm.apply(
+      {'params': variables['params'], 'batch_stats': stats},
+      x,
+      False,
+      mutable=['batch_stats'],
+    )
+    return jnp.sum(out**2)
+
+  gradient = jax.grad(loss)(x)
+  assert np.all(np.isfinite(gradient))
+  assert np.any(gradient[:, 0])
