@@ -250,7 +250,7 @@ PRESETS: dict[str, dict[str, Any]] = {
   # crossq_wn made small, so that a laptop learns an easy task in minutes.
   'quickstart': {
     'num_seeds': 2,
-    'env_steps': 40_000,
+    'env_steps': 60_000,
     'action_repeat': 4,
     'utd': 2,
     'log_every': 2_000,

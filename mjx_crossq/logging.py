@@ -144,20 +144,39 @@ class Progress:
   def line(
     self, iteration: int, speeds: Mapping[str, float], returns: np.ndarray
   ) -> str:
-    """One line: env steps, speeds, return per seed, time left."""
+    """One line: env steps, speeds, return per seed, time left.
+
+    Args:
+      iteration: where the run is.
+      speeds: as `speeds` gives them.
+      returns: of each seed's last training episodes, `(num_seeds,)`.
+    """
     c = self._config
     elapsed = time.monotonic() - self._start
     done = iteration - self._first
     left = elapsed / max(done, 1) * (c.iterations - iteration)
     step, total = (n * c.steps_per_iteration for n in (iteration, c.iterations))
-    shown = ' '.join('-' if math.isnan(r) else f'{r:.0f}' for r in returns)
     minutes, seconds = divmod(round(left), 60)
     return (
       f'{step:>9,} / {total:,} env steps | '
       f'{speeds["time/env_steps_per_second"]:7,.0f} env steps/s | '
       f'{speeds["time/updates_per_second"]:6,.0f} updates/s | '
-      f'return {shown} | {minutes}:{seconds:02d} left'
+      f'return {_shown(returns)} | {minutes}:{seconds:02d} left'
     )
+
+
+def evaluation_line(step: int, returns: Mapping[str, np.ndarray]) -> str:
+  """One line: the mean return of each seed.
+
+  Args:
+    step: env step of the policy.
+    returns: `(seeds, episodes)` by physics.
+  """
+  cells = [
+    f'{physics} {_shown(values.mean(axis=1))}'
+    for physics, values in returns.items()
+  ]
+  return f'{step:>9,} evaluation: return in {", ".join(cells)}'
 
 
 def result_table(
@@ -178,6 +197,11 @@ def result_table(
     )
     lines.append(f'{seed:6}' + ''.join(f'{cell:>24}' for cell in cells))
   return '\n'.join(lines)
+
+
+def _shown(returns: np.ndarray) -> str:
+  """Returns of the seeds, rounded; a dash before the first episode's end."""
+  return ' '.join('-' if math.isnan(r) else f'{r:.0f}' for r in returns)
 
 
 def _plain(value: Any) -> Any:

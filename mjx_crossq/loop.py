@@ -16,7 +16,12 @@ from mjx_crossq.budget import Budget
 from mjx_crossq.checkpoint import Checkpointer
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
 from mjx_crossq.evaluation import StockEvaluation
-from mjx_crossq.logging import Progress, RunFiles, result_table
+from mjx_crossq.logging import (
+  Progress,
+  RunFiles,
+  evaluation_line,
+  result_table,
+)
 from mjx_crossq.runner import Runner
 from mjx_crossq.trainer import TrainState, mean_metrics
 
@@ -146,12 +151,17 @@ def _run(
   """The loop from stop to stop; a stop is where the host has work to do."""
   c = runner.config
   iteration = int(state.iteration)
-  progress = Progress(c, iteration)
-  evaluation = Evaluation(runner, env, files)
-  returns: dict[str, np.ndarray] = {}
   if iteration >= c.iterations:  # nothing left to do: only say how it ended
-    finished = Evaluation(runner, env, None)
-    returns = finished(state, iteration * c.steps_per_iteration)
+    evaluation = Evaluation(runner, env, None)
+    returns = evaluation(state, iteration * c.steps_per_iteration)
+  else:
+    start = time.monotonic()
+    state, sums = runner.train_chunk(state, iteration)  # no iteration: compiles
+    jax.block_until_ready(sums)
+    report(f'compiled the training program in {time.monotonic() - start:.0f} s')
+    evaluation = Evaluation(runner, env, files)
+    returns = {}
+  progress = Progress(c, iteration)
 
   while iteration < c.iterations:
     stop = next_stop(c, iteration)
@@ -166,13 +176,14 @@ def _run(
       files.write_metrics(
         _records(runner, iteration, mean_metrics(sums), last_returns, speeds)
       )
+    report(progress.line(iteration, speeds, last_returns))
     if _due(c.eval_every, c, iteration):
       returns = evaluation(state, step)
-    shown = returns['mjx'].mean(axis=1) if returns else last_returns
-    report(progress.line(iteration, speeds, shown))
+      report(evaluation_line(step, returns))
     if checkpointer and _due(c.checkpoint_every, c, iteration):
       checkpointer.save(step, state)
 
+  report(f'return in {c.eval_episodes} episodes, mean +- std:')
   report(result_table(runner.seeds, returns))
   return Result(c, state, returns, None, runner)
 
