@@ -14,7 +14,7 @@ from flax import struct
 
 from envs import runtime
 
-with runtime.quiet_imports():
+with runtime.quiet():
   import brax.envs.base as brax_base
 
 

@@ -7,20 +7,22 @@ applies this file's edits, each of which has a reason and a measured effect.
 compilation; inside another jit they are simply inlined.
 
 MJX's `forward` is one function. Stock needs its two halves (`mj_step1`,
-`mj_step2`), so this module, alone in the package, calls MJX's private stages.
+`mj_step2`), so this module calls MJX's private stages; a test fails when
+upstream changes them.
 """
 
 import dataclasses
 import functools
+import importlib
 from typing import Any
 
 import jax
 import jax.numpy as jp
-import mujoco
 
+from envs import collision as _corrected  # noqa: F401  into MJX's table
 from envs import runtime
 
-with runtime.quiet_imports():
+with runtime.quiet():
   from mujoco import mjx
   from mujoco.mjx._src import collision_driver as mjx_collision
   from mujoco.mjx._src import forward as mjx_forward
@@ -28,10 +30,15 @@ with runtime.quiet_imports():
   from mujoco.mjx._src import smooth as mjx_smooth
   from mujoco.mjx._src import solver as mjx_solver
 
+# MuJoCo's names come from C, and its classes' fields from tables: type checkers
+# see neither.
+mujoco: Any = importlib.import_module('mujoco')
+MjModel = Any
+"""A `mujoco.MjModel`."""
 Model = Any
-"""An `mjx.Model`; its real type is generated and opaque to type checkers."""
+"""An `mjx.Model`."""
 Data = Any
-"""An `mjx.Data`, for the same reason."""
+"""An `mjx.Data`."""
 
 SOLVER_TOLERANCE = 1e-6
 """Least solver tolerance (stock: 1e-8). Below float32's epsilon the solver
@@ -76,7 +83,7 @@ SETTINGS = {
 
 def compile_model(
   xml: str | bytes, assets: dict[str, Any], settings: Settings
-) -> mujoco.MjModel:
+) -> MjModel:
   """Compiles a stock model with this package's edits.
 
   Args:
@@ -92,7 +99,7 @@ def compile_model(
   include = {name.removeprefix('./'): data for name, data in assets.items()}
   spec = mujoco.MjSpec.from_string(text, include=include)
   option = spec.option
-  # MJX does not compute energy and refuses the flag; nothing reads it.
+  # Nothing reads energy, and MJX does not compute it.
   option.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
   option.tolerance = max(option.tolerance, SOLVER_TOLERANCE)
   if settings.iterations is not None:
@@ -105,10 +112,11 @@ def compile_model(
     spec.add_numeric(
       name='max_contact_points', data=[settings.max_contact_points], size=1
     )
-  return spec.compile()
+  with runtime.quiet():
+    return spec.compile()
 
 
-def put_model(model: mujoco.MjModel) -> tuple[Model, Data]:
+def put_model(model: MjModel) -> tuple[Model, Data]:
   """Puts a model on the device.
 
   Args:
@@ -283,6 +291,7 @@ def penetrates(model: Model, data: Data) -> jax.Array:
     Boolean scalar.
   """
   with jax.default_matmul_precision('highest'):
-    data = mjx_smooth.kinematics(model, data)
-    contact = mjx_collision.collision(model, data)._impl.contact
+    moved: Data = mjx_smooth.kinematics(model, data)
+    collided: Data = mjx_collision.collision(model, moved)
+    contact = collided._impl.contact
     return jp.any(contact.dist < contact.includemargin)

@@ -58,7 +58,8 @@ class Reacher(suite.SuiteEnv):
 
   def write_params(self, physics, params):
     """See base class."""
-    physics.named.model.geom_pos['target', ['x', 'y']] = params['target']
+    if 'target' in params:
+      physics.named.model.geom_pos['target', ['x', 'y']] = params['target']
 
   def _finger_to_target(self, data) -> jax.Array:
     """Vector from the finger to the target, `(2,)`, metres."""

@@ -7,6 +7,7 @@ one or two threads. A larger pool cures it; it does not cost speed.
 
 import contextlib
 import io
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -34,12 +35,18 @@ def configure() -> None:
 
 
 @contextlib.contextmanager
-def quiet_imports() -> Iterator[None]:
-  """Silences what robotics packages say on a machine they were not made for.
+def quiet() -> Iterator[None]:
+  """Silences what robotics packages say when they are imported or load models.
 
-  MJX prints on stdout that Warp is missing; GLFW warns that there is no
-  display. Neither is used here.
+  MJX prints on stdout that Warp is missing, GLFW warns that there is no
+  display, and dm_control that its own model files use a deprecated attribute.
   """
-  with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    warnings.simplefilter('ignore')
-    yield
+  logger = logging.getLogger('absl')
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    logger.setLevel(level)

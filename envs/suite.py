@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jp
-import mujoco
 import numpy as np
 
 from envs import base, runtime
@@ -34,14 +33,14 @@ def import_stock(name: str) -> ModuleType:
   Returns:
     The module.
   """
-  with runtime.quiet_imports():
+  with runtime.quiet():
     return importlib.import_module('.'.join(filter(None, (_SUITE, name))))
 
 
 @functools.cache
 def _compiled(
   domain: str,
-) -> tuple[mujoco.MjModel, physics_lib.Model, physics_lib.Data]:
+) -> tuple[physics_lib.MjModel, physics_lib.Model, physics_lib.Data]:
   """The domain's model, its MJX model and MJX data: shared by its tasks."""
   xml, assets = import_stock(domain).get_model_and_assets()
   settings = physics_lib.SETTINGS.get(domain, physics_lib.Settings())
@@ -92,7 +91,9 @@ class SuiteEnv(base.Env):
   def stock_env(self, seed: int) -> Any:
     """See base class."""
     suite = import_stock('')
-    return suite.load(self._domain, self._task, task_kwargs={'random': seed})
+    kwargs = {'random': seed}
+    with runtime.quiet():
+      return suite.load(self._domain, self._task, task_kwargs=kwargs)
 
   @property
   def observation_size(self) -> int:
@@ -147,7 +148,7 @@ class SuiteEnv(base.Env):
     return {}
 
   def write_params(self, physics: Any, params: Mapping[str, Any]) -> None:
-    """Sets the parameters of a stock `Physics`' current episode."""
+    """Sets those parameters of a stock `Physics`' episode that are given."""
     del physics, params
 
   # The environment.
@@ -198,7 +199,9 @@ class SuiteEnv(base.Env):
       )
     )
 
-  def step(self, state: base.State, action: jax.Array) -> base.State:
+  def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+    self, state: base.State, action: jax.Array
+  ) -> base.State:
     """Advances by one control step.
 
     Args:
@@ -245,8 +248,10 @@ class SuiteEnv(base.Env):
     Raises:
       NotImplementedError: the model has ball or free joints.
     """
-    m, hinge = self.mj_model, mujoco.mjtJoint.mjJNT_HINGE
-    if not np.isin(m.jnt_type, (hinge, mujoco.mjtJoint.mjJNT_SLIDE)).all():
+    m, hinge = self.mj_model, physics_lib.mujoco.mjtJoint.mjJNT_HINGE
+    if not np.isin(
+      m.jnt_type, (hinge, physics_lib.mujoco.mjtJoint.mjJNT_SLIDE)
+    ).all():
       raise NotImplementedError('Random ball and free joints.')
     limited = m.jnt_limited == 1
     turns = ~limited & (m.jnt_type == hinge)

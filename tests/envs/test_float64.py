@@ -9,10 +9,10 @@ import pytest
 
 import envs
 
-_FAST = ('cartpole-swingup', 'pendulum-swingup')
+_FAST = ('cartpole-swingup',)
 _TASKS = [
   pytest.param(task, marks=() if task in _FAST else (pytest.mark.slow,))
-  for task in {t.split('-')[0]: t for t in envs.ALL_TASKS}.values()
+  for task in {t.split('-')[0]: t for t in reversed(envs.ALL_TASKS)}.values()
 ]
 
 _CODE = """
@@ -45,11 +45,13 @@ def test_float64_physics_equal_c(task):
     check=True,
   )
   errors = json.loads(result.stdout)
-  # What remains is the solver's tolerance, 1e-6 here and 1e-8 in stock.
+  # The measured 99 % are below 1e-12. Beyond them a solver may stop at our
+  # tolerance of 1e-6, where stock's is 1e-8: at most 3e-5, in walker's v25.
   for name in ('v1', 'v25'):
-    median, high, _ = errors[name]
-    assert median < 1e-9, errors
-    assert high < 1e-5, errors
+    median, high, largest = errors[name]
+    assert median < 1e-12, errors
+    assert high < 1e-10, errors
+    assert largest < 1e-4, errors
   # Observations and rewards are float32 all the same.
   for name in ('obs', 'reward'):
     median, high, _ = errors[name]

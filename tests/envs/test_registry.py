@@ -63,17 +63,22 @@ _SETTING = (
 )
 
 
-@pytest.mark.parametrize('module', ['envs', 'mjx_crossq'])
-def test_cures_small_cpu_pools(module):
-  small = 'import os; os.cpu_count = lambda: 2; '
+_SMALL = 'import os; os.cpu_count = lambda: 2; '
+
+
+def test_cures_small_cpu_pools_only():
   large = (
     'import os; os.cpu_count = lambda: 64; '
     'os.sched_getaffinity = lambda _: range(64); '
   )
-  setting = _SETTING.format(module=module)
-  assert _python(small + setting) == '16'
+  setting = _SETTING.format(module='envs')
+  assert _python(_SMALL + setting) == '16'
   assert _python(large + setting) is None
-  assert _python(small + setting, PJRT_NPROC='3') == '3'
+  assert _python(_SMALL + setting, PJRT_NPROC='3') == '3'
+
+
+def test_the_learner_cures_them_too():
+  assert _python(_SMALL + _SETTING.format(module='mjx_crossq')) == '16'
 
 
 def test_jax_is_cured_before_it_starts():

@@ -8,7 +8,7 @@ import pytest
 
 from envs import rewards, runtime
 
-with runtime.quiet_imports():
+with runtime.quiet():
   from dm_control.utils import rewards as stock
 
 _SIGMOIDS = (
