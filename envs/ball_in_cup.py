@@ -6,7 +6,7 @@ import numpy as np
 
 from envs import physics, suite
 
-# About one draw in ten touches the cup, so this many never do in practice; the
+# One draw in six touches the cup, so this many never do in practice; the
 # bound keeps a NaN from hanging the device.
 _MAX_DRAWS = 100
 _LOW, _HIGH = (-0.2, 0.2), (0.2, 0.5)
