@@ -49,10 +49,10 @@ type: venv
 	$(BIN)/basedpyright
 
 test: lint type
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 -m 'not slow' $(ARGS)
 
 test-all: lint type
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
 	$(MAKE) build
 
 format: venv

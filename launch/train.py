@@ -152,7 +152,6 @@ def _announce(config: Any) -> None:
       f'{config.action_repeat} instead of 2, learning rate '
       f'{config.critic_lr:g} instead of 3e-4)'
     )
-  _report('compiling (a minute on a CPU, less when it was compiled before)')
 
 
 def _default_workdir(config: Any) -> str:

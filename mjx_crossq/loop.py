@@ -26,6 +26,7 @@ from mjx_crossq.runner import Runner
 from mjx_crossq.trainer import TrainState, mean_metrics
 
 Report = Callable[[str], None]
+_COMPILING = 'compiling (a minute on a CPU, less when it was compiled before)'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +80,13 @@ def train(
   runner = Runner(config, env)
   Budget.of(runner.abstract_state()).check()
   if workdir is None:
+    report(_COMPILING)
     state = runner.init()
     return _run(runner, env, state, None, None, report)
 
   workdir = Path(workdir)
   prepare_workdir(workdir, config, resume)
+  report(_COMPILING)
   with Checkpointer(workdir / 'checkpoints') as checkpointer:
     steps = checkpointer.steps()
     if steps:

@@ -191,8 +191,9 @@ def test_finished_run_resumes_to_its_result_and_writes_nothing_twice(runs):
   assert read_csv(folder / 'whole' / 'eval.csv') == before
 
 
-@pytest.mark.parametrize('physics', ['mjx', 'dm_control'])
-@pytest.mark.parametrize('step', [HALF, WHOLE])
+@pytest.mark.parametrize(
+  ('physics', 'step'), [('mjx', HALF), ('dm_control', WHOLE)]
+)
 def test_evaluate_gives_the_returns_of_the_run(runs, physics, step):
   folder, _ = runs
   done = launch(
