@@ -21,12 +21,31 @@ if TYPE_CHECKING:
 __all__ = ['ALL_TASKS', 'PAPER_TASKS', 'load', 'register']
 
 _SUITE = {
+  'acrobot': ('swingup', 'swingup_sparse'),
   'ball_in_cup': ('catch',),
-  'cartpole': ('balance', 'balance_sparse', 'swingup', 'swingup_sparse'),
+  'cartpole': (
+    'balance',
+    'balance_sparse',
+    'swingup',
+    'swingup_sparse',
+    'two_poles',
+    'three_poles',
+  ),
   'cheetah': ('run',),
+  'dog': ('stand', 'walk', 'trot', 'run'),
+  'finger': ('spin', 'turn_easy', 'turn_hard'),
+  'fish': ('upright', 'swim'),
   'hopper': ('stand', 'hop'),
+  'humanoid': ('stand', 'walk', 'run', 'run_pure_state'),
+  'humanoid_CMU': ('stand', 'walk', 'run'),
+  'lqr': ('lqr_2_1', 'lqr_6_2'),
+  'manipulator': ('bring_ball', 'bring_peg', 'insert_ball', 'insert_peg'),
   'pendulum': ('swingup',),
+  'point_mass': ('easy', 'hard'),
+  'quadruped': ('walk', 'run'),
   'reacher': ('easy', 'hard'),
+  'stacker': ('stack_2', 'stack_4'),
+  'swimmer': ('swimmer6', 'swimmer15'),
   'walker': ('stand', 'walk', 'run'),
 }
 
@@ -68,22 +87,32 @@ PAPER_TASKS: tuple[str, ...] = tuple(t for t in _PAPER if t in _factories)
 """Those of the paper's 15 tasks that are registered, in the paper's order."""
 
 
-def load(name: str) -> 'Env':
+def load(name: str, allow_unfaithful: bool = False) -> 'Env':
   """Builds the environment of a registered task.
 
   Args:
     name: such as 'cheetah-run'; see `ALL_TASKS`.
+    allow_unfaithful: whether a task may differ from stock by more than rounding
+      does.
 
   Returns:
     A new environment.
 
   Raises:
-    ValueError: there is no such task; the message names the nearest one.
+    ValueError: there is no such task, or it is not faithful; the message names
+      the nearest one, or the difference and the flag.
   """
   if name not in _factories:
     near = difflib.get_close_matches(str(name), _factories, n=1, cutoff=0)
     raise ValueError(f'No task {name!r}. Did you mean {near[0]!r}?')
-  return _factories[name]()
+  env = _factories[name]()
+  unfaithful = getattr(env, 'unfaithful', '')
+  if unfaithful and not allow_unfaithful:
+    raise ValueError(
+      f'{name} differs from stock dm_control: {unfaithful}. To use it all the '
+      'same: --allow_unfaithful, or envs.load(name, allow_unfaithful=True).'
+    )
+  return env
 
 
 def register(name: str, factory: Callable[[], 'Env']) -> None:

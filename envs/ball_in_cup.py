@@ -4,11 +4,8 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import physics, suite
+from envs import suite
 
-# One draw in six touches the cup, so this many never do in practice; the
-# bound keeps a NaN from hanging the device.
-_MAX_DRAWS = 100
 _LOW, _HIGH = (-0.2, 0.2), (0.2, 0.5)
 
 
@@ -24,24 +21,14 @@ class BallInCup(suite.SuiteEnv):
     """See base class."""
     low = jp.array([_LOW[0], _HIGH[0]])
     high = jp.array([_LOW[1], _HIGH[1]])
-    joints = [self.mj_model.joint(n).qposadr[0] for n in ('ball_x', 'ball_z')]
     home = jp.asarray(self.mj_model.qpos0, jp.float32)
+    joints = self._qpos_at('ball_x', 'ball_z')
 
-    def draw(carry):
-      rng, _, _, count = carry
-      rng, ball_rng = jax.random.split(rng)
-      ball = jax.random.uniform(ball_rng, (2,), minval=low, maxval=high)
-      qpos = home.at[jp.array(joints)].set(ball)
-      touches = physics.penetrates(self.model, self._data.replace(qpos=qpos))
-      return rng, qpos, touches, count + 1
+    def draw(rng):
+      ball = jax.random.uniform(rng, (2,), minval=low, maxval=high)
+      return suite.Initial(home.at[joints].set(ball))
 
-    def again(carry):
-      _, _, touches, count = carry
-      return touches & (count < _MAX_DRAWS)
-
-    start = (rng, home, jp.array(True), jp.zeros((), jp.int32))
-    _, qpos, _, _ = jax.lax.while_loop(again, draw, start)
-    return qpos, jp.zeros(self.mj_model.nv), {}
+    return self._without_contact(rng, draw)
 
   def observe(self, data):
     """See base class."""

@@ -73,6 +73,10 @@ class Env(brax_base.Env):
     del seed
     return None
 
+  unfaithful: str = ''
+  """How the task differs from the stock one that it mirrors, if by more than
+  rounding does; with the measured error."""
+
   @property
   def backend(self) -> str:
     """The physics backend."""

@@ -11,7 +11,7 @@ _ANGLE_COSINE_RANGE = (0.995, 1.0)
 
 
 def make(task: str) -> 'Balance':
-  """Builds 'balance', 'swingup', or their '_sparse' forms."""
+  """Builds 'balance', 'swingup', their '_sparse' forms, or more poles."""
   return Balance(task)
 
 
@@ -24,9 +24,14 @@ class Balance(suite.SuiteEnv):
     Args:
       task: stock's name.
     """
-    self._swing_up = task.startswith('swingup')
+    self._swing_up = not task.startswith('balance')
     self._sparse = task.endswith('_sparse')
     super().__init__('cartpole', task)
+
+  def stock_xml(self):
+    """See base class."""
+    poles = {'two_poles': 2, 'three_poles': 3}.get(self._task, 1)
+    return suite.import_stock('cartpole').get_model_and_assets(poles)
 
   def initial(self, rng):
     """See base class."""
@@ -39,7 +44,7 @@ class Balance(suite.SuiteEnv):
     else:
       bound = jp.full(nv, 0.034).at[0].set(0.1)
       qpos = bound * jax.random.uniform(pos_rng, (nv,), minval=-1, maxval=1)
-    return qpos, 0.01 * jax.random.normal(vel_rng, (nv,)), {}
+    return suite.Initial(qpos, 0.01 * jax.random.normal(vel_rng, (nv,)))
 
   def _cosine(self, data: Data) -> jax.Array:
     """Cosine of each pole's angle to the vertical, `(poles,)`."""

@@ -25,7 +25,7 @@ class Cheetah(suite.SuiteEnv):
     # without recomputing what follows from them; `_data` are at that pose.
     data = self._data.replace(qpos=self._random_joints(rng))
     data = self.settle(data)
-    return data.qpos, data.qvel, {}
+    return suite.Initial(data.qpos, data.qvel)
 
   def settle(self, data: physics.Data) -> physics.Data:
     """Lets the cheetah fall for two seconds without control."""

@@ -225,8 +225,10 @@ def initial_pvalues(
   """
 
   def view(key):
-    qpos, qvel, params = env.initial(key)
-    return {'qpos': qpos, 'qvel': qvel, **params}
+    initial = env.initial(key)
+    data = env._place(initial)
+    state = {'qpos': data.qpos, 'qvel': data.qvel, 'act': data.act}
+    return state | (initial.params or {})
 
   ours = _batched(view, jax.random.split(jax.random.key(seed), draws))
   env_stock, rows = env.stock_env(seed), []
@@ -237,6 +239,7 @@ def initial_pvalues(
       {
         'qpos': physics.data.qpos.copy(),
         'qvel': physics.data.qvel.copy(),
+        'act': physics.data.act.copy(),
         **env.read_params(physics),
       }
     )

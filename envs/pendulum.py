@@ -20,7 +20,7 @@ class SwingUp(suite.SuiteEnv):
   def initial(self, rng):
     """See base class."""
     angle = jax.random.uniform(rng, (1,), minval=-jp.pi, maxval=jp.pi)
-    return angle, jp.zeros(1), {}
+    return suite.Initial(angle)
 
   def observe(self, data):
     """See base class."""

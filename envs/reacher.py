@@ -40,7 +40,7 @@ class Reacher(suite.SuiteEnv):
     angle = jax.random.uniform(angle_rng, maxval=2 * jp.pi)
     radius = jax.random.uniform(radius_rng, minval=0.05, maxval=0.20)
     target = radius * jp.stack([jp.sin(angle), jp.cos(angle)])
-    return qpos, jp.zeros(self.mj_model.nv), {'target': target}
+    return suite.Initial(qpos, params={'target': target})
 
   def default_params(self):
     """See base class."""

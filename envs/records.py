@@ -8,10 +8,11 @@ import numpy as np
 
 from envs import base, suite
 
-# Poses and parameters that pay, where the model file's do not.
-_REWARDED = {
-  'ball_in_cup': ((0.0, 0.0, 0.0, 0.35), {}),
-  'reacher': ((0.0, np.pi / 2), {'target': (0.12, 0.12)}),
+# Poses, velocities and parameters that pay, where the model file's do not.
+_REWARDED: dict[str, dict[str, Any]] = {
+  'ball_in_cup': {'qpos': (0.0, 0.0, 0.0, 0.35)},
+  'finger': {'qvel': (0.0, 0.0, -15.0), 'params': {'target': (0.2, 0.53)}},
+  'reacher': {'qpos': (0.0, np.pi / 2), 'params': {'target': (0.12, 0.12)}},
 }
 
 
@@ -137,11 +138,12 @@ def _place_near_reward(
 ) -> None:
   """Puts stock's robot near a pose that pays, in slow motion."""
   domain = env.name.split('-')[0]
-  pose, params = _REWARDED.get(domain, (physics.model.qpos0, {}))
+  good = _REWARDED.get(domain, {})
+  qpos, qvel = good.get('qpos', physics.model.qpos0), good.get('qvel', 0.0)
   with physics.reset_context():
-    env.write_params(physics, params)
-    physics.data.qpos[:] = pose + rng.uniform(-0.01, 0.01, len(pose))
-    physics.data.qvel[:] = rng.uniform(-0.1, 0.1, physics.model.nv)
+    env.write_params(physics, good.get('params', {}))
+    physics.data.qpos[:] = qpos + rng.uniform(-0.01, 0.01, len(qpos))
+    physics.data.qvel[:] = qvel + rng.uniform(-0.1, 0.1, physics.model.nv)
 
 
 def _describe(env: suite.SuiteEnv, physics: Any, probe: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ observation and reward, in the order of the stock file.
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jp
@@ -24,6 +24,30 @@ Params = dict[str, jax.Array]
 position, say), by name. It lives in `State.info`."""
 
 
+MAX_DRAWS = 1000
+"""Draws of an initial state before the last one is taken as it is. Stock gives
+up, or never does; the bound keeps a NaN from hanging the device."""
+
+_UNBOUNDED = 1e9
+"""An action's bound that is none."""
+
+
+class Initial(NamedTuple):
+  """A draw from stock's initial distribution.
+
+  Attributes:
+    qpos: generalised positions, `(nq,)`.
+    qvel: generalised velocities, `(nv,)`; None for zeros.
+    act: actuator activations, `(na,)`; None for zeros.
+    params: the episode's parameters; None for the model file's.
+  """
+
+  qpos: jax.Array
+  qvel: jax.Array | None = None
+  act: jax.Array | None = None
+  params: Params | None = None
+
+
 def import_stock(name: str) -> ModuleType:
   """Imports a module of dm_control's suite without its noise.
 
@@ -37,24 +61,29 @@ def import_stock(name: str) -> ModuleType:
     return importlib.import_module('.'.join(filter(None, (_SUITE, name))))
 
 
-@functools.cache
-def _compiled(
-  domain: str,
-) -> tuple[physics_lib.MjModel, physics_lib.Model, physics_lib.Data]:
-  """The domain's model, its MJX model and MJX data: shared by its tasks."""
-  xml, assets = import_stock(domain).get_model_and_assets()
-  settings = physics_lib.SETTINGS.get(domain, physics_lib.Settings())
-  model = physics_lib.compile_model(xml, assets, settings)
-  with jax.ensure_compile_time_eval():
-    return model, *physics_lib.put_model(model)
+_Compiled = tuple[physics_lib.MjModel, physics_lib.Model, physics_lib.Data]
+_compiled: dict[tuple[str, str | bytes], _Compiled] = {}
+
+
+def _compile(
+  domain: str, xml: str | bytes, assets: Mapping[str, Any]
+) -> _Compiled:
+  """The model, its MJX model and data: shared by tasks with this MJCF."""
+  if (domain, xml) not in _compiled:
+    settings = physics_lib.SETTINGS.get(domain, physics_lib.Settings())
+    model = physics_lib.compile_model(xml, assets, settings)
+    with jax.ensure_compile_time_eval():
+      _compiled[domain, xml] = model, *physics_lib.put_model(model)
+  return _compiled[domain, xml]
 
 
 class SuiteEnv(base.Env):
   """A task of the DeepMind Control Suite.
 
-  Subclasses define `initial`, `observe` and `reward`, and those that
-  randomise the model also `default_params`, `model_at`, `read_params` and
-  `write_params`.
+  Subclasses define `initial`, `observe` and `reward`; those with a model for
+  each task `stock_xml`; those that randomise the model also `default_params`,
+  `model_at`, `read_params` and `write_params`; those that end by themselves
+  `terminates` and `done`.
 
   Attributes:
     mj_model: the C model with our edits, for names and constants.
@@ -80,11 +109,16 @@ class SuiteEnv(base.Env):
     self.control_timestep: float = stock.control_timestep()
     self.substeps = round(self.control_timestep / stock.physics.timestep())
     # Stock ends an episode when the count of steps reaches this limit.
-    self.episode_length = int(np.ceil(stock._step_limit - 1e-9))
+    if np.isfinite(stock._step_limit):
+      self.episode_length = int(np.ceil(stock._step_limit - 1e-9))
     spec = stock.action_spec()
-    self._low = np.asarray(spec.minimum, np.float32)
-    self._high = np.asarray(spec.maximum, np.float32)
-    self.mj_model, self.model, self._data = _compiled(domain)
+    # Policies of tasks without bounds (lqr) act in [-1, 1].
+    self._low, self._high = (
+      np.where(np.abs(bound) < _UNBOUNDED, bound, sign).astype(np.float32)
+      for bound, sign in ((spec.minimum, -1), (spec.maximum, 1))
+    )
+    compiled = _compile(domain, *self.stock_xml())
+    self.mj_model, self.model, self._data = compiled
     shapes = [x.shape for x in stock.observation_spec().values()]
     self._observation_size = sum(int(np.prod(shape)) for shape in shapes)
 
@@ -112,14 +146,14 @@ class SuiteEnv(base.Env):
 
   # What a domain defines.
 
-  def initial(self, rng: jax.Array) -> tuple[jax.Array, jax.Array, Params]:
+  def initial(self, rng: jax.Array) -> Initial:
     """Draws from stock's initial distribution.
 
     Args:
       rng: a key.
 
     Returns:
-      `qpos` `(nq,)`, `qvel` `(nv,)`, and the episode's parameters.
+      The draw.
     """
     raise NotImplementedError
 
@@ -130,6 +164,17 @@ class SuiteEnv(base.Env):
   def reward(self, data: physics_lib.Data) -> jax.Array:
     """Stock's `get_reward`: a scalar."""
     raise NotImplementedError
+
+  def done(self, data: physics_lib.Data) -> jax.Array:
+    """Whether the episode ends by itself: stock's `get_termination`."""
+    del data
+    return jp.zeros((), jp.float32)
+
+  # What a domain whose model depends on the task defines besides.
+
+  def stock_xml(self) -> tuple[str | bytes, Mapping[str, Any]]:
+    """The MJCF of the stock task, and the files it includes by path."""
+    return import_stock(self._domain).get_model_and_assets()
 
   # What a domain that randomises its model defines besides.
 
@@ -162,13 +207,12 @@ class SuiteEnv(base.Env):
     Returns:
       The state. Its reward is stock's at that state, which belongs to no step.
     """
-    qpos, qvel, params = self.initial(rng)
-    return self.state_from(qpos, qvel, params=params)
+    return self.state_from(*self.initial(rng))
 
   def state_from(
     self,
     qpos: jax.Array,
-    qvel: jax.Array,
+    qvel: jax.Array | None = None,
     act: jax.Array | None = None,
     params: Params | None = None,
   ) -> base.State:
@@ -176,7 +220,7 @@ class SuiteEnv(base.Env):
 
     Args:
       qpos: generalised positions, `(nq,)`.
-      qvel: generalised velocities, `(nv,)`.
+      qvel: generalised velocities, `(nv,)`; None for zeros.
       act: actuator activations, `(na,)`; None for zeros.
       params: what the episode draws besides; None for the model file's.
 
@@ -184,12 +228,7 @@ class SuiteEnv(base.Env):
       The state, with everything computed at these values without actuation.
     """
     params = self.default_params() if params is None else params
-    dtype = self._data.qpos.dtype
-    data = self._data.replace(
-      qpos=jp.asarray(qpos, dtype), qvel=jp.asarray(qvel, dtype)
-    )
-    if act is not None:
-      data = data.replace(act=jp.asarray(act, dtype))
+    data = self._place(Initial(qpos, qvel, act))
     data = physics_lib.forward(self.model_at(params), data)
     info = {k: jp.asarray(v, jp.float32) for k, v in params.items()}
     blank: Any = None  # To be filled.
@@ -224,46 +263,109 @@ class SuiteEnv(base.Env):
     data = state.pipeline_state
     with jax.default_matmul_precision('highest'):
       obs = [jp.ravel(x) for x in self.observe(data).values()]
-      reward = self.reward(data)
+      reward, done = self.reward(data), self.done(data)
     f32 = functools.partial(jax.lax.convert_element_type, new_dtype=jp.float32)
     return state.replace(  # pyright: ignore
       obs=f32(jp.concatenate(obs)),
       reward=f32(reward),
-      done=jp.zeros((), jp.float32),
+      done=f32(done),
     )
 
   # Helpers for domains.
 
-  def _random_joints(self, rng: jax.Array) -> jax.Array:
-    """Draws limited joints in their range and free hinges in a full turn.
+  def _place(self, initial: Initial) -> physics_lib.Data:
+    """Data at an initial state, of which nothing else is computed yet."""
+    dtype = self._data.qpos.dtype
+    values = {'qpos': initial.qpos, 'qvel': initial.qvel, 'act': initial.act}
+    return self._data.replace(
+      **{k: jp.asarray(v, dtype) for k, v in values.items() if v is not None}
+    )
 
-    Source: `randomize_limited_and_rotational_joints` of the suite.
+  def _without_contact(
+    self, rng: jax.Array, draw: Callable[[jax.Array], Initial]
+  ) -> Initial:
+    """Draws until no geoms touch, as stock does.
+
+    Args:
+      rng: a key.
+      draw: maps a key to a candidate.
+
+    Returns:
+      The first candidate without contact.
+    """
+
+    def attempt(carry):
+      _, _, count = carry
+      initial = draw(jax.random.fold_in(rng, count))
+      touches = physics_lib.penetrates(
+        self.model_at(initial.params or {}), self._place(initial)
+      )
+      return initial, touches, count + 1
+
+    def again(carry):
+      _, touches, count = carry
+      return touches & (count < MAX_DRAWS)
+
+    zeros = jax.tree.map(
+      lambda x: jp.zeros(x.shape, x.dtype), jax.eval_shape(draw, rng)
+    )
+    start = (zeros, jp.array(True), jp.zeros((), jp.int32))
+    return jax.lax.while_loop(again, attempt, start)[0]
+
+  def _random_joints(self, rng: jax.Array) -> jax.Array:
+    """Draws limited joints in their range and other rotations in full.
+
+    Source: `randomize_limited_and_rotational_joints` of the suite, whose
+    quaternions of free joints are uniform numbers in [0, 1], normalised.
 
     Args:
       rng: a key.
 
     Returns:
-      `qpos` `(nq,)`; slides without limits stay at `qpos0`.
+      `qpos` `(nq,)`; slides without limits and the positions of free joints
+      stay at `qpos0`.
 
     Raises:
-      NotImplementedError: the model has ball or free joints.
+      NotImplementedError: the model has ball joints.
     """
-    m, hinge = self.mj_model, physics_lib.mujoco.mjtJoint.mjJNT_HINGE
-    if not np.isin(
-      m.jnt_type, (hinge, physics_lib.mujoco.mjtJoint.mjJNT_SLIDE)
-    ).all():
-      raise NotImplementedError('Random ball and free joints.')
-    limited = m.jnt_limited == 1
-    turns = ~limited & (m.jnt_type == hinge)
-    low = np.where(limited, m.jnt_range[:, 0], np.where(turns, -np.pi, m.qpos0))
-    high = np.where(limited, m.jnt_range[:, 1], np.where(turns, np.pi, m.qpos0))
-    unit = jax.random.uniform(rng, (m.nq,))
-    return jp.asarray(low, jp.float32) + unit * jp.asarray(
-      high - low, jp.float32
-    )
+    m, joint = self.mj_model, physics_lib.mujoco.mjtJoint
+    if (m.jnt_type == joint.mjJNT_BALL).any():
+      raise NotImplementedError('Random ball joints.')
+    low, high = m.qpos0.copy(), m.qpos0.copy()
+    for kind, limited, at, bounds in zip(
+      m.jnt_type, m.jnt_limited, m.jnt_qposadr, m.jnt_range, strict=True
+    ):
+      if kind == joint.mjJNT_FREE:
+        low[at + 3 : at + 7], high[at + 3 : at + 7] = 0, 1
+      elif limited:
+        low[at], high[at] = bounds
+      elif kind == joint.mjJNT_HINGE:
+        low[at], high[at] = -np.pi, np.pi
+    low, high = (jp.asarray(x, jp.float32) for x in (low, high))
+    qpos = low + jax.random.uniform(rng, (m.nq,)) * (high - low)
+    for at in m.jnt_qposadr[m.jnt_type == joint.mjJNT_FREE]:
+      quaternion = qpos[at + 3 : at + 7]
+      qpos = qpos.at[at + 3 : at + 7].set(
+        quaternion / jp.linalg.norm(quaternion)
+      )
+    return qpos
 
-  def _sensor(self, data: physics_lib.Data, name: str) -> jax.Array:
-    """The values of a named sensor, `(dim,)`."""
-    sensor = self.mj_model.sensor(name)
-    start, size = int(sensor.adr[0]), int(sensor.dim[0])
-    return data.sensordata[start : start + size]
+  def _qpos_at(self, *joints: str) -> np.ndarray:
+    """Addresses in `qpos` of scalar joints."""
+    m = self.mj_model
+    return np.array([m.joint(name).qposadr[0] for name in joints])
+
+  def _qvel_at(self, *joints: str) -> np.ndarray:
+    """Addresses in `qvel` of scalar joints."""
+    m = self.mj_model
+    return np.array([m.joint(name).dofadr[0] for name in joints])
+
+  def _sensor(self, data: physics_lib.Data, *names: str) -> jax.Array:
+    """The values of named sensors, one after the other."""
+    sensors = [self.mj_model.sensor(name) for name in names]
+    return jp.concatenate(
+      [
+        data.sensordata[int(s.adr[0]) : int(s.adr[0] + s.dim[0])]
+        for s in sensors
+      ]
+    )

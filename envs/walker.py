@@ -29,7 +29,7 @@ class PlanarWalker(suite.SuiteEnv):
 
   def initial(self, rng):
     """See base class."""
-    return self._random_joints(rng), jp.zeros(self.mj_model.nv), {}
+    return suite.Initial(self._random_joints(rng))
 
   def observe(self, data):
     """See base class."""

@@ -3,6 +3,8 @@
 python -m launch.evaluate --workdir=runs/... --physics=dm_control
 """
 
+import functools
+
 from absl import flags
 
 from launch import cli
@@ -30,11 +32,12 @@ def main() -> None:
   if not _WORKDIR.value:
     raise ConfigError('--workdir is needed')
   cli.use_compilation_cache()
+  load = functools.partial(envs.load, allow_unfaithful=True)
   changes = {}
   if _EPISODES.value is not None:
     changes['eval_episodes'] = _EPISODES.value
   runner, policy, step = checkpoint.load_policy(
-    _WORKDIR.value, envs.load, _STEP.value, **changes
+    _WORKDIR.value, load, _STEP.value, **changes
   )
   env = runner.trainer.rollout.env
   returns = {}

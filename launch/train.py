@@ -53,6 +53,9 @@ _RESUME = flags.DEFINE_bool(
 _SET = flags.DEFINE_multi_string(
   'set', [], 'key=value for any field that --dry_run prints; repeatable'
 )
+_ALLOW_UNFAITHFUL = flags.DEFINE_bool(
+  'allow_unfaithful', False, 'train on a task that differs from stock'
+)
 _LIST_TASKS = flags.DEFINE_bool('list_tasks', False, 'print the tasks and stop')
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'print configuration, sizes and memory, and stop'
@@ -69,7 +72,7 @@ def main() -> None:
     return
   config = _config()
   try:
-    env = envs.load(config.task)
+    env = envs.load(config.task, _ALLOW_UNFAITHFUL.value)
   except ValueError as error:
     raise config_lib.ConfigError(error) from None
   if _RESUME.value and not _WORKDIR.value:

@@ -1,11 +1,25 @@
 """Runs the checks of a domain on each of its tasks."""
 
+import pytest
+
 import envs
 
 
 def pytest_generate_tests(metafunc):
   domain = getattr(metafunc.cls, 'domain', None)
-  if domain is None or 'task' not in metafunc.fixturenames:
+  if domain is None:
     return
   tasks = [t for t in envs.ALL_TASKS if t.split('-')[0] == domain]
-  metafunc.parametrize('task', tasks)
+
+  def parametrize(name, values):
+    slow = [f'{domain}-{task}' for task in metafunc.cls.slow]
+    marks = {task: [pytest.mark.slow] * (task in slow) for task in values}
+    metafunc.parametrize(
+      name, [pytest.param(task, marks=marks[task]) for task in values]
+    )
+
+  if 'task' in metafunc.fixturenames:
+    parametrize('task', tasks)
+  if 'model_task' in metafunc.fixturenames:
+    models = [f'{domain}-{task}' for task in metafunc.cls.models]
+    parametrize('model_task', models or tasks[:1])

@@ -8,10 +8,8 @@ from . import checks
 
 class TestCartpole(checks.StockParity):
   domain = 'cartpole'
-  # Bounds here and in the other domains: three to four times what is measured.
-  step_bound = 4e-6
-  v1 = (1e-7, 3e-6)
-  v25 = (2e-6, 3e-5)
+  models = ('balance', 'two_poles', 'three_poles')
+  slow = ('two_poles', 'three_poles')
 
 
 def test_actions_are_clipped_and_foreign_info_survives():

@@ -11,9 +11,6 @@ from . import checks
 
 class TestCheetah(checks.StockParity):
   domain = 'cheetah'
-  step_bound = 4e-5
-  v1 = (8e-6, 6e-5)
-  v25 = (2e-5, 3e-4)
   draws = 300  # Each falls for 200 physics steps; in full below.
 
   @pytest.mark.slow

@@ -8,11 +8,6 @@ from . import checks
 
 class TestHopper(checks.StockParity):
   domain = 'hopper'
-  step_bound = 5e-5
-  v1 = (4e-6, 4e-5)
-  v_control = (8e-6, 8e-5)
-  # 99 % is above physics.md's 1e-4: a third of these states begin upright.
-  v25 = (2e-5, 6e-4)
 
 
 def test_step_mixes_new_positions_with_the_last_solve():

@@ -11,6 +11,7 @@ from envs import physics
 
 from . import checks
 
+_COLLIDE = ('type', 'affinity')
 _DOMAINS = sorted({task.split('-')[0] for task in envs.ALL_TASKS})
 
 
@@ -50,16 +51,21 @@ def test_only_the_named_edits_are_made(domain):
   energy = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
   assert ours.opt.enableflags == stock.opt.enableflags & ~energy
 
-  # A numeric is the only element that we add; it moves name addresses.
+  # Numerics are the only elements that we add; they move name addresses.
   expected = set()
+  if settings.collide != 'stock':
+    expected |= {f'{x}_con{y}' for x in ('geom', 'body') for y in _COLLIDE}
+    expected |= {'nbuffer'}
   if settings.max_contact_points is not None:
-    expected = {'nnumeric', 'nnumericdata', 'nnames', 'nnames_map'}
+    expected |= {'nnumeric', 'nnumericdata', 'nnames', 'nnames_map'}
     expected |= {'names', 'names_map', 'nbuffer', 'signature', 'paths_map'}
     expected |= {f'numeric_{x}' for x in ('adr', 'data', 'size')}
   differing = {
     name
     for name in _differing(ours, stock)
     if not name.startswith('name_') and name != 'narena'
+    # Bounding volumes follow from what may collide, and MJX has none.
+    if 'bvh' not in name or settings.collide == 'stock'
   }
   assert differing <= expected
 

@@ -37,6 +37,16 @@ def test_unknown_task_names_the_nearest():
     envs.load('')
 
 
+def test_unfaithful_tasks_are_refused_unless_allowed(monkeypatch):
+  class Rough:
+    unfaithful = 'it is only a sketch'
+
+  monkeypatch.setattr(envs, '_factories', {'rough-one': Rough})
+  with pytest.raises(ValueError, match=r'only a sketch.*--allow_unfaithful'):
+    envs.load('rough-one')
+  assert isinstance(envs.load('rough-one', allow_unfaithful=True), Rough)
+
+
 def test_register(monkeypatch):
   monkeypatch.setattr(envs, 'ALL_TASKS', envs.ALL_TASKS)
   monkeypatch.setattr(envs, '_factories', dict(envs._factories))

@@ -1,0 +1,75 @@
+"""How far each domain may be from stock: three to four times what is measured.
+
+The tests and `launch.parity` hold the tasks to these figures. They are for
+float32 physics; in float64 the same code agrees with C to 1e-10. Medians and
+99 % quantiles are bounded rather than the maxima: in a few of 300 states a geom
+comes within float32's resolution of touching, and the contact acts one physics
+step earlier or later than in C.
+"""
+
+import dataclasses
+
+STATE = 1e-5
+"""Largest error of observations and rewards in a state; absolute, or relative
+where the stock value is larger than 1."""
+PVALUE = 1e-3
+"""Least p-value of initial distributions; shared by all coordinates."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+  """Bounds of the errors that come from stepping.
+
+  Attributes:
+    step: 99 % of observations after one control step, last solve's excepted.
+    v1: median and 99 % of velocities after one physics step.
+    v25: the same after 25 physics steps, or the next whole control step.
+    v_control: the same after one control step; None where that is v1.
+    solve: largest error of observations of a state that are read from the last
+      solve.
+  """
+
+  step: float
+  v1: tuple[float, float]
+  v25: tuple[float, float]
+  v_control: tuple[float, float] | None = None
+  solve: float = 1e-3
+
+
+BOUNDS = {
+  'acrobot': Bounds(2e-6, (4e-7, 5e-6), (4e-6, 4e-5)),
+  'ball_in_cup': Bounds(4e-6, (3e-7, 2e-6), (1e-6, 1e-5), (6e-7, 6e-6)),
+  'cartpole': Bounds(4e-6, (1e-7, 3e-6), (2e-6, 3e-5)),
+  'cartpole-two_poles': Bounds(1e-5, (4e-7, 1e-5), (3e-6, 2e-4)),
+  'cartpole-three_poles': Bounds(1e-5, (4e-7, 1e-5), (3e-6, 2e-4)),
+  'cheetah': Bounds(4e-5, (8e-6, 6e-5), (2e-5, 3e-4)),
+  'finger': Bounds(3e-4, (1e-6, 3e-3), (2e-6, 8e-3)),
+  'fish': Bounds(5e-6, (1e-6, 2e-5), (2e-6, 2e-5), (3e-6, 3e-5)),
+  # The next two are above physics.md's: a third of these states are upright.
+  'hopper': Bounds(5e-5, (4e-6, 4e-5), (2e-5, 6e-4), (8e-6, 8e-5)),
+  'walker': Bounds(6e-5, (8e-6, 1.5e-4), (5e-5, 4e-3), (2e-5, 8e-4)),
+  'humanoid': Bounds(1e-4, (4e-5, 4e-4), (2e-4, 2e-2), (8e-5, 6e-3)),
+  'lqr': Bounds(1e-6, (3e-7, 1e-6), (2e-6, 4e-6)),
+  'pendulum': Bounds(1e-6, (2e-7, 1e-6), (3e-6, 1e-5)),
+  'point_mass': Bounds(1e-6, (1e-7, 1e-6), (1e-7, 1e-6)),
+  'quadruped': Bounds(2e-4, (5e-5, 4e-4), (1e-4, 8e-3), solve=4e-3),
+  'reacher': Bounds(2e-6, (5e-7, 4e-6), (6e-7, 1e-5)),
+  'swimmer': Bounds(2e-5, (1e-5, 1e-4), (1e-5, 2e-4)),
+  'swimmer-swimmer15': Bounds(1e-3, (4e-4, 4e-3), (5e-4, 4e-3)),
+}
+"""Bounds by domain, or by task where its model is another."""
+
+
+def of(task: str) -> Bounds:
+  """The bounds of a task.
+
+  Args:
+    task: its name.
+
+  Returns:
+    The task's own, or the domain's.
+
+  Raises:
+    KeyError: there are none, because the task is not faithful.
+  """
+  return BOUNDS.get(task) or BOUNDS[task.split('-')[0]]

@@ -1,0 +1,135 @@
+"""Dog; mirrors `dm_control.suite.dog`."""
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+from envs import physics, rewards, suite
+
+_SPEEDS = {'stand': 0.0, 'walk': 1.0, 'trot': 3.0, 'run': 9.0}
+"""Forward speeds, metres per second, above which the reward is full."""
+_TIME_LIMIT = 15
+"""Seconds; stock's floor is as large as a perfect run is long."""
+_UPRIGHT_COSINE = float(np.cos(np.deg2rad(30)))
+_STAND_FRACTION = 0.9
+"""Share of the default pose's heights that counts as standing."""
+_UPRIGHT_BODIES = ('skull', 'torso', 'pelvis')
+_INERTIAL = ('accelerometer', 'velocimeter', 'gyro')
+_FORCES = ('foot_L', 'foot_R', 'hand_L', 'hand_R')
+_TOUCH = ('palm_L', 'palm_R', 'sole_L', 'sole_R')
+
+
+def make(task: str) -> 'Dog':
+  """Builds 'stand', 'walk', 'trot' or 'run'."""
+  return Dog(task)
+
+
+class Dog(suite.SuiteEnv):
+  """Stand, or move forward at the task's speed."""
+
+  unfaithful = (
+    'MJX has no noslip solver, and ellipsoids touch the floor only: 1 % of '
+    'velocities are off by more than 20 after 3 physics steps'
+  )
+  from_solve = ('inertial_sensors', 'foot_forces', 'touch_sensors')
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    self._speed = _SPEEDS[task]
+    super().__init__('dog', task)
+    m = self.mj_model
+    self._stand_heights = _STAND_FRACTION * np.asarray(
+      self._heights(self._data)
+    )
+    mass = m.body('torso').subtreemass[0]
+    self._weight = float(-m.opt.gravity[2] * mass)
+
+  def stock_xml(self):
+    """See base class."""
+    # Stock's stand has the floor of walk.
+    size = _TIME_LIMIT * max(1.0, self._speed)
+    return suite.import_stock('dog').get_model_and_assets(size)
+
+  def initial(self, rng):
+    """See base class."""
+    turn_rng, velocity_rng, act_rng = jax.random.split(rng, 3)
+    half = jax.random.uniform(turn_rng, maxval=jp.pi)
+    quaternion = jp.stack([jp.cos(half), 0.0, 0.0, jp.sin(half)])
+    qpos = jp.asarray(self.mj_model.qpos0, jp.float32).at[3:7].set(quaternion)
+    # Along x and y, and around z.
+    velocity = 2 * jax.random.normal(velocity_rng, (3,))
+    qvel = jp.zeros(self.mj_model.nv).at[np.array([0, 1, 5])].set(velocity)
+    low, high = jp.asarray(self.mj_model.actuator_ctrlrange, jp.float32).T
+    act = jax.random.uniform(act_rng, low.shape, minval=low, maxval=high)
+    return suite.Initial(qpos, qvel, act)
+
+  def _heights(self, data) -> jax.Array:
+    """Of torso and pelvis, `(2,)`, metres."""
+    m = self.mj_model
+    return data.xpos[np.array([m.body(n).id for n in ('torso', 'pelvis')]), 2]
+
+  def _vertical(self, data) -> jax.Array:
+    """The vertical in the frames of skull, torso and pelvis, `(3, 3)`."""
+    m = self.mj_model
+    return data.xmat[np.array([m.body(n).id for n in _UPRIGHT_BODIES]), 2]
+
+  def _velocity(self, data) -> jax.Array:
+    """Of the centre of mass in the torso's frame, `(3,)`, metres per second."""
+    frame = data.xmat[self.mj_model.body('torso').id]
+    return self._sensor(data, 'torso_linvel') @ frame
+
+  def observe(self, data):
+    """See base class."""
+    m = self.mj_model
+    hinges = m.jnt_type == physics.mujoco.mjtJoint.mjJNT_HINGE
+    return {
+      'joint_angles': data.qpos[m.jnt_qposadr[hinges]],
+      'joint_velocites': data.qvel[m.jnt_dofadr[hinges]],
+      'torso_pelvis_height': self._heights(data),
+      'z_projection': self._vertical(data),
+      'torso_com_velocity': self._velocity(data),
+      'inertial_sensors': self._sensor(data, *_INERTIAL),
+      'foot_forces': self._sensor(data, *_FORCES),
+      'touch_sensors': self._sensor(data, *_TOUCH),
+      'actuator_state': data.act,
+    }
+
+  def reward(self, data):
+    """See base class."""
+    factors = []
+    for height, enough in zip(
+      self._heights(data), self._stand_heights, strict=True
+    ):
+      enough = float(enough)
+      factors.append(
+        rewards.tolerance(height, (enough, float('inf')), margin=enough)
+      )
+    upright = rewards.tolerance(
+      self._vertical(data)[:, 2],
+      bounds=(_UPRIGHT_COSINE, float('inf')),
+      sigmoid='linear',
+      margin=_UPRIGHT_COSINE + 1,
+      value_at_margin=0,
+    )
+    touch = rewards.tolerance(
+      self._sensor(data, *_TOUCH).sum(),
+      bounds=(self._weight, float('inf')),
+      margin=self._weight,
+      sigmoid='linear',
+      value_at_margin=0.9,
+    )
+    factors += [upright.prod(), touch]
+    if self._speed:
+      forward = rewards.tolerance(
+        self._velocity(data)[0],
+        bounds=(self._speed, 2 * self._speed),
+        margin=max(1.0, self._speed),
+        value_at_margin=0,
+        sigmoid='linear',
+      )
+      factors.append((4 * forward + 1) / 5)
+    return jp.prod(jp.stack(factors))

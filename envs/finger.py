@@ -1,0 +1,133 @@
+"""Finger and spinner; mirrors `dm_control.suite.finger`."""
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+from envs import suite
+
+_TARGET_SIZES = {'turn_easy': 0.07, 'turn_hard': 0.03}
+"""Radius of the target, in metres."""
+_SPIN_VELOCITY = 15.0
+"""Radians per second, backwards, that count as spinning."""
+_SPIN_DAMPING = 0.03
+"""Damping of the spinner in 'spin', which stock writes into the model."""
+_XZ = np.array([0, 2])
+
+
+def make(task: str) -> 'Finger':
+  """Builds 'spin', 'turn_easy' or 'turn_hard'."""
+  return Spin('finger', task) if task == 'spin' else Turn(task)
+
+
+class Finger(suite.SuiteEnv):
+  """What the tasks share."""
+
+  from_solve = ('touch',)
+
+  def initial(self, rng):
+    """See base class."""
+    return self._without_contact(
+      rng, lambda rng: suite.Initial(self._random_joints(rng))
+    )
+
+  def _from_spinner(self, data, name: str) -> jax.Array:
+    """Position of a site's sensor relative to the spinner, `(x, z)`, metres."""
+    return (self._sensor(data, name) - self._sensor(data, 'spinner'))[_XZ]
+
+  def observe(self, data):
+    """See base class."""
+    tip = self._from_spinner(data, 'tip')
+    velocities = ('proximal_velocity', 'distal_velocity', 'hinge_velocity')
+    return {
+      'position': jp.append(self._sensor(data, 'proximal', 'distal'), tip),
+      'velocity': self._sensor(data, *velocities),
+      'touch': jp.log1p(self._sensor(data, 'touchtop', 'touchbottom')),
+    }
+
+
+class Spin(Finger):
+  """Flick the spinner until it turns fast."""
+
+  def model_at(self, params):
+    """See base class."""
+    hinge = self._qvel_at('hinge')
+    return self.model.replace(
+      dof_damping=self.model.dof_damping.at[hinge].set(_SPIN_DAMPING)
+    )
+
+  def write_params(self, physics, params):
+    """See base class."""
+    physics.named.model.dof_damping['hinge'] = _SPIN_DAMPING
+
+  def reward(self, data):
+    """See base class."""
+    velocity = self._sensor(data, 'hinge_velocity')[0]
+    return (velocity <= -_SPIN_VELOCITY).astype(jp.float32)
+
+
+class Turn(Finger):
+  """Turn the spinner until its tip is in the target.
+
+  The episode's parameter `target` is the target's position `(x, z)` in metres.
+  """
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    super().__init__('finger', task)
+    self._radius = _TARGET_SIZES[task]
+    self._site = self.mj_model.site('target').id
+
+  def initial(self, rng):
+    """See base class."""
+    joints_rng, target_rng = jax.random.split(rng)
+    angle = jax.random.uniform(target_rng, minval=-jp.pi, maxval=jp.pi)
+    hinge = jp.asarray(self.mj_model.body('spinner').pos[_XZ], jp.float32)
+    length = float(self.mj_model.geom('cap1').size.sum())
+    target = hinge + length * jp.stack([jp.sin(angle), jp.cos(angle)])
+    initial = super().initial(joints_rng)
+    return initial._replace(params={'target': target})
+
+  def default_params(self):
+    """See base class."""
+    return {'target': self.model.site_pos[self._site, _XZ]}
+
+  def model_at(self, params):
+    """See base class."""
+    if 'target' not in params:  # Contacts do not depend on it.
+      return self.model
+    position = self.model.site_pos.at[self._site, _XZ].set(params['target'])
+    return self.model.replace(site_pos=position)
+
+  def read_params(self, physics):
+    """See base class."""
+    position = physics.named.model.site_pos['target', ['x', 'z']]
+    return {'target': np.array(position)}
+
+  def write_params(self, physics, params):
+    """See base class."""
+    physics.named.model.site_size['target', 0] = self._radius
+    if 'target' in params:
+      physics.named.model.site_pos['target', ['x', 'z']] = params['target']
+
+  def _distance(self, data) -> jax.Array:
+    """From the tip to the target's surface, in metres; negative inside."""
+    to_target = self._from_spinner(data, 'target') - self._from_spinner(
+      data, 'tip'
+    )
+    return jp.linalg.norm(to_target) - self._radius
+
+  def observe(self, data):
+    """See base class."""
+    return super().observe(data) | {
+      'target_position': self._from_spinner(data, 'target'),
+      'dist_to_target': self._distance(data),
+    }
+
+  def reward(self, data):
+    """See base class."""
+    return (self._distance(data) <= 0).astype(jp.float32)

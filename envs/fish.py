@@ -1,0 +1,118 @@
+"""Fish; mirrors `dm_control.suite.fish`."""
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+from envs import rewards, suite
+
+_JOINTS = (
+  'tail1',
+  'tail_twist',
+  'tail2',
+  'finright_roll',
+  'finright_pitch',
+  'finleft_roll',
+  'finleft_pitch',
+)
+_TARGET_LOW, _TARGET_HIGH = (-0.4, -0.4, 0.1), (0.4, 0.4, 0.3)
+"""The box, in metres, in which 'swim' puts the target."""
+
+
+def make(task: str) -> 'Fish':
+  """Builds 'upright' or 'swim'."""
+  return {'upright': Upright, 'swim': Swim}[task]('fish', task)
+
+
+class Fish(suite.SuiteEnv):
+  """What the tasks share."""
+
+  def initial(self, rng):
+    """See base class."""
+    turn_rng, joints_rng = jax.random.split(rng)
+    quaternion = jax.random.normal(turn_rng, (4,))
+    angles = jax.random.uniform(
+      joints_rng, (len(_JOINTS),), minval=-0.2, maxval=0.2
+    )
+    qpos = jp.asarray(self.mj_model.qpos0, jp.float32)
+    qpos = qpos.at[3:7].set(quaternion / jp.linalg.norm(quaternion))
+    return suite.Initial(qpos.at[self._qpos_at(*_JOINTS)].set(angles))
+
+  def _uprightness(self, data) -> jax.Array:
+    """Cosine of the angle between the torso's z axis and the vertical."""
+    return data.xmat[self.mj_model.body('torso').id, 2, 2]
+
+
+class Upright(Fish):
+  """Right itself."""
+
+  def observe(self, data):
+    """See base class."""
+    return {
+      'joint_angles': data.qpos[self._qpos_at(*_JOINTS)],
+      'upright': self._uprightness(data),
+      'velocity': data.qvel,
+    }
+
+  def reward(self, data):
+    """See base class."""
+    return rewards.tolerance(self._uprightness(data), (1.0, 1.0), margin=1)
+
+
+class Swim(Fish):
+  """Swim to a target that every episode puts elsewhere.
+
+  The episode's parameter `target` is its position `(x, y, z)` in metres.
+  """
+
+  def initial(self, rng):
+    """See base class."""
+    fish_rng, target_rng = jax.random.split(rng)
+    low, high = jp.array(_TARGET_LOW), jp.array(_TARGET_HIGH)
+    target = jax.random.uniform(target_rng, (3,), minval=low, maxval=high)
+    return super().initial(fish_rng)._replace(params={'target': target})
+
+  def default_params(self):
+    """See base class."""
+    return {'target': self.model.geom_pos[self.mj_model.geom('target').id]}
+
+  def model_at(self, params):
+    """See base class."""
+    target = self.mj_model.geom('target').id
+    position = self.model.geom_pos.at[target].set(params['target'])
+    return self.model.replace(geom_pos=position)
+
+  def read_params(self, physics):
+    """See base class."""
+    return {'target': np.array(physics.named.model.geom_pos['target'])}
+
+  def write_params(self, physics, params):
+    """See base class."""
+    if 'target' in params:
+      physics.named.model.geom_pos['target'] = params['target']
+
+  def _mouth_to_target(self, data) -> jax.Array:
+    """Vector from the mouth to the target in the mouth's frame, metres."""
+    mouth, target = (self.mj_model.geom(n).id for n in ('mouth', 'target'))
+    offset = data.geom_xpos[target] - data.geom_xpos[mouth]
+    return offset @ data.geom_xmat[mouth]
+
+  def observe(self, data):
+    """See base class."""
+    return {
+      'joint_angles': data.qpos[self._qpos_at(*_JOINTS)],
+      'upright': self._uprightness(data),
+      'target': self._mouth_to_target(data),
+      'velocity': data.qvel,
+    }
+
+  def reward(self, data):
+    """See base class."""
+    m = self.mj_model
+    radii = float(m.geom('mouth').size[0] + m.geom('target').size[0])
+    in_target = rewards.tolerance(
+      jp.linalg.norm(self._mouth_to_target(data)),
+      bounds=(0.0, radii),
+      margin=2 * radii,
+    )
+    return (7 * in_target + (self._uprightness(data) + 1) / 2) / 8

@@ -1,0 +1,115 @@
+"""Quadruped; mirrors `dm_control.suite.quadruped`."""
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+from envs import physics, rewards, suite
+
+_SPEEDS = {'walk': 0.5, 'run': 5.0}
+"""Forward speeds, metres per second, above which the reward is full."""
+_TIME_LIMIT = 20
+"""Seconds; stock's floor is as large as a perfect run is long."""
+_HEIGHT_STEP = 0.01
+"""Metres by which stock lifts the robot until it touches nothing."""
+
+
+def make(task: str) -> 'Move':
+  """Builds 'walk' or 'run'."""
+  return Move(task)
+
+
+class Quadruped(suite.SuiteEnv):
+  """What the tasks share."""
+
+  from_solve = ('imu', 'force_torque')
+
+  def _upright_reward(self, data) -> jax.Array:
+    """1 when the torso is upright, 0 when it is upside down."""
+    return rewards.tolerance(
+      data.xmat[self.mj_model.body('torso').id, 2, 2],
+      bounds=(1.0, float('inf')),
+      sigmoid='linear',
+      margin=2,
+      value_at_margin=0,
+    )
+
+  def _lift(self, initial: suite.Initial) -> suite.Initial:
+    """Raises the robot as stock does, to the first height without contact.
+
+    A floor is what it can touch, so that a contact's depth at height 0 is what
+    the robot must be raised by.
+    """
+    qpos = initial.qpos.at[2].set(0)
+    embedded = self._place(initial._replace(qpos=qpos))
+    depth = -physics.distance(self.model, embedded)
+    steps = jp.ceil(jp.maximum(depth, 0) / _HEIGHT_STEP)
+    return initial._replace(qpos=qpos.at[2].set(steps * _HEIGHT_STEP))
+
+  def observe(self, data):
+    """See base class."""
+    m, enum = self.mj_model, physics.mujoco.mjtSensor
+    hinges = m.jnt_type == physics.mujoco.mjtJoint.mjJNT_HINGE
+    torso = m.body('torso').id
+    frame = data.xmat[torso]
+    return {
+      'egocentric_state': jp.concatenate(
+        [
+          data.qpos[m.jnt_qposadr[hinges]],
+          data.qvel[m.jnt_dofadr[hinges]],
+          data.act,
+        ]
+      ),
+      'torso_velocity': self._sensor(data, 'velocimeter'),
+      'torso_upright': frame[2, 2],
+      'imu': self._sensors(data, enum.mjSENS_GYRO, enum.mjSENS_ACCELEROMETER),
+      'force_torque': jp.arcsinh(
+        self._sensors(data, enum.mjSENS_FORCE, enum.mjSENS_TORQUE)
+      ),
+    }
+
+  def _sensors(self, data, *kinds) -> jax.Array:
+    """All sensors of some kinds, in the model's order."""
+    m = self.mj_model
+    wanted = np.isin(m.sensor_type, [int(kind) for kind in kinds])
+    names = [m.sensor(i).name for i in np.flatnonzero(wanted)]
+    return self._sensor(data, *names)
+
+
+class Move(Quadruped):
+  """Move forward at the task's speed."""
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    self._speed = _SPEEDS[task]
+    super().__init__('quadruped', task)
+
+  def stock_xml(self):
+    """See base class."""
+    xml = suite.import_stock('quadruped').make_model(
+      floor_size=_TIME_LIMIT * self._speed
+    )
+    return xml, suite.import_stock('common').ASSETS
+
+  def initial(self, rng):
+    """See base class."""
+    quaternion = jax.random.normal(rng, (4,))
+    qpos = jp.asarray(self.mj_model.qpos0, jp.float32)
+    return self._lift(
+      suite.Initial(qpos.at[3:7].set(quaternion / jp.linalg.norm(quaternion)))
+    )
+
+  def reward(self, data):
+    """See base class."""
+    move = rewards.tolerance(
+      self._sensor(data, 'velocimeter')[0],
+      bounds=(self._speed, float('inf')),
+      margin=self._speed,
+      value_at_margin=0.5,
+      sigmoid='linear',
+    )
+    return self._upright_reward(data) * move

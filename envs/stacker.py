@@ -1,0 +1,105 @@
+"""Planar manipulator with boxes; mirrors `dm_control.suite.stacker`."""
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+from envs import manipulation, rewards, suite
+
+_XZ = np.array([0, 2])
+
+
+def make(task: str) -> 'Stack':
+  """Builds 'stack_2' or 'stack_4'."""
+  return Stack(task)
+
+
+class Stack(manipulation.Arm):
+  """Stack boxes up to a target's height, and let go.
+
+  The episode's parameter `target` is its position `(x, z)` in metres.
+  """
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    self._count = int(task.removeprefix('stack_'))
+    self._boxes = [f'box{i}' for i in range(self._count)]
+    super().__init__('stacker', task)
+
+  def stock_xml(self):
+    """See base class."""
+    return suite.import_stock('stacker').make_model(n_boxes=self._count)
+
+  def initial(self, rng):
+    """See base class."""
+    return self._without_contact(rng, self._draw)
+
+  def _draw(self, rng: jax.Array) -> suite.Initial:
+    """One candidate."""
+    arm_rng, height_rng, target_rng, box_rng = jax.random.split(rng, 4)
+    qpos = self._random_arm(
+      arm_rng, jp.asarray(self.mj_model.qpos0, jp.float32)
+    )
+    level = 2 * jax.random.randint(height_rng, (), 0, self._count) + 1
+    x = jax.random.uniform(target_rng, minval=-0.37, maxval=0.37)
+    low, high = jp.array([0.1, 0.0, 0.0]), jp.array([0.3, 0.7, 2 * jp.pi])
+    boxes = jax.random.uniform(
+      box_rng, (self._count, 3), minval=low, maxval=high
+    )
+    joints = [f'{box}_{axis}' for box in self._boxes for axis in 'xzy']
+    return suite.Initial(
+      qpos.at[self._qpos_at(*joints)].set(boxes.ravel()),
+      params={'target': jp.stack([x, self._box_size() * level])},
+    )
+
+  def _box_size(self) -> float:
+    """Half a box's edge, metres."""
+    return float(self.mj_model.geom('target').size[0])
+
+  def default_params(self):
+    """See base class."""
+    body = self.mj_model.body('target').id
+    return {'target': self.model.body_pos[body, _XZ]}
+
+  def model_at(self, params):
+    """See base class."""
+    body = self.mj_model.body('target').id
+    position = self.model.body_pos.at[body, _XZ].set(params['target'])
+    return self.model.replace(body_pos=position)
+
+  def read_params(self, physics):
+    """See base class."""
+    position = physics.named.model.body_pos['target', ['x', 'z']]
+    return {'target': np.array(position)}
+
+  def write_params(self, physics, params):
+    """See base class."""
+    if 'target' in params:
+      physics.named.model.body_pos['target', ['x', 'z']] = params['target']
+
+  def observe(self, data):
+    """See base class."""
+    joints = [f'{box}_{axis}' for box in self._boxes for axis in 'xyz']
+    return self._observe_arm(data) | {
+      'hand_pos': self._pose(data, 'hand'),
+      'box_pos': self._pose(data, *self._boxes),
+      'box_vel': data.qvel[self._qvel_at(*joints)],
+      'target_pos': self._pose(data, 'target')[:, :2],
+    }
+
+  def reward(self, data):
+    """See base class."""
+    distances = [self._site_distance(data, b, 'target') for b in self._boxes]
+    box_is_close = rewards.tolerance(
+      jp.min(jp.stack(distances)), margin=2 * self._box_size()
+    )
+    hand_is_far = rewards.tolerance(
+      self._site_distance(data, 'grasp', 'target'),
+      bounds=(0.1, float('inf')),
+      margin=manipulation.CLOSE,
+    )
+    return box_is_close * hand_is_far

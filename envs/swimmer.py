@@ -1,0 +1,90 @@
+"""Swimmers of many links; mirrors `dm_control.suite.swimmer`."""
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+from envs import rewards, suite
+
+_HEAD_SENSORS = 12
+"""Entries of the sensors that stock's file has before the velocities'."""
+_P_CLOSE = 0.2
+"""Probability that the target is near."""
+_BOXES = (0.3, 2.0)
+"""Half widths, in metres, of the boxes of near and other targets."""
+_XY = np.array([0, 1])
+
+
+def make(task: str) -> 'Swimmer':
+  """Builds 'swimmer6' or 'swimmer15'."""
+  return Swimmer('swimmer', task)
+
+
+class Swimmer(suite.SuiteEnv):
+  """Swim to a target that every episode puts elsewhere.
+
+  The episode's parameter `target` is its position `(x, y)` in metres.
+  """
+
+  def stock_xml(self):
+    """See base class."""
+    links = int(self._task.removeprefix('swimmer'))
+    return suite.import_stock('swimmer').get_model_and_assets(links)
+
+  def initial(self, rng):
+    """See base class."""
+    joints_rng, close_rng, target_rng = jax.random.split(rng, 3)
+    close = jax.random.bernoulli(close_rng, _P_CLOSE)
+    target = jax.random.uniform(target_rng, (2,), minval=-1, maxval=1)
+    return suite.Initial(
+      self._random_joints(joints_rng),
+      params={'target': target * jp.where(close, *_BOXES)},
+    )
+
+  def default_params(self):
+    """See base class."""
+    target = self.mj_model.geom('target').id
+    return {'target': self.model.geom_pos[target, _XY]}
+
+  def model_at(self, params):
+    """See base class."""
+    target = self.mj_model.geom('target').id
+    position = self.model.geom_pos.at[target, _XY].set(params['target'])
+    return self.model.replace(geom_pos=position)
+
+  def read_params(self, physics):
+    """See base class."""
+    position = physics.named.model.geom_pos['target', ['x', 'y']]
+    return {'target': np.array(position)}
+
+  def write_params(self, physics, params):
+    """See base class."""
+    if 'target' in params:
+      physics.named.model.geom_pos['target', ['x', 'y']] = params['target']
+
+  def _nose_to_target(self, data) -> jax.Array:
+    """Vector from the nose to the target in the head's frame, `(2,)`."""
+    m = self.mj_model
+    nose, target = (m.geom(name).id for name in ('nose', 'target'))
+    offset = data.geom_xpos[target] - data.geom_xpos[nose]
+    return (offset @ data.xmat[m.body('head').id])[:2]
+
+  def observe(self, data):
+    """See base class."""
+    velocities = data.sensordata[_HEAD_SENSORS:].reshape(-1, 6)
+    return {
+      'joints': data.qpos[3:],
+      'to_target': self._nose_to_target(data),
+      # Linear along x and y, angular around z.
+      'body_velocities': velocities[:, np.array([0, 1, 5])],
+    }
+
+  def reward(self, data):
+    """See base class."""
+    size = float(self.mj_model.geom('target').size[0])
+    return rewards.tolerance(
+      jp.linalg.norm(self._nose_to_target(data)),
+      bounds=(0.0, size),
+      margin=5 * size,
+      sigmoid='long_tail',
+    )

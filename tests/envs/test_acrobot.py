@@ -1,0 +1,7 @@
+"""Acrobot."""
+
+from . import checks
+
+
+class TestAcrobot(checks.StockParity):
+  domain = 'acrobot'

@@ -1,0 +1,8 @@
+"""Finger."""
+
+from . import checks
+
+
+class TestFinger(checks.StockParity):
+  domain = 'finger'
+  models = ('spin', 'turn_easy')

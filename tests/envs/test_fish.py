@@ -1,0 +1,7 @@
+"""Fish."""
+
+from . import checks
+
+
+class TestFish(checks.StockParity):
+  domain = 'fish'

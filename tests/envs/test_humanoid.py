@@ -1,0 +1,28 @@
+"""Humanoid."""
+
+import jax
+import numpy as np
+import pytest
+
+from . import checks
+
+
+class TestHumanoid(checks.StockParity):
+  domain = 'humanoid'
+  draws = 500  # In full below.
+
+  @pytest.mark.slow
+  def test_initial_distribution_in_full(self, task):
+    self.check_initial(task, 2000)
+
+
+def test_never_begins_in_touch():
+  env = checks.load('humanoid-stand')
+  keys = jax.random.split(jax.random.key(1), 300)
+  poses = np.asarray(jax.vmap(env.initial)(keys).qpos)
+  physics = env.stock_env(0).physics
+  for pose in poses:
+    with physics.reset_context():
+      physics.data.qpos[:] = pose
+    # Within float32's resolution of touching counts as clear.
+    assert all(c.dist > -1e-6 for c in physics.data.contact)

@@ -1,0 +1,24 @@
+"""Quadruped."""
+
+import jax
+import numpy as np
+
+from envs import suite
+
+from . import checks
+
+
+class TestQuadruped(checks.StockParity):
+  domain = 'quadruped'
+
+
+def test_begins_at_stocks_height():
+  """The height that stock's search finds for the same orientations."""
+  env = checks.load('quadruped-run')
+  keys = jax.random.split(jax.random.key(5), 200)
+  poses = np.asarray(jax.vmap(env.initial)(keys).qpos)
+  physics = env.stock_env(0).physics
+  search = suite.import_stock('quadruped')._find_non_contacting_height
+  for pose in poses:
+    search(physics, pose[3:7])
+    np.testing.assert_allclose(pose, physics.data.qpos, atol=1e-6)
