@@ -98,6 +98,9 @@ SETTINGS = {
   'cheetah': Settings(iterations=8, ls_iterations=10, max_contact_points=8),
   'hopper': Settings(iterations=10, ls_iterations=10, max_contact_points=8),
   'humanoid': Settings(iterations=10, ls_iterations=20, max_contact_points=16),
+  'humanoid_CMU': Settings(
+    iterations=10, ls_iterations=20, max_contact_points=16
+  ),
   'lqr': _NO_CONTACTS,
   # No two parts of the robot touched in 60,000 control steps of C.
   'quadruped': Settings(

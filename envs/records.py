@@ -82,6 +82,22 @@ _ACTIONS: tuple[Callable[..., Iterator[np.ndarray]], ...] = (
 )
 
 
+def action_sequences(
+  rng: np.random.RandomState, size: int, episode: int
+) -> Iterator[np.ndarray]:
+  """Random or scripted actions; their kinds take turns.
+
+  Args:
+    rng: drawn from.
+    size: entries of an action.
+    episode: decides the kind.
+
+  Returns:
+    Endless actions `(size,)` in [-1, 1].
+  """
+  return _ACTIONS[episode % len(_ACTIONS)](rng, size)
+
+
 def to_stock(env: suite.SuiteEnv, action: np.ndarray) -> np.ndarray:
   """Rescales an action in [-1, 1] to stock's range."""
   low, high = env.action_range
@@ -117,7 +133,7 @@ def collect(
     stock.reset()
     if episode % 3 == 2:
       _place_near_reward(env, stock.physics, rng)
-    actions = _ACTIONS[episode % len(_ACTIONS)](rng, env.action_size)
+    actions = action_sequences(rng, env.action_size, episode)
     for step, action in zip(range(steps), actions, strict=False):
       row = _describe(env, stock.physics, probe) if step in keep else None
       outcome = stock.step(to_stock(env, action))

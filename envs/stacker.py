@@ -20,6 +20,11 @@ class Stack(manipulation.Arm):
   The episode's parameter `target` is its position `(x, z)` in metres.
   """
 
+  unfaithful = (
+    "MJX's contacts of boxes are not C's: velocities are off by up to 5 after "
+    '25 physics steps'
+  )
+
   def __init__(self, task: str):
     """Builds the task.
 

@@ -1,0 +1,197 @@
+"""Measurements of whole episodes, of contacts and of speed, beside stock.
+
+What `launch.parity` prints besides `envs.parity`'s errors.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+from envs import physics as physics_lib
+from envs import suite
+from envs.base import flatten_observation
+from envs.records import action_sequences, to_stock
+
+Policy = Callable[[Any], jax.Array]
+"""Maps observations `(N, observation_size)` to actions in [-1, 1]."""
+
+_SPEED_STEPS = 50
+"""Control steps of each timed run."""
+
+
+def random_policy(env: suite.SuiteEnv, seed: int = 0) -> Policy:
+  """A fixed policy that reacts to what it sees, without any training.
+
+  Args:
+    env: the task.
+    seed: of the weights.
+
+  Returns:
+    The hyperbolic tangent of a random linear map.
+  """
+  shape = (env.observation_size, env.action_size)
+  weights = jax.random.normal(jax.random.key(seed), shape)
+  weights /= np.sqrt(env.observation_size)
+  return jax.jit(lambda obs: jp.tanh(obs @ weights))
+
+
+def returns(env: suite.SuiteEnv, policy: Policy, episodes: int) -> np.ndarray:
+  """Returns of episodes in MJX, all in step with each other.
+
+  Args:
+    env: the task.
+    policy: acts.
+    episodes: how many.
+
+  Returns:
+    Undiscounted returns, `(episodes,)`.
+  """
+
+  @jax.jit
+  def play(key):
+    def body(_, carry):
+      state, total, alive = carry
+      state = jax.vmap(env.step)(state, policy(state.obs))
+      return state, total + alive * state.reward, alive * (1 - state.done)
+
+    state = jax.vmap(env.reset)(jax.random.split(key, episodes))
+    carry = (state, jp.zeros(episodes), jp.ones(episodes))
+    return jax.lax.fori_loop(0, env.episode_length, body, carry)[1]
+
+  return np.asarray(play(jax.random.key(0)), np.float64)
+
+
+def stock_returns(
+  env: suite.SuiteEnv, policy: Policy, episodes: int
+) -> np.ndarray:
+  """The same in stock dm_control.
+
+  Args:
+    env: the task.
+    policy: acts.
+    episodes: how many.
+
+  Returns:
+    Undiscounted returns, `(episodes,)`.
+  """
+  stock = [env.stock_env(seed) for seed in range(episodes)]
+  total, alive = np.zeros(episodes), np.ones(episodes)
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    timesteps = list(pool.map(lambda e: e.reset(), stock))
+    for _ in range(env.episode_length):
+      obs = [flatten_observation(t.observation) for t in timesteps]
+      actions = to_stock(env, np.asarray(policy(np.stack(obs)), np.float64))
+      timesteps = list(pool.map(lambda e, a: e.step(a), stock, actions))
+      total += alive * [t.reward or 0.0 for t in timesteps]
+      alive *= [t.discount is None or t.discount > 0 for t in timesteps]
+  return total
+
+
+def contacts(env: suite.SuiteEnv, steps: int, seed: int = 0) -> dict[str, Any]:
+  """Stock's contacts under random actions, and those that ours lacks.
+
+  Args:
+    env: the task.
+    steps: control steps, in episodes of 250.
+    seed: of the rollouts.
+
+  Returns:
+    'dropped' and 'dropped_force', shares of contacts and of their force that
+    our model does not compute; 'most', the largest number at once that it does,
+    of one condim; 'slots', how many of a condim it has room for, or None.
+  """
+  ours, stock = env.mj_model, env.stock_env(seed)
+  rng = np.random.RandomState(seed)
+  model, data = stock.physics.model.ptr, stock.physics.data.ptr
+  kept = np.zeros(2)
+  everything, most, force = np.zeros(2), 0, np.zeros(6)
+  for episode in range(-(-steps // 250)):
+    stock.reset()
+    actions = action_sequences(rng, env.action_size, episode)
+    for _, action in zip(range(250), actions, strict=False):
+      stock.step(to_stock(env, action))
+      condims: dict[int, int] = {}
+      for i, contact in enumerate(data.contact):
+        physics_lib.mujoco.mj_contactForce(model, data, i, force)
+        weight = np.array([1.0, np.linalg.norm(force[:3])])
+        everything += weight
+        if _collide(ours, *contact.geom):
+          kept += weight
+          condims[contact.dim] = condims.get(contact.dim, 0) + 1
+      most = max([most, *condims.values()])
+  flag = physics_lib.mujoco.mjtDisableBit
+  inert = int(flag.mjDSBL_CONSTRAINT | flag.mjDSBL_CONTACT)
+  if model.opt.disableflags & inert or not everything[0]:
+    share = np.zeros(2)  # None that act.
+  else:
+    share = 1 - kept / np.maximum(everything, 1e-9)
+  numerics = [ours.numeric(i).name for i in range(ours.nnumeric)]
+  slots = None
+  if 'max_contact_points' in numerics:
+    slots = int(ours.numeric('max_contact_points').data[0])
+  return {
+    'dropped': float(share[0]),
+    'dropped_force': float(share[1]),
+    'most': int(most),
+    'slots': slots,
+  }
+
+
+def _collide(model: Any, a: int, b: int) -> bool:
+  """Whether two geoms' bits meet."""
+  types, affinities = model.geom_contype, model.geom_conaffinity
+  return bool((types[a] & affinities[b]) | (types[b] & affinities[a]))
+
+
+def speed(env: suite.SuiteEnv, num_envs: int = 32) -> dict[str, float]:
+  """Control steps per second beside those of C on one thread.
+
+  Args:
+    env: the task.
+    num_envs: environments stepped at once.
+
+  Returns:
+    'compile_seconds' of the batched step, 'steps_per_second', and
+    'c_steps_per_second' of stock's physics, measured in between.
+  """
+  keys = jax.random.split(jax.random.key(0), num_envs)
+  shapes = jax.eval_shape(jax.vmap(env.reset), keys)
+  actions = jax.random.uniform(
+    jax.random.key(1), (num_envs, env.action_size), minval=-1, maxval=1
+  )
+
+  @jax.jit
+  def run(states, actions):
+    def body(_, states):
+      return jax.vmap(env.step)(states, actions)
+
+    return jax.lax.fori_loop(0, _SPEED_STEPS, body, states)
+
+  lowered = run.lower(shapes, actions)
+  start = time.monotonic()
+  compiled = lowered.compile()
+  compile_seconds = time.monotonic() - start
+  states = jax.vmap(env.reset)(keys)
+  states = jax.block_until_ready(compiled(states, actions))
+  ours, stock = [], []
+  c_env = env.stock_env(0)
+  c_env.reset()
+  for _ in range(3):
+    start = time.monotonic()
+    states = jax.block_until_ready(compiled(states, actions))
+    ours.append(num_envs * _SPEED_STEPS / (time.monotonic() - start))
+    start = time.monotonic()
+    for _ in range(_SPEED_STEPS):
+      c_env.physics.step(env.substeps)
+    stock.append(_SPEED_STEPS / (time.monotonic() - start))
+  return {
+    'compile_seconds': compile_seconds,
+    'steps_per_second': float(np.median(ours)),
+    'c_steps_per_second': float(np.median(stock)),
+  }

@@ -1,0 +1,335 @@
+"""Measures how faithful tasks are to stock dm_control, and writes the report.
+
+python -m launch.parity --tasks=paper
+"""
+
+import functools
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from launch import cli
+
+MEASURES = ('state', 'physics', 'initial', 'contacts', 'returns', 'speed')
+
+_TASKS = flags.DEFINE_list(
+  'tasks', ['paper'], 'paper, benchmarking, all, or tasks by name'
+)
+_MEASURES = flags.DEFINE_list(
+  'measures', list(MEASURES), f'which of {", ".join(MEASURES)}'
+)
+_EPISODES = flags.DEFINE_integer(
+  'episodes', 100, 'episodes in MJX and in stock for the returns', 2
+)
+_DRAWS = flags.DEFINE_integer(
+  'draws', 2000, 'initial states from MJX and from stock', 10
+)
+_POLICY = flags.DEFINE_string(
+  'policy', None, 'workdir of a run; its policy is compared in its task'
+)
+_JSON = flags.DEFINE_string(
+  'json', 'docs/parity.json', 'results, merged with those that it holds'
+)
+_REPORT = flags.DEFINE_string('report', 'docs/parity.md', 'the report')
+
+
+def main() -> None:
+  """Reads the flags, measures task by task, and writes after each."""
+  import envs
+  from mjx_crossq.config import ConfigError
+
+  unknown = set(_MEASURES.value) - set(MEASURES)
+  if unknown:
+    raise ConfigError(
+      f'--measures has {sorted(unknown)[0]!r}; choose from {MEASURES}'
+    )
+  path, report = Path(_JSON.value), Path(_REPORT.value)
+  for file in (path, report):
+    if not file.parent.is_dir():
+      raise ConfigError(f'{file.parent} is no folder; make it first')
+  results = json.loads(path.read_text()) if path.exists() else {}
+  tasks = expand(_TASKS.value)
+  cli.use_compilation_cache()
+  for task in tasks:
+    env = envs.load(task, allow_unfaithful=True)
+    result = results.setdefault(task, {})
+    result['unfaithful'] = env.unfaithful
+    for name in MEASURES:
+      if name not in _MEASURES.value:
+        continue
+      result[name] = _MEASURE[name](env)
+      print(f'{task:24} {name:9} {line(name, result[name])}', flush=True)
+    result['versions'] = {
+      package: importlib.metadata.version(package)
+      for package in ('jax', 'mujoco-mjx', 'dm_control')
+    }
+    ordered = {t: results[t] for t in envs.ALL_TASKS if t in results}
+    path.write_text(json.dumps(ordered, indent=1) + '\n')
+    report.write_text(markdown(ordered))
+
+
+def expand(names: list[str]) -> list[str]:
+  """Task names, with groups replaced by their tasks.
+
+  Args:
+    names: tasks, or 'paper', 'benchmarking', 'all'.
+
+  Returns:
+    Names of registered tasks, without repetition.
+
+  Raises:
+    ConfigError: a name is neither.
+  """
+  import envs
+  from envs import suite
+  from mjx_crossq.config import ConfigError
+
+  stock = suite.import_stock('')
+  groups = {
+    'paper': envs.PAPER_TASKS,
+    'benchmarking': tuple('-'.join(pair) for pair in stock.BENCHMARKING),
+    'all': envs.ALL_TASKS,
+  }
+  tasks: dict[str, None] = {}
+  for name in names:
+    if name not in groups and name not in envs.ALL_TASKS:
+      raise ConfigError(f'{name!r} is neither a task nor one of {[*groups]}')
+    group = groups.get(name, (name,))
+    tasks |= dict.fromkeys(t for t in group if t in envs.ALL_TASKS)
+  return list(tasks)
+
+
+@functools.lru_cache(maxsize=1)
+def _records(env: Any) -> tuple[Any, Any]:
+  from envs import parity
+
+  records = parity.collect(env)
+  return records, parity.start(env, records)
+
+
+def _quantiles(values: Any) -> list[float]:
+  """Median, 99 % and maximum."""
+  import numpy as np
+
+  return [float(np.quantile(values, q)) for q in (0.5, 0.99, 1)]
+
+
+def _state(env: Any) -> dict[str, Any]:
+  import numpy as np
+
+  from envs import bounds, parity
+
+  records, states = _records(env)
+  errors = parity.state_errors(states, records)
+  spec = env.stock_env(0).observation_spec()
+  solved = np.concatenate(
+    [np.full(x.shape, k in env.from_solve).ravel() for k, x in spec.items()]
+  )
+  obs = float(errors.obs[:, ~solved].max())
+  solve = float(errors.obs[:, solved].max(initial=0))
+  reward = float(errors.reward.max())
+  limit = _bounds(env.name)
+  good = max(obs, reward) < bounds.STATE and solve < limit.solve
+  return {'obs': obs, 'solve': solve, 'reward': reward, 'pass': bool(good)}
+
+
+def _bounds(task: str) -> Any:
+  """The task's bounds; those of no task where it is not faithful."""
+  from envs import bounds
+
+  try:
+    return bounds.of(task)
+  except KeyError:
+    return bounds.Bounds(0, (0, 0), (0, 0), solve=1e-3)
+
+
+def _physics(env: Any) -> dict[str, Any]:
+  from envs import parity
+
+  records, states = _records(env)
+  errors = parity.physics_errors(env, states, records)
+  result: dict[str, Any] = {k: _quantiles(v) for k, v in errors.items()}
+  limit = _bounds(env.name)
+  result['bounds'] = {'v1': limit.v1, 'v25': limit.v25}
+  result['pass'] = all(
+    value < bound
+    for name in ('v1', 'v25')
+    for value, bound in zip(result[name][:2], getattr(limit, name), strict=True)
+  )
+  return result
+
+
+def _initial(env: Any) -> dict[str, Any]:
+  from envs import bounds, parity
+
+  pvalues = parity.initial_pvalues(env, _DRAWS.value)
+  worst = min(pvalues, key=pvalues.__getitem__)
+  return {
+    'pvalue': pvalues[worst],
+    'coordinate': worst,
+    'coordinates': len(pvalues),
+    'draws': _DRAWS.value,
+    'pass': pvalues[worst] > bounds.PVALUE / len(pvalues),
+  }
+
+
+def _contacts(env: Any) -> dict[str, Any]:
+  from envs import rollouts
+
+  result = rollouts.contacts(env, 2000)
+  slots = result['slots']
+  fits = slots is None or result['most'] <= slots
+  result['pass'] = fits and result['dropped'] == 0
+  return result
+
+
+def _returns(env: Any) -> dict[str, Any]:
+  import numpy as np
+
+  from envs import rollouts
+
+  policy, name = rollouts.random_policy(env), 'random linear'
+  if _POLICY.value:
+    policy, name = _trained(env, _POLICY.value), 'trained'
+  ours = rollouts.returns(env, policy, _EPISODES.value)
+  stock = rollouts.stock_returns(env, policy, _EPISODES.value)
+  error = np.hypot(
+    *(np.std(x, ddof=1) / np.sqrt(len(x)) for x in (ours, stock))
+  )
+  difference = float(np.mean(ours) - np.mean(stock))
+  return {
+    'policy': name,
+    'episodes': _EPISODES.value,
+    'mjx': float(np.mean(ours)),
+    'stock': float(np.mean(stock)),
+    'standard_error': float(error),
+    'pass': bool(abs(difference) <= 2 * error or difference == 0),
+  }
+
+
+def _trained(env: Any, workdir: str) -> Any:
+  """The deterministic policy of the run's first seed."""
+  import jax
+
+  import envs
+  from mjx_crossq import checkpoint
+  from mjx_crossq.config import ConfigError
+
+  load = functools.partial(envs.load, allow_unfaithful=True)
+  runner, policies, _ = checkpoint.load_policy(workdir, load)
+  if runner.config.task != env.name:
+    raise ConfigError(
+      f'--policy was trained on {runner.config.task}; give --tasks='
+      f'{runner.config.task}'
+    )
+  policy = jax.tree.map(lambda x: x[0], policies)
+  act = runner.trainer.agent.act_deterministic
+  return jax.jit(lambda obs: act(policy, obs))
+
+
+def _speed(env: Any) -> dict[str, Any]:
+  from envs import rollouts
+
+  return rollouts.speed(env)
+
+
+_MEASURE = {
+  'state': _state,
+  'physics': _physics,
+  'initial': _initial,
+  'contacts': _contacts,
+  'returns': _returns,
+  'speed': _speed,
+}
+
+
+def _three(values: list[float]) -> str:
+  return ' / '.join(f'{value:.0e}' for value in values)
+
+
+def line(name: str, r: dict[str, Any]) -> str:
+  """One measurement as text.
+
+  Args:
+    name: of the measurement.
+    r: its result.
+
+  Returns:
+    The figures, and whether they pass.
+  """
+  match name:
+    case 'state':
+      text = f'obs {r["obs"]:.0e}, reward {r["reward"]:.0e}'
+      text += f', from the solve {r["solve"]:.0e}' if r['solve'] else ''
+    case 'physics':
+      text = f'v1 {_three(r["v1"])}, v25 {_three(r["v25"])}'
+      text += f', floor {_three(r["floor"])}'
+    case 'initial':
+      text = f'p {r["pvalue"]:.2g} ({r["coordinates"]} coordinates)'
+    case 'contacts':
+      text = f'dropped {r["dropped"]:.2%}, force {r["dropped_force"]:.2%}'
+      text += f', at most {r["most"]} at once'
+      text += f' in {r["slots"]} slots' if r['slots'] else ''
+    case 'returns':
+      text = f'{r["mjx"]:.1f}, stock {r["stock"]:.1f}'
+      text += f' +- {r["standard_error"]:.1f} ({r["policy"]})'
+    case _:
+      ratio = r['steps_per_second'] / r['c_steps_per_second']
+      return (
+        f'{r["steps_per_second"]:,.0f} steps/s, {ratio:.2f} of C, compiled in '
+        f'{r["compile_seconds"]:.0f} s'
+      )
+  return text + ('' if r['pass'] else '  FAILS')
+
+
+_HEADINGS = {
+  'state': 'largest error in equal states',
+  'physics': 'v1, v25, floor: median / 99 % / max',
+  'initial': 'initial states',
+  'contacts': "stock's contacts that ours lacks",
+  'returns': 'mean return, MJX and stock',
+  'speed': 'speed at 32 envs',
+}
+
+
+def markdown(results: dict[str, Any]) -> str:
+  """The report.
+
+  Args:
+    results: by task and measurement.
+
+  Returns:
+    Markdown.
+  """
+  versions = next(iter(results.values()))['versions']
+  lines = [
+    '# How faithful each task is',
+    '',
+    'Generated by `python -m launch.parity`; not to be edited. Backend: MJX in',
+    f'float32 ({", ".join(f"{k} {v}" for k, v in versions.items())}).',
+    '`envs/bounds.py` has the bounds, `docs/environments.md` the edits.',
+    '',
+    '| task | ' + ' | '.join(_HEADINGS.values()) + ' |',
+    '|---' * (len(_HEADINGS) + 1) + '|',
+  ]
+  for task, result in results.items():
+    cells = [line(m, result[m]) if m in result else '' for m in _HEADINGS]
+    mark = ' (unfaithful)' if result['unfaithful'] else ''
+    lines.append(f'| {task}{mark} | ' + ' | '.join(cells) + ' |')
+  unfaithful = {t: r['unfaithful'] for t, r in results.items()}
+  if any(unfaithful.values()):
+    lines += ['', 'Refused without `--allow_unfaithful`:', '']
+    lines += [f'- {task}: {why}.' for task, why in unfaithful.items() if why]
+  return '\n'.join(lines) + '\n'
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main, __doc__)
+
+
+if __name__ == '__main__':
+  run()
