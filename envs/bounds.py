@@ -50,6 +50,7 @@ BOUNDS = {
   'walker': Bounds(6e-5, (8e-6, 1.5e-4), (5e-5, 4e-3), (2e-5, 8e-4)),
   'humanoid': Bounds(1e-4, (4e-5, 4e-4), (2e-4, 2e-2), (8e-5, 6e-3)),
   'lqr': Bounds(1e-6, (3e-7, 1e-6), (2e-6, 4e-6)),
+  'manipulator': Bounds(2e-3, (1e-5, 1e-3), (1e-4, 8e-2), (4e-5, 8e-3)),
   'pendulum': Bounds(1e-6, (2e-7, 1e-6), (3e-6, 1e-5)),
   'point_mass': Bounds(1e-6, (1e-7, 1e-6), (1e-7, 1e-6)),
   'quadruped': Bounds(2e-4, (5e-5, 4e-4), (1e-4, 8e-3), solve=4e-3),

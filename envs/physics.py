@@ -82,6 +82,7 @@ _LIMITS_ONLY = Settings(iterations=10, ls_iterations=10, warmstart=False)
 # Stock disables constraints or contacts in the domains that have no geoms
 # collide here, so that nothing changes but MJX's work.
 _NO_CONTACTS = Settings(collide='none')
+_HAND = Settings(iterations=20, ls_iterations=12)
 SETTINGS = {
   'acrobot': _NO_CONTACTS,
   'ball_in_cup': Settings(iterations=10, ls_iterations=10),
@@ -102,11 +103,13 @@ SETTINGS = {
     iterations=10, ls_iterations=20, max_contact_points=16
   ),
   'lqr': _NO_CONTACTS,
+  'manipulator': _HAND,
   # No two parts of the robot touched in 60,000 control steps of C.
   'quadruped': Settings(
     iterations=10, ls_iterations=10, max_contact_points=8, collide='floor'
   ),
   'reacher': _LIMITS_ONLY,
+  'stacker': _HAND,
   'swimmer': _NO_CONTACTS,
   'walker': Settings(iterations=12, ls_iterations=10),
 }

@@ -1,0 +1,12 @@
+"""The humanoid of the CMU motion data."""
+
+import pytest
+
+from . import checks
+
+pytestmark = pytest.mark.slow
+
+
+class TestHumanoidCMU(checks.RoughParity):
+  domain = 'humanoid_CMU'
+  draws = 500

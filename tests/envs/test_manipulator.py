@@ -1,0 +1,14 @@
+"""Manipulator."""
+
+import pytest
+
+from . import checks
+
+pytestmark = pytest.mark.slow
+
+
+class TestManipulator(checks.StockParity):
+  domain = 'manipulator'
+  # Not insert_peg, whose slot is made of boxes.
+  models = ('bring_ball', 'bring_peg', 'insert_ball')
+  draws = 500
