@@ -1,0 +1,51 @@
+"""The measurements of whole episodes."""
+
+import copy
+
+import jax
+import jax.numpy as jp
+import numpy as np
+import pytest
+
+from envs import rollouts
+
+from . import checks
+
+
+def test_returns_from_equal_states_are_equal():
+  env = checks.load('point_mass-easy')
+
+  def policy(obs):  # Brakes on the way to the origin.
+    return jp.clip(-5 * obs[:, :2] - 5 * obs[:, 2:], -1, 1)
+
+  ours, stock = rollouts.returns(env, policy, 5)
+  assert ours.shape == stock.shape == (5,)
+  assert np.ptp(stock) > 0.1
+  np.testing.assert_allclose(ours, stock, rtol=1e-3, atol=1e-3)
+
+
+def test_random_policy_reacts_within_bounds():
+  env = checks.load('hopper-hop')
+  obs = 10 * jax.random.normal(jax.random.key(0), (2000, env.observation_size))
+  policy = rollouts.random_policy(env)
+  action = np.asarray(policy(obs))
+  assert action.shape == (2000, env.action_size)
+  assert np.abs(action).max() <= 1
+  assert action.std(axis=0).min() > 0.1
+  np.testing.assert_array_equal(action, rollouts.random_policy(env)(obs))
+
+
+@pytest.mark.parametrize('task', ('hopper-hop', 'quadruped-run'))
+def test_no_contact_is_dropped(task):
+  result = rollouts.contacts(checks.load(task), 500)
+  assert result['dropped'] == result['dropped_force'] == 0
+  assert 0 < result['most'] <= result['slots']
+
+
+def test_dropped_contacts_are_counted():
+  env = copy.copy(checks.load('hopper-hop'))
+  env.mj_model = copy.copy(env.mj_model)
+  env.mj_model.geom_contype[:] = env.mj_model.geom_conaffinity[:] = 0
+  result = rollouts.contacts(env, 250)
+  assert result['dropped'] == result['dropped_force'] == 1
+  assert result['most'] == 0

@@ -1,0 +1,81 @@
+"""`launch.parity` on a small task, and its report."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import envs
+from launch import parity
+
+
+def _run(*flags):
+  return subprocess.run(
+    [sys.executable, '-m', 'launch.parity', *flags],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def test_measures_and_reports(tmp_path):
+  result, report = tmp_path / 'parity.json', tmp_path / 'parity.md'
+  files = (f'--json={result}', f'--report={report}')
+  small = ('--episodes=3', '--draws=300')
+  first = _run('--tasks=pendulum-swingup', *small, *files)
+  assert first.returncode == 0, first.stderr
+  row = json.loads(result.read_text())['pendulum-swingup']
+  for measure in ('state', 'physics', 'initial', 'contacts', 'returns'):
+    assert row[measure]['pass'], row[measure]
+  assert row['speed']['steps_per_second'] > 0
+  # Another run adds to the results.
+  second = _run('--tasks=point_mass-easy', '--measures=contacts', *files)
+  assert second.returncode == 0, second.stderr
+  both = json.loads(result.read_text())
+  assert set(both) == {'pendulum-swingup', 'point_mass-easy'}
+  assert both['pendulum-swingup'] == row
+  text = report.read_text()
+  assert '| pendulum-swingup | ' in text
+  assert '| point_mass-easy | ' in text
+  assert 'FAILS' not in text
+
+
+@pytest.mark.parametrize(
+  ('flag', 'message'),
+  (
+    ('--tasks=pendulum', 'neither a task nor'),
+    ('--measures=taste', "has 'taste'"),
+    ('--json=nowhere/at/all.json', 'no folder'),
+    ('--episodes=1', 'episodes'),
+  ),
+)
+def test_bad_flags_are_one_line(flag, message):
+  result = _run(flag)
+  assert result.returncode == 2
+  assert message in result.stderr
+  assert result.stderr.count('\n') == 1
+
+
+def test_report_marks_failures_and_unfaithful_tasks():
+  contacts = {
+    'dropped': 0.1,
+    'dropped_force': 0.2,
+    'most': 9,
+    'slots': 8,
+    'pass': False,
+  }
+  text = parity.markdown(
+    {'dog-run': {'unfaithful': 'no', 'contacts': contacts, 'versions': {}}}
+  )
+  assert (
+    'dropped 10.00%, force 20.00%, at most 9 at once in 8 slots  FAILS' in text
+  )
+  assert '| dog-run (unfaithful) |' in text
+  assert '- dog-run: no.' in text
+
+
+def test_groups_are_tasks():
+  assert parity.expand(['paper']) == list(envs.PAPER_TASKS)
+  assert len(parity.expand(['benchmarking'])) == 28
+  assert parity.expand(['all', 'dog-run']) == list(envs.ALL_TASKS)
