@@ -17,6 +17,8 @@ def make(task: str) -> 'BallInCup':
 class BallInCup(suite.SuiteEnv):
   """Swing the ball, which hangs on a string, into the cup."""
 
+  clear_resets = True
+
   def initial(self, rng):
     """See base class."""
     low = jp.array([_LOW[0], _HIGH[0]])

@@ -24,6 +24,7 @@ class Finger(suite.SuiteEnv):
   """What the tasks share."""
 
   from_solve = ('touch',)
+  clear_resets = True
 
   def initial(self, rng):
     """See base class."""

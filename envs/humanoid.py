@@ -20,6 +20,7 @@ def make(task: str) -> 'Humanoid':
 class Humanoid(suite.SuiteEnv):
   """Stand, or move at the task's speed in any direction."""
 
+  clear_resets = True
   trunk = 'torso'
   """The body whose frame is the observations'."""
   trunk_up = 2

@@ -24,6 +24,7 @@ class Arm(suite.SuiteEnv):
   """An arm in a vertical plane."""
 
   from_solve = ('touch',)
+  clear_resets = True
 
   def _random_arm(self, rng: jax.Array, qpos: jax.Array) -> jax.Array:
     """Draws the arm's joints; finger and thumb are symmetric.

@@ -63,7 +63,7 @@ class Bring(manipulation.Arm):
       rng, draw_rng = jax.random.split(rng)
       initial = self._draw(draw_rng, initial.qvel)
       touches = physics.penetrates(
-        self.model_at(initial.params or {}), self._place(initial)
+        self.model_at(initial.params or {}), self.place(initial)
       )
       return rng, initial, touches, count + 1
 
@@ -94,7 +94,7 @@ class Bring(manipulation.Arm):
     }
     low, high = jp.array([-0.5, 0.0, 0.0]), jp.array([0.5, 0.7, 2 * jp.pi])
     free = jax.random.uniform(keys[3], (3,), minval=low, maxval=high)
-    arm = physics.kinematics(self.model, self._place(suite.Initial(qpos)))
+    arm = physics.kinematics(self.model, self.place(suite.Initial(qpos)))
     grasp = self.mj_model.site('grasp').id
     direction = arm.site_xmat[grasp]
     in_hand = jp.stack(

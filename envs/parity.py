@@ -226,7 +226,7 @@ def initial_pvalues(
 
   def view(key):
     initial = env.initial(key)
-    data = env._place(initial)
+    data = env.place(initial)
     state = {'qpos': data.qpos, 'qvel': data.qvel, 'act': data.act}
     return state | (initial.params or {})
 

@@ -23,6 +23,7 @@ class Quadruped(suite.SuiteEnv):
   """What the tasks share."""
 
   from_solve = ('imu', 'force_torque')
+  clear_resets = True
 
   def _upright_reward(self, data) -> jax.Array:
     """1 when the torso is upright, 0 when it is upside down."""
@@ -41,7 +42,7 @@ class Quadruped(suite.SuiteEnv):
     the robot must be raised by.
     """
     qpos = initial.qpos.at[2].set(0)
-    embedded = self._place(initial._replace(qpos=qpos))
+    embedded = self.place(initial._replace(qpos=qpos))
     depth = -physics.distance(self.model, embedded)
     steps = jp.ceil(jp.maximum(depth, 0) / _HEIGHT_STEP)
     return initial._replace(qpos=qpos.at[2].set(steps * _HEIGHT_STEP))

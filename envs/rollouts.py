@@ -21,6 +21,7 @@ from envs.records import action_sequences, to_stock
 Policy = Callable[[Any], jax.Array]
 """Maps observations `(N, observation_size)` to actions in [-1, 1]."""
 
+_BATCH = 256
 _SPEED_STEPS = 50
 """Control steps of each timed run."""
 
@@ -109,11 +110,12 @@ def contacts(env: suite.SuiteEnv, steps: int, seed: int = 0) -> dict[str, Any]:
     actions = action_sequences(rng, env.action_size, episode)
     for _, action in zip(range(250), actions, strict=False):
       stock.step(to_stock(env, action))
+      # Stock stops before the new state's forces are known.
+      physics_lib.mujoco.mj_forward(model, data)
       condims: dict[int, int] = {}
       for i, contact in enumerate(data.contact):
         physics_lib.mujoco.mj_contactForce(model, data, i, force)
-        # C gives NaN for some contacts of the dog.
-        weight = np.array([1.0, np.nan_to_num(np.linalg.norm(force[:3]))])
+        weight = np.array([1.0, np.linalg.norm(force[:3])])
         everything += weight
         if _collide(ours, *contact.geom):
           kept += weight
@@ -141,6 +143,68 @@ def _collide(model: Any, a: int, b: int) -> bool:
   """Whether two geoms' bits meet."""
   types, affinities = model.geom_contype, model.geom_conaffinity
   return bool((types[a] & affinities[b]) | (types[b] & affinities[a]))
+
+
+def reset_failures(env: suite.SuiteEnv, draws: int) -> int:
+  """How many initial states touch something, where stock's never do.
+
+  Args:
+    env: the task.
+    draws: initial states to look at.
+
+  Returns:
+    Their number; 0 for a task whose stock resets do not look at contacts.
+  """
+  if not env.clear_resets:
+    return 0
+
+  @jax.jit
+  def touches(key):
+    initial = env.initial(key)
+    model = env.model_at(initial.params or {})
+    return physics_lib.penetrates(model, env.place(initial))
+
+  batch, failures = jax.jit(jax.vmap(touches)), 0
+  for start in range(0, draws, _BATCH):
+    keys = jax.vmap(jax.random.key)(jp.arange(start, start + _BATCH))
+    failures += int(np.sum(batch(keys)[: draws - start]))
+  return failures
+
+
+def faults(env: suite.SuiteEnv, steps: int) -> tuple[int, int]:
+  """Control steps that leave the numbers, under uniform random actions.
+
+  Args:
+    env: the task.
+    steps: control steps at least, over environments of whole episodes.
+
+  Returns:
+    Steps with an observation or reward that is not finite, and all steps.
+  """
+  num_envs = min(_BATCH, -(-steps // env.episode_length))
+  episodes = -(-steps // (num_envs * env.episode_length))
+
+  @jax.jit
+  def play(key):
+    def body(step, carry):
+      state, count = carry
+      actions = jax.random.uniform(
+        jax.random.fold_in(key, step),
+        (num_envs, env.action_size),
+        minval=-1,
+        maxval=1,
+      )
+      state = jax.vmap(env.step)(state, actions)
+      obs: Any = state.obs
+      finite = jp.isfinite(obs).all(axis=1) & jp.isfinite(state.reward)
+      return state, count + jp.sum(~finite)
+
+    state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    carry = (state, jp.zeros((), jp.int32))
+    return jax.lax.fori_loop(0, env.episode_length, body, carry)[1]
+
+  count = sum(int(play(jax.random.key(i))) for i in range(episodes))
+  return count, episodes * num_envs * env.episode_length
 
 
 def speed(env: suite.SuiteEnv, num_envs: int = 32) -> dict[str, float]:

@@ -92,9 +92,11 @@ class SuiteEnv(base.Env):
     substeps: physics steps between two actions.
     from_solve: names of stock observations that are read from the last solve,
       such as touch; they are as exact as the solver is.
+    clear_resets: whether stock begins no episode with geoms in contact.
   """
 
   from_solve: tuple[str, ...] = ()
+  clear_resets: bool = False
 
   def __init__(self, domain: str, task: str):
     """Builds the mirror of `suite.load(domain, task)`.
@@ -228,7 +230,7 @@ class SuiteEnv(base.Env):
       The state, with everything computed at these values without actuation.
     """
     params = self.default_params() if params is None else params
-    data = self._place(Initial(qpos, qvel, act))
+    data = self.place(Initial(qpos, qvel, act))
     data = physics_lib.forward(self.model_at(params), data)
     info = {k: jp.asarray(v, jp.float32) for k, v in params.items()}
     blank: Any = None  # To be filled.
@@ -236,6 +238,21 @@ class SuiteEnv(base.Env):
       base.State(
         pipeline_state=data, obs=blank, reward=blank, done=blank, info=info
       )
+    )
+
+  def place(self, initial: Initial) -> physics_lib.Data:
+    """Data at an initial state, of which nothing else is computed yet.
+
+    Args:
+      initial: the state; its parameters are not looked at.
+
+    Returns:
+      Data for `physics.forward`.
+    """
+    dtype = self._data.qpos.dtype
+    values = {'qpos': initial.qpos, 'qvel': initial.qvel, 'act': initial.act}
+    return self._data.replace(
+      **{k: jp.asarray(v, dtype) for k, v in values.items() if v is not None}
     )
 
   def step(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -273,14 +290,6 @@ class SuiteEnv(base.Env):
 
   # Helpers for domains.
 
-  def _place(self, initial: Initial) -> physics_lib.Data:
-    """Data at an initial state, of which nothing else is computed yet."""
-    dtype = self._data.qpos.dtype
-    values = {'qpos': initial.qpos, 'qvel': initial.qvel, 'act': initial.act}
-    return self._data.replace(
-      **{k: jp.asarray(v, dtype) for k, v in values.items() if v is not None}
-    )
-
   def _without_contact(
     self, rng: jax.Array, draw: Callable[[jax.Array], Initial]
   ) -> Initial:
@@ -298,7 +307,7 @@ class SuiteEnv(base.Env):
       _, _, count = carry
       initial = draw(jax.random.fold_in(rng, count))
       touches = physics_lib.penetrates(
-        self.model_at(initial.params or {}), self._place(initial)
+        self.model_at(initial.params or {}), self.place(initial)
       )
       return initial, touches, count + 1
 

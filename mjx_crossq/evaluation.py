@@ -52,22 +52,25 @@ class StockEvaluation:
     total = np.zeros(len(self._stock))
     low, high = self._env.action_range
 
-    def decide(env, action):
-      timesteps = [env.step(action) for _ in range(c.action_repeat)]
-      return _observe(timesteps[-1]), sum(t.reward for t in timesteps)
+    def decide(env, action, timestep):
+      """Repeats the action; an episode that has ended stays so."""
+      reward = 0.0
+      for _ in range(c.action_repeat):
+        if timestep.last():
+          break
+        timestep = env.step(action)
+        reward += timestep.reward
+      return timestep, reward
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      obs = list(pool.map(lambda env: _observe(env.reset()), self._stock))
+      timesteps = list(pool.map(lambda env: env.reset(), self._stock))
       for _ in range(self._env.episode_length // c.action_repeat):
+        obs = [flatten_observation(t.observation) for t in timesteps]
         stacked = np.stack(obs).reshape(c.num_seeds, c.eval_episodes, -1)
         action = self._runner.act(policy, stacked).astype(np.float64)
         action = low + (action + 1) / 2 * (high - low)
         actions = action.reshape(len(self._stock), -1)
-        results = pool.map(decide, self._stock, actions)
-        obs, rewards = zip(*results, strict=True)
+        results = pool.map(decide, self._stock, actions, timesteps)
+        timesteps, rewards = zip(*results, strict=True)
         total += rewards
     return total.reshape(c.num_seeds, c.eval_episodes)
-
-
-def _observe(timestep) -> np.ndarray:
-  return flatten_observation(timestep.observation)

@@ -7,7 +7,7 @@ import jax.numpy as jp
 import numpy as np
 import pytest
 
-from envs import rollouts
+from envs import rollouts, suite
 
 from . import checks
 
@@ -49,3 +49,23 @@ def test_dropped_contacts_are_counted():
   result = rollouts.contacts(env, 250)
   assert result['dropped'] == result['dropped_force'] == 1
   assert result['most'] == 0
+
+
+def test_resets_into_contact_are_counted(monkeypatch):
+  env = checks.load('ball_in_cup-catch')
+  assert rollouts.reset_failures(env, 300) == 0
+  # In the cup's wall.
+  bad = suite.Initial(jp.array([0.0, 0.0, 0.05, 0.3]))
+  monkeypatch.setattr(type(env), 'initial', lambda self, rng: bad)
+  assert rollouts.reset_failures(env, 300) == 300
+
+
+def test_faults_are_counted(monkeypatch):
+  env = checks.load('point_mass-easy')
+  assert rollouts.faults(env, 2000) == (0, 2000)
+  reward = type(env).reward
+  monkeypatch.setattr(
+    type(env), 'reward', lambda self, data: jp.nan * reward(self, data)
+  )
+  count, steps = rollouts.faults(copy.copy(env), 1000)
+  assert count == steps == 1000

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import envs
-from launch import parity
+from launch import parity, parity_report
 
 
 def _run(*flags):
@@ -65,7 +66,7 @@ def test_report_marks_failures_and_unfaithful_tasks():
     'slots': 8,
     'pass': False,
   }
-  text = parity.markdown(
+  text = parity_report.markdown(
     {'dog-run': {'unfaithful': 'no', 'contacts': contacts, 'versions': {}}}
   )
   assert (
@@ -79,3 +80,9 @@ def test_groups_are_tasks():
   assert parity.expand(['paper']) == list(envs.PAPER_TASKS)
   assert len(parity.expand(['benchmarking'])) == 28
   assert parity.expand(['all', 'dog-run']) == list(envs.ALL_TASKS)
+
+
+def test_the_report_is_generated():
+  docs = Path(__file__).parents[2] / 'docs'
+  results = json.loads((docs / 'parity.json').read_text())
+  assert (docs / 'parity.md').read_text() == parity_report.markdown(results)
