@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import suite
+from envs import suite, target
 
 _TARGET_SIZES = {'turn_easy': 0.07, 'turn_hard': 0.03}
 """Radius of the target, in metres."""
@@ -67,11 +67,11 @@ class Spin(Finger):
     return (velocity <= -_SPIN_VELOCITY).astype(jp.float32)
 
 
-class Turn(Finger):
-  """Turn the spinner until its tip is in the target.
+class Turn(Finger, target.TargetEnv):
+  """Turn the spinner until its tip is in the target."""
 
-  The episode's parameter `target` is the target's position `(x, z)` in metres.
-  """
+  target_field = 'site_pos'
+  target_axes = (0, 2)
 
   def __init__(self, task: str):
     """Builds the task.
@@ -81,7 +81,6 @@ class Turn(Finger):
     """
     super().__init__('finger', task)
     self._radius = _TARGET_SIZES[task]
-    self._site = self.mj_model.site('target').id
 
   def initial(self, rng):
     """See base class."""
@@ -89,31 +88,14 @@ class Turn(Finger):
     angle = jax.random.uniform(target_rng, minval=-jp.pi, maxval=jp.pi)
     hinge = jp.asarray(self.mj_model.body('spinner').pos[_XZ], jp.float32)
     length = float(self.mj_model.geom('cap1').size.sum())
-    target = hinge + length * jp.stack([jp.sin(angle), jp.cos(angle)])
+    position = hinge + length * jp.stack([jp.sin(angle), jp.cos(angle)])
     initial = super().initial(joints_rng)
-    return initial._replace(params={'target': target})
-
-  def default_params(self):
-    """See base class."""
-    return {'target': self.model.site_pos[self._site, _XZ]}
-
-  def model_at(self, params):
-    """See base class."""
-    if 'target' not in params:  # Contacts do not depend on it.
-      return self.model
-    position = self.model.site_pos.at[self._site, _XZ].set(params['target'])
-    return self.model.replace(site_pos=position)
-
-  def read_params(self, physics):
-    """See base class."""
-    position = physics.named.model.site_pos['target', ['x', 'z']]
-    return {'target': np.array(position)}
+    return initial._replace(params={'target': position})
 
   def write_params(self, physics, params):
     """See base class."""
     physics.named.model.site_size['target', 0] = self._radius
-    if 'target' in params:
-      physics.named.model.site_pos['target', ['x', 'z']] = params['target']
+    super().write_params(physics, params)
 
   def _distance(self, data) -> jax.Array:
     """From the tip to the target's surface, in metres; negative inside."""

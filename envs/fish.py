@@ -2,9 +2,8 @@
 
 import jax
 import jax.numpy as jp
-import numpy as np
 
-from envs import rewards, suite
+from envs import rewards, suite, target
 
 _JOINTS = (
   'tail1',
@@ -59,42 +58,22 @@ class Upright(Fish):
     return rewards.tolerance(self._uprightness(data), (1.0, 1.0), margin=1)
 
 
-class Swim(Fish):
-  """Swim to a target that every episode puts elsewhere.
+class Swim(Fish, target.TargetEnv):
+  """Swim to the target."""
 
-  The episode's parameter `target` is its position `(x, y, z)` in metres.
-  """
+  target_axes = (0, 1, 2)
 
   def initial(self, rng):
     """See base class."""
     fish_rng, target_rng = jax.random.split(rng)
     low, high = jp.array(_TARGET_LOW), jp.array(_TARGET_HIGH)
-    target = jax.random.uniform(target_rng, (3,), minval=low, maxval=high)
-    return super().initial(fish_rng)._replace(params={'target': target})
-
-  def default_params(self):
-    """See base class."""
-    return {'target': self.model.geom_pos[self.mj_model.geom('target').id]}
-
-  def model_at(self, params):
-    """See base class."""
-    target = self.mj_model.geom('target').id
-    position = self.model.geom_pos.at[target].set(params['target'])
-    return self.model.replace(geom_pos=position)
-
-  def read_params(self, physics):
-    """See base class."""
-    return {'target': np.array(physics.named.model.geom_pos['target'])}
-
-  def write_params(self, physics, params):
-    """See base class."""
-    if 'target' in params:
-      physics.named.model.geom_pos['target'] = params['target']
+    position = jax.random.uniform(target_rng, (3,), minval=low, maxval=high)
+    return super().initial(fish_rng)._replace(params={'target': position})
 
   def _mouth_to_target(self, data) -> jax.Array:
     """Vector from the mouth to the target in the mouth's frame, metres."""
-    mouth, target = (self.mj_model.geom(n).id for n in ('mouth', 'target'))
-    offset = data.geom_xpos[target] - data.geom_xpos[mouth]
+    mouth, goal = (self.mj_model.geom(n).id for n in ('mouth', 'target'))
+    offset = data.geom_xpos[goal] - data.geom_xpos[mouth]
     return offset @ data.geom_xmat[mouth]
 
   def observe(self, data):

@@ -2,9 +2,8 @@
 
 import jax
 import jax.numpy as jp
-import numpy as np
 
-from envs import rewards, suite
+from envs import rewards, suite, target
 
 _TARGET_SIZES = {'easy': 0.05, 'hard': 0.015}
 
@@ -14,11 +13,8 @@ def make(task: str) -> 'Reacher':
   return Reacher(task)
 
 
-class Reacher(suite.SuiteEnv):
-  """Bring the finger to a target that every episode puts elsewhere.
-
-  The episode's parameter `target` is the target's position `(x, y)` in metres.
-  """
+class Reacher(target.TargetEnv):
+  """Bring the finger to the target."""
 
   def __init__(self, task: str):
     """Builds the task.
@@ -39,27 +35,8 @@ class Reacher(suite.SuiteEnv):
     qpos = self._random_joints(joint_rng)
     angle = jax.random.uniform(angle_rng, maxval=2 * jp.pi)
     radius = jax.random.uniform(radius_rng, minval=0.05, maxval=0.20)
-    target = radius * jp.stack([jp.sin(angle), jp.cos(angle)])
-    return suite.Initial(qpos, params={'target': target})
-
-  def default_params(self):
-    """See base class."""
-    return {'target': self.model.geom_pos[self._target, :2]}
-
-  def model_at(self, params):
-    """See base class."""
-    position = self.model.geom_pos.at[self._target, :2].set(params['target'])
-    return self.model.replace(geom_pos=position)
-
-  def read_params(self, physics):
-    """See base class."""
-    position = physics.named.model.geom_pos['target', ['x', 'y']]
-    return {'target': np.array(position)}
-
-  def write_params(self, physics, params):
-    """See base class."""
-    if 'target' in params:
-      physics.named.model.geom_pos['target', ['x', 'y']] = params['target']
+    position = radius * jp.stack([jp.sin(angle), jp.cos(angle)])
+    return suite.Initial(qpos, params={'target': position})
 
   def _finger_to_target(self, data) -> jax.Array:
     """Vector from the finger to the target, `(2,)`, metres."""

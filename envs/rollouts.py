@@ -153,10 +153,8 @@ def reset_failures(env: suite.SuiteEnv, draws: int) -> int:
     draws: initial states to look at.
 
   Returns:
-    Their number; 0 for a task whose stock resets do not look at contacts.
+    Their number.
   """
-  if not env.clear_resets:
-    return 0
 
   @jax.jit
   def touches(key):

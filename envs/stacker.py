@@ -2,11 +2,8 @@
 
 import jax
 import jax.numpy as jp
-import numpy as np
 
-from envs import manipulation, rewards, suite
-
-_XZ = np.array([0, 2])
+from envs import manipulation, rewards, suite, target
 
 
 def make(task: str) -> 'Stack':
@@ -14,11 +11,11 @@ def make(task: str) -> 'Stack':
   return Stack(task)
 
 
-class Stack(manipulation.Arm):
-  """Stack boxes up to a target's height, and let go.
+class Stack(manipulation.Arm, target.TargetEnv):
+  """Stack boxes up to the target's height, and let go."""
 
-  The episode's parameter `target` is its position `(x, z)` in metres.
-  """
+  target_field = 'body_pos'
+  target_axes = (0, 2)
 
   unfaithful = (
     "MJX's contacts of boxes are not C's: velocities are off by up to 5 after "
@@ -64,27 +61,6 @@ class Stack(manipulation.Arm):
   def _box_size(self) -> float:
     """Half a box's edge, metres."""
     return float(self.mj_model.geom('target').size[0])
-
-  def default_params(self):
-    """See base class."""
-    body = self.mj_model.body('target').id
-    return {'target': self.model.body_pos[body, _XZ]}
-
-  def model_at(self, params):
-    """See base class."""
-    body = self.mj_model.body('target').id
-    position = self.model.body_pos.at[body, _XZ].set(params['target'])
-    return self.model.replace(body_pos=position)
-
-  def read_params(self, physics):
-    """See base class."""
-    position = physics.named.model.body_pos['target', ['x', 'z']]
-    return {'target': np.array(position)}
-
-  def write_params(self, physics, params):
-    """See base class."""
-    if 'target' in params:
-      physics.named.model.body_pos['target', ['x', 'z']] = params['target']
 
   def observe(self, data):
     """See base class."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import rewards, suite
+from envs import rewards, suite, target
 
 _HEAD_SENSORS = 12
 """Entries of the sensors that stock's file has before the velocities'."""
@@ -12,7 +12,6 @@ _P_CLOSE = 0.2
 """Probability that the target is near."""
 _BOXES = (0.3, 2.0)
 """Half widths, in metres, of the boxes of near and other targets."""
-_XY = np.array([0, 1])
 
 
 def make(task: str) -> 'Swimmer':
@@ -20,11 +19,8 @@ def make(task: str) -> 'Swimmer':
   return Swimmer('swimmer', task)
 
 
-class Swimmer(suite.SuiteEnv):
-  """Swim to a target that every episode puts elsewhere.
-
-  The episode's parameter `target` is its position `(x, y)` in metres.
-  """
+class Swimmer(target.TargetEnv):
+  """Swim to the target."""
 
   def stock_xml(self):
     """See base class."""
@@ -35,38 +31,17 @@ class Swimmer(suite.SuiteEnv):
     """See base class."""
     joints_rng, close_rng, target_rng = jax.random.split(rng, 3)
     close = jax.random.bernoulli(close_rng, _P_CLOSE)
-    target = jax.random.uniform(target_rng, (2,), minval=-1, maxval=1)
+    position = jax.random.uniform(target_rng, (2,), minval=-1, maxval=1)
     return suite.Initial(
       self._random_joints(joints_rng),
-      params={'target': target * jp.where(close, *_BOXES)},
+      params={'target': position * jp.where(close, *_BOXES)},
     )
-
-  def default_params(self):
-    """See base class."""
-    target = self.mj_model.geom('target').id
-    return {'target': self.model.geom_pos[target, _XY]}
-
-  def model_at(self, params):
-    """See base class."""
-    target = self.mj_model.geom('target').id
-    position = self.model.geom_pos.at[target, _XY].set(params['target'])
-    return self.model.replace(geom_pos=position)
-
-  def read_params(self, physics):
-    """See base class."""
-    position = physics.named.model.geom_pos['target', ['x', 'y']]
-    return {'target': np.array(position)}
-
-  def write_params(self, physics, params):
-    """See base class."""
-    if 'target' in params:
-      physics.named.model.geom_pos['target', ['x', 'y']] = params['target']
 
   def _nose_to_target(self, data) -> jax.Array:
     """Vector from the nose to the target in the head's frame, `(2,)`."""
     m = self.mj_model
-    nose, target = (m.geom(name).id for name in ('nose', 'target'))
-    offset = data.geom_xpos[target] - data.geom_xpos[nose]
+    nose, goal = (m.geom(name).id for name in ('nose', 'target'))
+    offset = data.geom_xpos[goal] - data.geom_xpos[nose]
     return (offset @ data.xmat[m.body('head').id])[:2]
 
   def observe(self, data):

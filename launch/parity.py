@@ -241,8 +241,9 @@ def _trained(env: Any, workdir: str) -> Any:
 def _resets(env: Any) -> dict[str, Any]:
   from envs import rollouts
 
-  failures = rollouts.reset_failures(env, _RESETS.value)
-  return {'failures': failures, 'of': _RESETS.value, 'pass': failures == 0}
+  draws = _RESETS.value if env.clear_resets else 0
+  failures = rollouts.reset_failures(env, draws)
+  return {'failures': failures, 'of': draws, 'pass': failures == 0}
 
 
 def _finite(env: Any) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def line(name: str, r: dict[str, Any]) -> str:
     case 'returns':
       text = f'{r["mjx"]:.1f}, stock {r["stock"]:.1f}'
       text += f' +- {r["standard_error"]:.1f} ({r["policy"]})'
+    case 'resets' if not r['of']:
+      return "stock's may"
     case 'resets' | 'finite':
       text = f'{r["failures"]:,} of {r["of"]:,}'
     case _:

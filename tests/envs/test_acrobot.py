@@ -5,3 +5,4 @@ from . import checks
 
 class TestAcrobot(checks.StockParity):
   domain = 'acrobot'
+  slow = ('swingup_sparse',)

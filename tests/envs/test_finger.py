@@ -5,4 +5,5 @@ from . import checks
 
 class TestFinger(checks.StockParity):
   domain = 'finger'
-  models = ('spin', 'turn_easy')
+  models = ('spin', 'turn_hard')
+  slow = ('spin', 'turn_easy')

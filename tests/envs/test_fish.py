@@ -5,3 +5,5 @@ from . import checks
 
 class TestFish(checks.StockParity):
   domain = 'fish'
+  models = ('swim',)
+  slow = ('upright',)

@@ -9,6 +9,8 @@ from . import checks
 
 class TestHumanoid(checks.StockParity):
   domain = 'humanoid'
+  models = ('run',)
+  slow = ('stand', 'walk', 'run_pure_state')
   draws = 500  # In full below.
 
   @pytest.mark.slow
@@ -17,7 +19,7 @@ class TestHumanoid(checks.StockParity):
 
 
 def test_never_begins_in_touch():
-  env = checks.load('humanoid-stand')
+  env = checks.load('humanoid-run')
   keys = jax.random.split(jax.random.key(1), 300)
   poses = np.asarray(jax.vmap(env.initial)(keys).qpos)
   physics = env.stock_env(0).physics

@@ -8,6 +8,7 @@ from . import checks
 class TestLQR(checks.StockParity):
   domain = 'lqr'
   models = ('lqr_2_1', 'lqr_6_2')
+  slow = ('lqr_6_2',)
 
 
 def test_ends_where_stock_does():

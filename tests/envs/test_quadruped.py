@@ -10,6 +10,8 @@ from . import checks
 
 class TestQuadruped(checks.StockParity):
   domain = 'quadruped'
+  models = ('run',)
+  slow = ('walk',)
 
 
 def test_begins_at_stocks_height():
