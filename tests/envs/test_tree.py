@@ -26,7 +26,7 @@ def test_work_grows_with_the_tree_not_exponentially():
   assert _flops('swimmer-swimmer15') < 4 * _flops('swimmer-swimmer6')
 
 
-@pytest.mark.parametrize('task', ('swimmer-swimmer6', 'walker-walk'))
+@pytest.mark.parametrize('task', ('swimmer-swimmer6', 'humanoid-run'))
 def test_barriers_change_no_number(task, monkeypatch):
   compiled, data = _kinematics(task)
   ours = compiled(data)
@@ -35,3 +35,11 @@ def test_barriers_change_no_number(task, monkeypatch):
   theirs = plain(data)
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('task', 'depth'),
+  (('cartpole-swingup', 2), ('humanoid-run', 6), ('swimmer-swimmer6', 6)),
+)
+def test_depth_counts_bodies(task, depth):
+  assert tree.depth(checks.load(task).mj_model) == depth
