@@ -13,6 +13,9 @@ _TIME_LIMIT = 20
 _HEIGHT_STEP = 0.01
 """Metres by which stock lifts the robot until it touches nothing."""
 
+_ROUNDING = 1e-7
+"""Metres; float32's at the size of the robot."""
+
 
 def make(task: str) -> 'Move':
   """Builds 'walk' or 'run'."""
@@ -44,7 +47,8 @@ class Quadruped(suite.SuiteEnv):
     qpos = initial.qpos.at[2].set(0)
     embedded = self.place(initial._replace(qpos=qpos))
     depth = -physics.distance(self.model, embedded)
-    steps = jp.ceil(jp.maximum(depth, 0) / _HEIGHT_STEP)
+    # A depth within rounding of a whole number of steps needs one more.
+    steps = jp.ceil(jp.maximum(depth + _ROUNDING, 0) / _HEIGHT_STEP)
     return initial._replace(qpos=qpos.at[2].set(steps * _HEIGHT_STEP))
 
   def observe(self, data):
