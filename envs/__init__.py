@@ -87,25 +87,32 @@ PAPER_TASKS: tuple[str, ...] = tuple(t for t in _PAPER if t in _factories)
 """Those of the paper's 15 tasks that are registered, in the paper's order."""
 
 
-def load(name: str, allow_unfaithful: bool = False) -> 'Env':
+def load(
+  name: str, allow_unfaithful: bool = False, physics: str = 'mjx'
+) -> 'Env':
   """Builds the environment of a registered task.
 
   Args:
     name: such as 'cheetah-run'; see `ALL_TASKS`.
     allow_unfaithful: whether a task may differ from stock by more than rounding
       does.
+    physics: 'mjx', which runs wherever JAX does, or 'warp', for NVIDIA GPUs
+      (and, slowly, CPUs), which needs the extra of that name.
 
   Returns:
     A new environment.
 
   Raises:
-    ValueError: there is no such task, or it is not faithful; the message names
-      the nearest one, or the difference and the flag.
+    ValueError: there is no such task, or it is not faithful, or it does not
+      have that physics; the message names the nearest one, the difference and
+      the flag, or what to install.
   """
   if name not in _factories:
     near = difflib.get_close_matches(str(name), _factories, n=1, cutoff=0)
     raise ValueError(f'No task {name!r}. Did you mean {near[0]!r}?')
   env = _factories[name]()
+  if physics != 'mjx':
+    env.set_physics(physics)
   unfaithful = getattr(env, 'unfaithful', '')
   if unfaithful and not allow_unfaithful:
     raise ValueError(

@@ -79,8 +79,22 @@ class Env(brax_base.Env):
 
   @property
   def backend(self) -> str:
-    """The physics backend."""
+    """The physics backend: 'mjx' or 'warp'."""
     return 'mjx'
+
+  def set_physics(self, backend: str) -> None:
+    """Chooses the physics backend, before anything is simulated.
+
+    Args:
+      backend: 'mjx' or 'warp'.
+
+    Raises:
+      ValueError: there is no such backend, or not for this task.
+    """
+    if backend != self.backend:
+      raise ValueError(
+        f'{self.name} has no physics {backend!r}; take {self.backend!r}'
+      )
 
   @property
   def action_range(self) -> tuple[Any, Any]:

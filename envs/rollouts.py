@@ -3,15 +3,17 @@
 What `launch.parity` prints besides `envs.parity`'s errors.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
 import jax
 import jax.numpy as jp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from envs import physics as physics_lib
 from envs import suite
@@ -22,8 +24,8 @@ Policy = Callable[[Any], jax.Array]
 """Maps observations `(N, observation_size)` to actions in [-1, 1]."""
 
 _BATCH = 256
-_SPEED_STEPS = 50
-"""Control steps of each timed run."""
+_SPEED_SECONDS = 1.0
+"""How long each timed run is, about."""
 
 
 def random_policy(env: suite.SuiteEnv, seed: int = 0) -> Policy:
@@ -169,6 +171,16 @@ def reset_failures(env: suite.SuiteEnv, draws: int) -> int:
   return failures
 
 
+def _uniform(
+  step: Any, shape: tuple[int, ...], key: jax.Array | None = None
+) -> jax.Array:
+  """Uniform random actions of a step."""
+  key = jax.random.key(0) if key is None else key
+  return jax.random.uniform(
+    jax.random.fold_in(key, step), shape, minval=-1, maxval=1
+  )
+
+
 def faults(env: suite.SuiteEnv, steps: int) -> tuple[int, int]:
   """Control steps that leave the numbers, under uniform random actions.
 
@@ -186,12 +198,7 @@ def faults(env: suite.SuiteEnv, steps: int) -> tuple[int, int]:
   def play(key):
     def body(step, carry):
       state, count = carry
-      actions = jax.random.uniform(
-        jax.random.fold_in(key, step),
-        (num_envs, env.action_size),
-        minval=-1,
-        maxval=1,
-      )
+      actions = _uniform(step, (num_envs, env.action_size), key)
       state = jax.vmap(env.step)(state, actions)
       obs: Any = state.obs
       finite = jp.isfinite(obs).all(axis=1) & jp.isfinite(state.reward)
@@ -213,41 +220,68 @@ def speed(env: suite.SuiteEnv, num_envs: int = 32) -> dict[str, float]:
     num_envs: environments stepped at once.
 
   Returns:
-    'compile_seconds' of the batched step, 'steps_per_second', and
-    'c_steps_per_second' of stock's physics, measured in between.
+    'compile_seconds' of the batched step, without the persistent cache;
+    'steps_per_second', all environments together; 'c_steps_per_second' of
+    stock's physics, measured in between; medians of three.
   """
   keys = jax.random.split(jax.random.key(0), num_envs)
   shapes = jax.eval_shape(jax.vmap(env.reset), keys)
-  actions = jax.random.uniform(
-    jax.random.key(1), (num_envs, env.action_size), minval=-1, maxval=1
-  )
+  size = env.action_size
 
   @jax.jit
-  def run(states, actions):
-    def body(_, states):
-      return jax.vmap(env.step)(states, actions)
+  def run(states, steps):
+    def body(step, states):
+      return jax.vmap(env.step)(states, _uniform(step, (num_envs, size)))
 
-    return jax.lax.fori_loop(0, _SPEED_STEPS, body, states)
+    return jax.lax.fori_loop(0, steps, body, states)
 
-  lowered = run.lower(shapes, actions)
+  lowered = run.lower(shapes, np.int32(1))
   start = time.monotonic()
-  compiled = lowered.compile()
+  with _no_compilation_cache():
+    compiled = lowered.compile()
   compile_seconds = time.monotonic() - start
   states = jax.vmap(env.reset)(keys)
-  states = jax.block_until_ready(compiled(states, actions))
-  ours, stock = [], []
   c_env = env.stock_env(0)
   c_env.reset()
-  for _ in range(3):
+
+  def ours(steps: int) -> float:
+    nonlocal states
     start = time.monotonic()
-    states = jax.block_until_ready(compiled(states, actions))
-    ours.append(num_envs * _SPEED_STEPS / (time.monotonic() - start))
+    states = jax.block_until_ready(compiled(states, np.int32(steps)))
+    return time.monotonic() - start
+
+  def stock(steps: int) -> float:
+    actions = to_stock(env, np.random.uniform(-1, 1, (steps, size)))
     start = time.monotonic()
-    for _ in range(_SPEED_STEPS):
+    for action in actions:
+      c_env.physics.set_control(action)
       c_env.physics.step(env.substeps)
-    stock.append(_SPEED_STEPS / (time.monotonic() - start))
+    return time.monotonic() - start
+
+  rates = {'steps_per_second': [], 'c_steps_per_second': []}
+  sides = tuple(zip(rates, (ours, stock), (num_envs, 1), strict=True))
+  # The first calls warm up: memory and threads, and the robots' falling.
+  counts = {}
+  for name, play, _ in sides:
+    play(10)
+    counts[name] = max(1, int(10 * _SPEED_SECONDS / play(10)))
+  for _ in range(3):
+    for name, play, batch in sides:
+      rates[name].append(counts[name] * batch / play(counts[name]))
   return {
     'compile_seconds': compile_seconds,
-    'steps_per_second': float(np.median(ours)),
-    'c_steps_per_second': float(np.median(stock)),
+    **{name: float(np.median(values)) for name, values in rates.items()},
   }
+
+
+@contextlib.contextmanager
+def _no_compilation_cache() -> Iterator[None]:
+  """Compiles anew what a file of the persistent cache may hold."""
+  folder = jax.config.jax_compilation_cache_dir  # pyright: ignore
+  jax.config.update('jax_compilation_cache_dir', None)
+  compilation_cache.reset_cache()
+  try:
+    yield
+  finally:
+    jax.config.update('jax_compilation_cache_dir', folder)
+    compilation_cache.reset_cache()

@@ -86,17 +86,20 @@ class SuiteEnv(base.Env):
   `terminates` and `done`.
 
   Attributes:
-    mj_model: the C model with our edits, for names and constants.
-    model: the MJX model.
+    mj_model: the C model that is simulated, for names and constants.
+    model: the MJX model; with Warp that of resets only.
+    physics: the backend's `forward` and `step`.
     control_timestep: seconds between two actions.
     substeps: physics steps between two actions.
     from_solve: names of stock observations that are read from the last solve,
       such as touch; they are as exact as the solver is.
     clear_resets: whether stock begins no episode with geoms in contact.
+    warp_unfaithful: what `unfaithful` says with Warp.
   """
 
   from_solve: tuple[str, ...] = ()
   clear_resets: bool = False
+  warp_unfaithful: str = ''
 
   def __init__(self, domain: str, task: str):
     """Builds the mirror of `suite.load(domain, task)`.
@@ -121,6 +124,7 @@ class SuiteEnv(base.Env):
     )
     compiled = _compile(domain, *self.stock_xml())
     self.mj_model, self.model, self._data = compiled
+    self.physics: Any = physics_lib
     shapes = [x.shape for x in stock.observation_spec().values()]
     self._observation_size = sum(int(np.prod(shape)) for shape in shapes)
 
@@ -145,6 +149,22 @@ class SuiteEnv(base.Env):
   def action_range(self) -> tuple[np.ndarray, np.ndarray]:
     """See base class."""
     return self._low, self._high
+
+  @property
+  def backend(self) -> str:
+    """See base class."""
+    return 'mjx' if self.physics is physics_lib else 'warp'
+
+  def set_physics(self, backend: str) -> None:
+    """See base class."""
+    if backend == self.backend or backend != 'warp':
+      return super().set_physics(backend)
+    from envs import warp_physics
+
+    unedited = physics_lib.Settings()
+    self.mj_model = physics_lib.compile_model(*self.stock_xml(), unedited)
+    self.physics = warp_physics.WarpPhysics(self.mj_model, self.model)
+    self.unfaithful = self.warp_unfaithful
 
   # What a domain defines.
 
@@ -231,7 +251,7 @@ class SuiteEnv(base.Env):
     """
     params = self.default_params() if params is None else params
     data = self.place(Initial(qpos, qvel, act))
-    data = physics_lib.forward(self.model_at(params), data)
+    data = self.physics.forward(self.model_at(params), data)
     info = {k: jp.asarray(v, jp.float32) for k, v in params.items()}
     blank: Any = None  # To be filled.
     return self._fill(
@@ -269,7 +289,7 @@ class SuiteEnv(base.Env):
     """
     center, half = (self._low + self._high) / 2, (self._high - self._low) / 2
     ctrl = center + half * jp.clip(action, -1, 1)
-    data = physics_lib.step(
+    data = self.physics.step(
       self.model_at(state.info), state.pipeline_state, ctrl, self.substeps
     )
     return self._fill(state.replace(pipeline_state=data))  # pyright: ignore

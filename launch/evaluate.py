@@ -11,7 +11,10 @@ from launch import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
 _PHYSICS = flags.DEFINE_enum(
-  'physics', None, ['mjx', 'dm_control'], 'one physics only (both)'
+  'physics',
+  None,
+  ['mjx', 'warp', 'dm_control'],
+  "one physics only (the run's and dm_control)",
 )
 _STEP = flags.DEFINE_integer(
   'step', None, 'env step of the checkpoint (the newest)'
@@ -24,25 +27,29 @@ _EPISODES = flags.DEFINE_integer(
 def main() -> None:
   """Reads the flags and evaluates."""
   import envs
-  from mjx_crossq import checkpoint
-  from mjx_crossq.config import ConfigError
+  from mjx_crossq import checkpoint, config
   from mjx_crossq.evaluation import StockEvaluation
   from mjx_crossq.logging import result_table
 
   if not _WORKDIR.value:
-    raise ConfigError('--workdir is needed')
+    raise config.ConfigError('--workdir is needed')
   cli.use_compilation_cache()
   load = functools.partial(envs.load, allow_unfaithful=True)
   changes = {}
   if _EPISODES.value is not None:
     changes['eval_episodes'] = _EPISODES.value
-  runner, policy, step = checkpoint.load_policy(
-    _WORKDIR.value, load, _STEP.value, **changes
-  )
+  if _PHYSICS.value in config.PHYSICS:
+    changes['physics'] = _PHYSICS.value
+  try:
+    runner, policy, step = checkpoint.load_policy(
+      _WORKDIR.value, load, _STEP.value, **changes
+    )
+  except ValueError as error:
+    raise config.ConfigError(error) from None
   env = runner.trainer.rollout.env
   returns = {}
-  if _PHYSICS.value in (None, 'mjx'):
-    returns['mjx'] = runner.evaluate(policy, step)
+  if _PHYSICS.value != 'dm_control':
+    returns[runner.config.physics] = runner.evaluate(policy, step)
   if _PHYSICS.value in (None, 'dm_control'):
     returns['dm_control'] = StockEvaluation(runner, env).returns(policy, step)
   print(f'{runner.config.task} at env step {step:,}')

@@ -17,6 +17,9 @@ _PRESET = flags.DEFINE_string(
 # Flags that are fields of the configuration; unset ones keep the preset's.
 _FIELDS = {
   'task': flags.DEFINE_string('task', None, 'task; see --list_tasks'),
+  'physics': flags.DEFINE_enum(
+    'physics', None, ['mjx', 'warp'], 'physics backend (mjx)'
+  ),
   'num_seeds': flags.DEFINE_integer(
     'num_seeds', None, 'seeds trained in one program'
   ),
@@ -72,7 +75,7 @@ def main() -> None:
     return
   config = _config()
   try:
-    env = envs.load(config.task, _ALLOW_UNFAITHFUL.value)
+    env = envs.load(config.task, _ALLOW_UNFAITHFUL.value, config.physics)
   except ValueError as error:
     raise config_lib.ConfigError(error) from None
   if _RESUME.value and not _WORKDIR.value:

@@ -146,7 +146,7 @@ def _name(path: Any) -> str:
 
 def load_policy(
   workdir: str | Path,
-  load_env: Callable[[str], Env],
+  load_env: Callable[..., Env],
   step: int | None = None,
   **changes: Any,
 ) -> tuple[Runner, Network, int]:
@@ -154,9 +154,11 @@ def load_policy(
 
   Args:
     workdir: the folder of the run.
-    load_env: makes the environment from the task's name: `envs.load`.
+    load_env: makes the environment from the task's name and `physics`:
+      `envs.load`.
     step: env step of the checkpoint; None for the newest.
-    **changes: fields of the configuration to change (`eval_episodes`).
+    **changes: fields of the configuration to change, such as `eval_episodes`
+      or `physics`.
 
   Returns:
     A runner whose `act(policy, obs)` and `evaluate(policy, step)` take the
@@ -169,7 +171,8 @@ def load_policy(
   if not (workdir / 'config.json').exists():
     raise ConfigError(f'{workdir} holds no run (no config.json)')
   config, _ = config_lib.load(workdir / 'config.json')
-  runner = Runner(config.replace(**changes), load_env(config.task))
+  config = config.replace(**changes)
+  runner = Runner(config, load_env(config.task, physics=config.physics))
   folder = workdir / 'checkpoints'
   if not folder.exists():
     raise ConfigError(f'{workdir} holds no checkpoint yet')

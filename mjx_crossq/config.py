@@ -16,6 +16,7 @@ from typing import Any
 
 NORMALIZATIONS = ('none', 'batch', 'batch_renorm')
 INITIALIZERS = ('orthogonal', 'lecun_normal')
+PHYSICS = ('mjx', 'warp')
 
 
 class ConfigError(ValueError):
@@ -38,6 +39,7 @@ class Config:
   # The run.
   task: str = _field('cartpole-swingup', 'task name; see --list_tasks')
   preset: str = _field('crossq_wn', 'preset that these settings started from')
+  physics: str = _field('mjx', f'physics backend: one of {", ".join(PHYSICS)}')
   seed: int = _field(0, 'seed of the first of the seeds')
   num_seeds: int = _field(1, 'seeds trained in one program; seed, seed+1, ...')
   num_envs: int = _field(1, 'environments per seed')
@@ -111,6 +113,7 @@ class Config:
       if not 0 <= value <= 1:
         raise ConfigError(f'{name}={value} must be between 0 and 1')
     for name, allowed in (
+      ('physics', PHYSICS),
       ('normalization', NORMALIZATIONS),
       ('initializer', INITIALIZERS),
     ):

@@ -211,7 +211,7 @@ class Evaluation:
   def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
     """Returns `(num_seeds, eval_episodes)` by physics."""
     policy = state.agent.actor.network
-    returns = {'mjx': self._runner.evaluate(policy, step)}
+    returns = {self._runner.config.physics: self._runner.evaluate(policy, step)}
     if self._stock:
       returns['dm_control'] = self._stock.returns(policy, step)
     if self._files:

@@ -8,7 +8,7 @@ import numpy as np
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9')
-_STYLES = {'dm_control': '-', 'mjx': ':'}
+_STYLES = {'dm_control': '-', 'mjx': ':', 'warp': ':'}
 
 
 def read_returns(path: Path) -> dict[str, dict[int, dict[int, np.ndarray]]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.base import Env
 from mjx_crossq.agent import Metrics, Network
-from mjx_crossq.config import Config
+from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.rollout import Rollout
 from mjx_crossq.trainer import Trainer, TrainState
 
@@ -39,7 +39,20 @@ class Runner:
   """
 
   def __init__(self, config: Config, env: Env):
-    """Compiles nothing yet."""
+    """Compiles nothing yet.
+
+    Args:
+      config: the configuration.
+      env: the environment.
+
+    Raises:
+      ConfigError: they do not fit together.
+    """
+    if env.backend != config.physics:
+      raise ConfigError(
+        f'physics={config.physics!r}, but the environment has {env.backend!r}: '
+        f'make it by envs.load({config.task!r}, physics={config.physics!r})'
+      )
     self.config = config
     self.trainer = Trainer(config, env)
     self.seeds = [config.seed + index for index in range(config.num_seeds)]

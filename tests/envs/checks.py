@@ -17,8 +17,8 @@ from envs import base, bounds, parity, suite
 
 
 @functools.cache
-def load(task: str) -> suite.SuiteEnv:
-  env = envs.load(task, allow_unfaithful=True)
+def load(task: str, physics: str = 'mjx') -> suite.SuiteEnv:
+  env = envs.load(task, allow_unfaithful=True, physics=physics)
   assert isinstance(env, suite.SuiteEnv)
   return env
 
@@ -35,6 +35,15 @@ def states(task: str) -> Any:
 
 def types(tree):
   return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+
+def from_solve(env: suite.SuiteEnv) -> np.ndarray:
+  """Which entries of the observation are read from the last solve."""
+  spec = env.stock_env(0).observation_spec()
+  assert set(env.from_solve) <= set(spec)
+  return np.concatenate(
+    [np.full(x.shape, k in env.from_solve).ravel() for k, x in spec.items()]
+  )
 
 
 class StockParity:
@@ -91,19 +100,10 @@ class StockParity:
     # The comparison of rewards is empty if stock pays the same everywhere.
     assert len(np.unique(stock.reward)) > 1
     errors = parity.state_errors(states(task), stock)
-    solved = self._from_solve(task)
+    solved = from_solve(load(task))
     assert errors.obs[:, ~solved].max() < bounds.STATE
     assert errors.obs[:, solved].max(initial=0) < bounds.of(task).solve
     assert errors.reward.max() < bounds.STATE
-
-  def _from_solve(self, task):
-    """Which entries of the observation are read from the last solve."""
-    env = load(task)
-    spec = env.stock_env(0).observation_spec()
-    assert set(env.from_solve) <= set(spec)
-    return np.concatenate(
-      [np.full(x.shape, k in env.from_solve).ravel() for k, x in spec.items()]
-    )
 
   def test_step_equals_stock(self, task):
     """Also that new positions come with the last solve's forces."""
@@ -161,7 +161,7 @@ class RoughParity(StockParity):
   def test_state_from_equals_stock(self, task):
     stock = records(task)
     errors = parity.state_errors(states(task), stock)
-    assert errors.obs[:, ~self._from_solve(task)].max() < bounds.STATE
+    assert errors.obs[:, ~from_solve(load(task))].max() < bounds.STATE
     # Rewards may follow from the solve too.
     assert np.median(errors.reward) < bounds.STATE
 

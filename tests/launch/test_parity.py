@@ -26,16 +26,26 @@ def test_measures_and_reports(tmp_path):
   small = ('--episodes=3', '--draws=300')
   first = _run('--tasks=pendulum-swingup', *small, *files)
   assert first.returncode == 0, first.stderr
-  row = json.loads(result.read_text())['pendulum-swingup']
+  row = json.loads(result.read_text())['mjx']['pendulum-swingup']
   for measure in ('state', 'physics', 'initial', 'contacts', 'returns'):
     assert row[measure]['pass'], row[measure]
   assert row['speed']['steps_per_second'] > 0
   # Another run adds to the results.
   second = _run('--tasks=point_mass-easy', '--measures=contacts', *files)
   assert second.returncode == 0, second.stderr
-  both = json.loads(result.read_text())
+  both = json.loads(result.read_text())['mjx']
   assert set(both) == {'pendulum-swingup', 'point_mass-easy'}
   assert both['pendulum-swingup'] == row
+  third = _run(
+    '--physics=warp',
+    '--tasks=pendulum-swingup',
+    '--measures=physics',
+    *files,
+  )
+  assert third.returncode == 0, third.stderr
+  backends = json.loads(result.read_text())
+  assert backends['mjx'] == both
+  assert backends['warp']['pendulum-swingup']['physics']['pass']
   text = report.read_text()
   assert '| pendulum-swingup | ' in text
   assert '| point_mass-easy | ' in text
@@ -47,6 +57,7 @@ def test_measures_and_reports(tmp_path):
   (
     ('--tasks=pendulum', 'neither a task nor'),
     ('--measures=taste', "has 'taste'"),
+    ('--physics=magic', "has 'magic'"),
     ('--json=nowhere/at/all.json', 'no folder'),
     ('--episodes=1', 'episodes'),
   ),
@@ -67,7 +78,11 @@ def test_report_marks_failures_and_unfaithful_tasks():
     'pass': False,
   }
   text = parity_report.markdown(
-    {'dog-run': {'unfaithful': 'no', 'contacts': contacts, 'versions': {}}}
+    {
+      'mjx': {
+        'dog-run': {'unfaithful': 'no', 'contacts': contacts, 'versions': {}}
+      }
+    }
   )
   assert (
     'dropped 10.00%, force 20.00%, at most 9 at once in 8 slots  FAILS' in text

@@ -1,0 +1,154 @@
+"""MuJoCo Warp against stock C, on whatever device there is."""
+
+import jax
+import jax.numpy as jp
+import mujoco
+import numpy as np
+import pytest
+
+import envs
+from envs import bounds, parity
+from mjx_crossq import ConfigError, Runner, config, train
+from tests.envs import checks
+
+pytest.importorskip('warp')
+
+# A target at a site, touch and an elliptic cone; a target fixed to the world;
+# capsules on the floor in three dimensions.
+_FAST = ('finger-turn_hard', 'fish-swim', 'humanoid-run')
+_MODELS = {
+  task.split('-')[0]: task
+  for task in reversed(envs.ALL_TASKS)
+  if task not in _FAST
+}
+_TASKS = [
+  *_FAST,
+  *(
+    pytest.param(task, marks=pytest.mark.slow)
+    for task in (*_MODELS.values(), 'manipulator-insert_peg')
+    if task.split('-')[0] in bounds.WARP_BOUNDS
+  ),
+]
+
+
+@pytest.mark.parametrize('task', _TASKS)
+def test_physics_equal_c(task):
+  env = checks.load(task, 'warp')
+  assert env.backend == 'warp'
+  assert not env.unfaithful
+  stock = checks.records(task)
+  bound = bounds.of(task, 'warp')
+  states = parity.start(env, stock)
+  errors = parity.state_errors(states, stock)
+  solved = checks.from_solve(env)
+  assert errors.obs[:, ~solved].max() < bounds.STATE
+  solve = errors.obs[:, solved].max(axis=1, initial=0)
+  assert np.quantile(solve, 0.99) < bound.solve
+  assert np.quantile(errors.reward, 0.99) < bounds.STATE
+  errors = parity.step_errors(env, states, stock)
+  assert np.median(errors.obs) < 1e-6
+  assert np.quantile(errors.obs[:, ~solved], 0.99) < bound.step
+  errors = parity.physics_errors(env, states, stock)
+  for name in ('v1', 'v25'):
+    median, high = getattr(bound, name)
+    assert np.median(errors[name]) < median, name
+    assert np.quantile(errors[name], 0.99) < high, name
+
+
+def test_seeds_and_environments_are_one_batch():
+  """Nested `vmap` gives what every environment gives by itself."""
+  env = checks.load('cartpole-swingup', 'warp')
+
+  def play(key, action):
+    def body(_, state):
+      return env.step(state, action)
+
+    return jax.lax.fori_loop(0, 5, body, env.reset(key))
+
+  keys = jax.random.split(jax.random.key(0), (2, 3))
+  actions = jax.random.uniform(jax.random.key(1), (2, 1), minval=-1)
+  inner = jax.vmap(play, in_axes=(0, None))
+  together = jax.jit(jax.vmap(inner))(keys, actions)
+  for seed, number in np.ndindex(2, 3):
+    alone = play(keys[seed, number], actions[seed])
+    for a, b in zip(
+      jax.tree.leaves(alone), jax.tree.leaves(together), strict=True
+    ):
+      # XLA fuses the reset's arithmetic differently.
+      np.testing.assert_allclose(a, b[seed, number], rtol=1e-5, atol=1e-6)
+
+
+def test_step_keeps_structure_and_types():
+  env = checks.load('fish-swim', 'warp')
+  reset = jax.eval_shape(env.reset, jax.random.key(0))
+  action = jax.ShapeDtypeStruct((env.action_size,), jp.float32)
+  after = jax.eval_shape(env.step, reset, action)
+  assert checks.types(after) == checks.types(reset)
+
+
+def test_plane_capsule_equals_c():
+  """Friction directions follow the capsule however steep it is."""
+  mjw = pytest.importorskip('mujoco.mjx.third_party.mujoco_warp')
+  checks.load('fish-swim', 'warp')  # Puts ours in the place of theirs.
+  angles = np.deg2rad([0, 1, 5, 25, 35, 60, 89])
+  bodies = ''.join(
+    f'''<body pos="{2 * i} 0 .08" euler="{angle} 0 {i}"><freejoint/>
+    <geom type="capsule" size=".1 .2"/></body>'''
+    for i, angle in enumerate(angles)
+  )
+  model = mujoco.MjModel.from_xml_string(
+    f"""<mujoco><compiler angle="radian"/><worldbody>
+    <geom type="plane" size="9 9 1"/>{bodies}</worldbody></mujoco>"""
+  )
+  data = mujoco.MjData(model)
+  mujoco.mj_forward(model, data)
+  warp_model, warp_data = mjw.put_model(model), mjw.make_data(model)
+  warp_data.qpos.assign(np.float32(data.qpos[None]))
+  mjw.fwd_position(warp_model, warp_data)
+  count = int(warp_data.nacon.numpy()[0])
+  assert count == data.ncon > len(angles)
+  theirs, ours = data.contact, warp_data.contact
+  geom, pos, frame = (
+    x.numpy()[:count] for x in (ours.geom, ours.pos, ours.frame)
+  )
+  # Contacts of a capsule are at its two ends.
+  order = np.lexsort((pos[:, 2], geom[:, 1]))
+  stock_order = np.lexsort((theirs.pos[:, 2], theirs.geom[:, 1]))
+  np.testing.assert_array_equal(geom[order], theirs.geom[stock_order])
+  np.testing.assert_allclose(pos[order], theirs.pos[stock_order], atol=1e-5)
+  np.testing.assert_allclose(
+    frame[order].reshape(count, 9), theirs.frame[stock_order], atol=1e-4
+  )
+
+
+def test_trains_and_evaluates_across_backends(tmp_path):
+  settings = config.from_preset(
+    'quickstart',
+    task='pendulum-swingup',
+    physics='warp',
+    env_steps=400,
+    warmup=20,
+    batch_size=8,
+    critic_width=8,
+    actor_width=8,
+    eval_every=0,
+    eval_episodes=1,
+    log_every=400,
+  )
+  env = envs.load('pendulum-swingup', physics='warp')
+  result = train(settings, env, workdir=tmp_path)
+  assert set(result.returns) == {'warp', 'dm_control'}
+  assert np.isfinite(result.returns['warp']).all()
+
+
+def test_a_backend_that_does_not_fit_is_refused(monkeypatch):
+  with pytest.raises(ValueError, match=r"no physics 'magic'"):
+    envs.load('pendulum-swingup', physics='magic')
+  settings = config.from_preset('quickstart', task='pendulum-swingup')
+  env = checks.load('pendulum-swingup', 'warp')
+  with pytest.raises(ConfigError, match=r"physics='mjx'"):
+    Runner(settings, env)
+  # A name that is None in the table of modules cannot be imported.
+  monkeypatch.setitem(__import__('sys').modules, 'warp', None)
+  with pytest.raises(ValueError, match=r'pip install .*\[warp\]'):
+    envs.load('pendulum-swingup', physics='warp')
