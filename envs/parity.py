@@ -266,7 +266,8 @@ def two_sample_pvalue(ours: np.ndarray, stock: np.ndarray) -> float:
   if np.ptp(stock) == 0:
     return float(np.allclose(ours, stock[0], rtol=1e-6, atol=1e-6))
   # A value that both draw often may be rounded differently.
-  ours, stock = (np.round(np.float64(x), 6) for x in (ours, stock))
+  ours = np.round(np.asarray(ours, np.float64), 6)
+  stock = np.round(np.asarray(stock, np.float64), 6)
   result: Any = stats.ks_2samp(ours, stock)
   pvalues = [float(result.pvalue)]
   for a, b in ((ours, stock), (stock, ours)):

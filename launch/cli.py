@@ -75,3 +75,34 @@ def use_compilation_cache() -> None:
     jax.config.update(
       'jax_compilation_cache_dir', os.path.join(base, 'mjx_crossq', 'jax')
     )
+
+
+def expand_tasks(names: Sequence[str]) -> list[str]:
+  """Task names, with groups replaced by their tasks.
+
+  Args:
+    names: tasks, or 'paper', 'benchmarking', 'all'.
+
+  Returns:
+    Names of registered tasks, without repetition.
+
+  Raises:
+    ConfigError: a name is neither.
+  """
+  import envs
+  from envs import suite
+  from mjx_crossq.config import ConfigError
+
+  stock = suite.import_stock('')
+  groups = {
+    'paper': envs.PAPER_TASKS,
+    'benchmarking': tuple('-'.join(pair) for pair in stock.BENCHMARKING),
+    'all': envs.ALL_TASKS,
+  }
+  tasks: dict[str, None] = {}
+  for name in names:
+    if name not in groups and name not in envs.ALL_TASKS:
+      raise ConfigError(f'{name!r} is neither a task nor one of {[*groups]}')
+    group = groups.get(name, (name,))
+    tasks |= dict.fromkeys(t for t in group if t in envs.ALL_TASKS)
+  return list(tasks)

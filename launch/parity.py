@@ -64,7 +64,7 @@ def main() -> None:
     if not file.parent.is_dir():
       raise ConfigError(f'{file.parent} is no folder; make it first')
   results = json.loads(path.read_text()) if path.exists() else {}
-  tasks = expand(_TASKS.value)
+  tasks = cli.expand_tasks(_TASKS.value)
   cli.use_compilation_cache()
   for physics, task in itertools.product(_PHYSICS.value, tasks):
     try:
@@ -93,37 +93,6 @@ def main() -> None:
     }
     path.write_text(json.dumps(ordered, indent=1) + '\n')
     report.write_text(parity_report.markdown(ordered))
-
-
-def expand(names: list[str]) -> list[str]:
-  """Task names, with groups replaced by their tasks.
-
-  Args:
-    names: tasks, or 'paper', 'benchmarking', 'all'.
-
-  Returns:
-    Names of registered tasks, without repetition.
-
-  Raises:
-    ConfigError: a name is neither.
-  """
-  import envs
-  from envs import suite
-  from mjx_crossq.config import ConfigError
-
-  stock = suite.import_stock('')
-  groups = {
-    'paper': envs.PAPER_TASKS,
-    'benchmarking': tuple('-'.join(pair) for pair in stock.BENCHMARKING),
-    'all': envs.ALL_TASKS,
-  }
-  tasks: dict[str, None] = {}
-  for name in names:
-    if name not in groups and name not in envs.ALL_TASKS:
-      raise ConfigError(f'{name!r} is neither a task nor one of {[*groups]}')
-    group = groups.get(name, (name,))
-    tasks |= dict.fromkeys(t for t in group if t in envs.ALL_TASKS)
-  return list(tasks)
 
 
 @functools.lru_cache(maxsize=1)
