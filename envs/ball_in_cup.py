@@ -26,7 +26,7 @@ class BallInCup(suite.SuiteEnv):
     home = jp.asarray(self.mj_model.qpos0, jp.float32)
     joints = self._qpos_at('ball_x', 'ball_z')
 
-    def draw(rng):
+    def draw(rng, _):
       ball = jax.random.uniform(rng, (2,), minval=low, maxval=high)
       return suite.Initial(home.at[joints].set(ball))
 

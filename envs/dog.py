@@ -6,7 +6,7 @@ import numpy as np
 
 from envs import physics, rewards, suite
 
-_SPEEDS = {'stand': 0.0, 'walk': 1.0, 'trot': 3.0, 'run': 9.0}
+_SPEEDS = {'stand': 0.0, 'walk': 1.0, 'trot': 3.0, 'run': 9.0, 'fetch': 0.0}
 """Forward speeds, metres per second, above which the reward is full."""
 _TIME_LIMIT = 15
 """Seconds; stock's floor is as large as a perfect run is long."""
@@ -20,8 +20,8 @@ _TOUCH = ('palm_L', 'palm_R', 'sole_L', 'sole_R')
 
 
 def make(task: str) -> 'Dog':
-  """Builds 'stand', 'walk', 'trot' or 'run'."""
-  return Dog(task)
+  """Builds 'stand', 'walk', 'trot', 'run' or 'fetch'."""
+  return Fetch(task) if task == 'fetch' else Dog(task)
 
 
 class Dog(suite.SuiteEnv):
@@ -133,3 +133,84 @@ class Dog(suite.SuiteEnv):
       )
       factors.append((4 * forward + 1) / 5)
     return jp.prod(jp.stack(factors))
+
+
+class Fetch(Dog):
+  """Fetch a ball that is thrown in."""
+
+  def stock_xml(self):
+    """See base class."""
+    return suite.import_stock('dog').get_model_and_assets(remove_ball=False)
+
+  def initial(self, rng):
+    """See base class."""
+    dog_rng, *keys = jax.random.split(rng, 5)
+    initial = super().initial(dog_rng)
+    m = self.mj_model
+    azimuth = jax.random.uniform(keys[0], maxval=2 * jp.pi)
+    outward = jp.stack([jp.sin(azimuth), jp.cos(azimuth)])
+    radius = 0.75 * m.geom('floor').size[0]
+    position = jp.append(radius * outward, 0.05)
+    height = jax.random.uniform(keys[1], maxval=3.0)
+    speed = jax.random.uniform(keys[2], maxval=5.0)
+    direction = 0.05 * jax.random.normal(keys[3], (2,)) - outward
+    upward = jp.sqrt(-2 * m.opt.gravity[2] * height)
+    velocity = jp.append(speed * direction, upward)
+    joint, xyz = m.joint('ball_root'), np.arange(3)
+    qvel: jax.Array = initial.qvel  # pyright: ignore
+    return initial._replace(
+      qpos=initial.qpos.at[joint.qposadr[0] + xyz].set(position),
+      qvel=qvel.at[joint.dofadr[0] + xyz].set(velocity),
+    )
+
+  def _position(self, data, name: str) -> jax.Array:
+    """Of ball or target, metres."""
+    return data.geom_xpos[self.mj_model.geom(name).id]
+
+  def _head(self, data) -> tuple[jax.Array, jax.Array]:
+    """Position, metres, and frame of the head."""
+    head = self.mj_model.site('head').id
+    return data.site_xpos[head], data.site_xmat[head]
+
+  def _point_velocity(self, data, body: int, point: jax.Array) -> jax.Array:
+    """Of a body's point, metres per second."""
+    # A body's spatial velocity is given at its tree's centre of mass.
+    centre = data.subtree_com[self.mj_model.body_rootid[body]]
+    angular, linear = data.cvel[body, :3], data.cvel[body, 3:]
+    return linear + jp.cross(angular, point - centre)
+
+  def observe(self, data):
+    """See base class."""
+    m = self.mj_model
+    head, frame = self._head(data)
+    ball = self._position(data, 'ball')
+    velocity = self._point_velocity(data, m.body('ball').id, ball)
+    velocity -= self._point_velocity(data, m.site('head').bodyid[0], head)
+    return super().observe(data) | {
+      'ball_state': jp.append((ball - head) @ frame, velocity @ frame),
+      'target_position': (self._position(data, 'target') - head) @ frame,
+    }
+
+  def reward(self, data):
+    """See base class."""
+    m = self.mj_model
+    ball, goal = (self._position(data, name) for name in ('ball', 'target'))
+    bites = [m.site(f'{jaw}_bite').id for jaw in ('upper', 'lower')]
+    to_mouth = jp.linalg.norm(ball - data.site_xpos[np.array(bites)], axis=1)
+    reach = rewards.tolerance(
+      to_mouth.mean(),
+      bounds=(0.0, float(m.site('upper_bite').size[0])),
+      sigmoid='reciprocal',
+      margin=2,
+    )
+    reach = (6 * reach + 1) / 7
+    to_goal, radius = jp.linalg.norm(ball - goal), m.geom('target').size[0]
+    fetched = rewards.tolerance(
+      to_goal,
+      bounds=(0.0, float(radius)),
+      sigmoid='reciprocal',
+      margin=float(m.geom('floor').size[0]),
+    )
+    # A ball that has been fetched may be let go of.
+    reach = jp.where(to_goal < 2 * radius, 1.0, reach)
+    return super().reward(data) * reach * (fetched + 1) / 2

@@ -29,7 +29,7 @@ class Finger(suite.SuiteEnv):
   def initial(self, rng):
     """See base class."""
     return self._without_contact(
-      rng, lambda rng: suite.Initial(self._random_joints(rng))
+      rng, lambda rng, _: suite.Initial(self._random_joints(rng))
     )
 
   def _from_spinner(self, data, name: str) -> jax.Array:

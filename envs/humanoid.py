@@ -41,7 +41,7 @@ class Humanoid(suite.SuiteEnv):
   def initial(self, rng):
     """See base class."""
     return self._without_contact(
-      rng, lambda rng: suite.Initial(self._random_joints(rng))
+      rng, lambda rng, _: suite.Initial(self._random_joints(rng))
     )
 
   def _head_height(self, data) -> jax.Array:

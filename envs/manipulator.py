@@ -58,25 +58,16 @@ class Bring(manipulation.Arm):
 
     # Stock redraws everything but the object's velocity, which the last draw
     # that set one leaves.
-    def attempt(carry):
-      rng, initial, _, count = carry
-      rng, draw_rng = jax.random.split(rng)
-      initial = self._draw(draw_rng, initial.qvel)
-      touches = physics.penetrates(
-        self.model_at(initial.params or {}), self.place(initial)
-      )
-      return rng, initial, touches, count + 1
-
-    def again(carry):
-      return carry[2] & (carry[3] < suite.MAX_DRAWS)
+    def draw(rng: jax.Array, last: suite.Initial) -> suite.Initial:
+      qvel: jax.Array = last.qvel  # pyright: ignore
+      return self._draw(rng, qvel)
 
     start = suite.Initial(
       jp.asarray(self.mj_model.qpos0, jp.float32),
       jp.zeros(self.mj_model.nv),
       params=self.default_params(),
     )
-    carry = (rng, start, jp.array(True), jp.zeros((), jp.int32))
-    return jax.lax.while_loop(again, attempt, carry)[1]
+    return self._without_contact(rng, draw, start)
 
   def _draw(self, rng: jax.Array, qvel: jax.Array) -> suite.Initial:
     """One candidate."""

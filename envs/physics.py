@@ -63,8 +63,9 @@ class Settings:
     max_geom_pairs: pairs of two types of geoms for which contacts are computed,
       the nearest ones by bounding spheres.
     collide: which geoms may collide: 'stock' for those that do in stock,
-      'floor' for pairs with the geom of this name, 'ellipsoids with floor' for
-      all but ellipsoids with other geoms, or 'none'.
+      'not itself' for all but the robot's parts with each other, 'ellipsoids
+      with floor' for all but ellipsoids and cylinders with other geoms, or
+      'none'.
   """
 
   iterations: int | None = None
@@ -106,7 +107,7 @@ SETTINGS = {
   'manipulator': _HAND,
   # No two parts of the robot touched in 60,000 control steps of C.
   'quadruped': Settings(
-    iterations=10, ls_iterations=10, max_contact_points=8, collide='floor'
+    iterations=10, ls_iterations=10, max_contact_points=8, collide='not itself'
   ),
   'reacher': _LIMITS_ONLY,
   'stacker': _HAND,
@@ -114,6 +115,9 @@ SETTINGS = {
   'walker': Settings(iterations=12, ls_iterations=10),
 }
 """Edits by domain; a domain that is not listed needs none."""
+
+_FREE = ('world', 'ball')
+"""Bodies that are no part of a robot."""
 
 
 def compile_model(
@@ -160,17 +164,18 @@ def compile_model(
 
 def _restrict(geom: Any, collide: str) -> None:
   """Changes what a geom may collide with; see `Settings.collide`."""
-  ellipsoid = geom.type == mujoco.mjtGeom.mjGEOM_ELLIPSOID
+  types = mujoco.mjtGeom
+  curved = geom.type in (types.mjGEOM_ELLIPSOID, types.mjGEOM_CYLINDER)
   match collide:
     case 'none':
       geom.contype = geom.conaffinity = 0
-    case 'floor' if geom.contype or geom.conaffinity:
+    case 'not itself' if geom.contype or geom.conaffinity:
       # Types and affinities meet crosswise.
-      geom.contype = int(geom.name == 'floor')
-      geom.conaffinity = 1 - geom.contype
+      free = geom.parent.name in _FREE
+      geom.contype, geom.conaffinity = (1, 3) if free else (2, 1)
     case 'ellipsoids with floor' if geom.name == 'floor':
       geom.contype |= 2
-    case 'ellipsoids with floor' if ellipsoid and geom.contype:
+    case 'ellipsoids with floor' if curved and geom.contype:
       geom.contype, geom.conaffinity = 0, 2
 
 

@@ -15,11 +15,15 @@ _HEIGHT_STEP = 0.01
 
 _ROUNDING = 1e-7
 """Metres; float32's at the size of the robot."""
+_BALL_HEIGHT = 2.0
+"""Metres from which the ball falls."""
+_SPAWN = 0.9
+"""Share of the floor on which robot and ball begin."""
 
 
-def make(task: str) -> 'Move':
-  """Builds 'walk' or 'run'."""
-  return Move(task)
+def make(task: str) -> 'Quadruped':
+  """Builds 'walk', 'run' or 'fetch'."""
+  return Fetch(task) if task == 'fetch' else Move(task)
 
 
 class Quadruped(suite.SuiteEnv):
@@ -118,3 +122,87 @@ class Move(Quadruped):
       sigmoid='linear',
     )
     return self._upright_reward(data) * move
+
+
+class Fetch(Quadruped):
+  """Bring the ball to the target."""
+
+  # The ball falls on walls and robots alike.
+  clear_resets = False
+  unfaithful = (
+    "MJX's contacts of the ball with the torso, an ellipsoid, are not C's"
+  )
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    super().__init__('quadruped', task)
+    m = self.mj_model
+    self._floor = float(m.geom('floor').size[0])
+    self._reach = float(m.site('workspace').size[0] + m.geom('ball').size[0])
+    self._target_radius = float(m.site('target').size[0])
+    self._ball_qpos = m.joint('ball_root').qposadr[0]
+    self._ball_qvel = m.joint('ball_root').dofadr[0]
+    # Level, the robot touches the floor from the same height everywhere.
+    stock = self.stock_env(seed=0)
+    stock.reset()
+    self._height = float(stock.physics.data.qpos[2])
+
+  def stock_xml(self):
+    """See base class."""
+    xml = suite.import_stock('quadruped').make_model(walls_and_ball=True)
+    return xml, suite.import_stock('common').ASSETS
+
+  def initial(self, rng):
+    """See base class."""
+    turn_rng, place_rng, ball_rng, velocity_rng = jax.random.split(rng, 4)
+    half = jax.random.uniform(turn_rng, maxval=jp.pi)
+    quaternion = jp.stack([jp.cos(half), 0.0, 0.0, jp.sin(half)])
+    spawn = _SPAWN * self._floor
+    place = jax.random.uniform(place_rng, (2,), minval=-spawn, maxval=spawn)
+    qpos = jp.asarray(self.mj_model.qpos0, jp.float32)
+    place = jp.append(place, self._height)
+    qpos = qpos.at[:3].set(place).at[3:7].set(quaternion)
+    place = jax.random.uniform(ball_rng, (2,), minval=-spawn, maxval=spawn)
+    ball = jp.append(place, _BALL_HEIGHT)
+    at = self._ball_qpos + np.arange(3)
+    velocity = 5 * jax.random.normal(velocity_rng, (2,))
+    qvel = jp.zeros(self.mj_model.nv)
+    qvel = qvel.at[self._ball_qvel + np.arange(2)].set(velocity)
+    return suite.Initial(qpos.at[at].set(ball), qvel)
+
+  def _positions(self, data) -> tuple[jax.Array, jax.Array]:
+    """Of ball and target, metres."""
+    m = self.mj_model
+    return data.xpos[m.body('ball').id], data.site_xpos[m.site('target').id]
+
+  def observe(self, data):
+    """See base class."""
+    torso = self.mj_model.body('torso').id
+    frame, origin = data.xmat[torso], data.xpos[torso]
+    ball, goal = self._positions(data)
+    qvel = data.qvel[self._ball_qvel + np.arange(6)]
+    state = jp.stack([ball - origin, qvel[:3] - data.qvel[:3], qvel[3:]])
+    return super().observe(data) | {
+      'ball_state': state @ frame,
+      'target_position': (goal - origin) @ frame,
+    }
+
+  def reward(self, data):
+    """See base class."""
+    ball, goal = self._positions(data)
+    workspace = data.site_xpos[self.mj_model.site('workspace').id]
+    near, fetched = (
+      rewards.tolerance(
+        jp.linalg.norm((end - ball)[:2]),
+        bounds=(0.0, enough),
+        sigmoid='linear',
+        margin=self._floor * np.sqrt(2),
+        value_at_margin=0,
+      )
+      for end, enough in ((workspace, self._reach), (goal, self._target_radius))
+    )
+    return self._upright_reward(data) * near * (1 + fetched) / 2

@@ -89,12 +89,15 @@ def returns(
   return ours.astype(np.float64), total
 
 
-def contacts(env: suite.SuiteEnv, steps: int, seed: int = 0) -> dict[str, Any]:
-  """Stock's contacts under random actions, and those that ours lacks.
+def contacts(
+  env: suite.SuiteEnv, steps: int, policy: Policy | None = None, seed: int = 0
+) -> dict[str, Any]:
+  """Stock's contacts in its rollouts, and those that ours lacks.
 
   Args:
     env: the task.
     steps: control steps, in episodes of 250.
+    policy: acts; None for random and scripted actions.
     seed: of the rollouts.
 
   Returns:
@@ -108,10 +111,15 @@ def contacts(env: suite.SuiteEnv, steps: int, seed: int = 0) -> dict[str, Any]:
   kept = np.zeros(2)
   everything, most, force = np.zeros(2), 0, np.zeros(6)
   for episode in range(-(-steps // 250)):
-    stock.reset()
+    timestep = stock.reset()
     actions = action_sequences(rng, env.action_size, episode)
-    for _, action in zip(range(250), actions, strict=False):
-      stock.step(to_stock(env, action))
+    for _ in range(250):
+      if policy is None:
+        action = next(actions)
+      else:
+        obs = flatten_observation(timestep.observation)
+        action = np.asarray(policy(obs[None])[0], np.float64)
+      timestep = stock.step(to_stock(env, action))
       # Stock stops before the new state's forces are known.
       physics_lib.mujoco.mj_forward(model, data)
       condims: dict[int, int] = {}

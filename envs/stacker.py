@@ -42,7 +42,7 @@ class Stack(manipulation.Arm, target.TargetEnv):
 
   def initial(self, rng):
     """See base class."""
-    return self._without_contact(rng, self._draw)
+    return self._without_contact(rng, lambda rng, _: self._draw(rng))
 
   def _draw(self, rng: jax.Array) -> suite.Initial:
     """One candidate."""

@@ -311,21 +311,25 @@ class SuiteEnv(base.Env):
   # Helpers for domains.
 
   def _without_contact(
-    self, rng: jax.Array, draw: Callable[[jax.Array], Initial]
+    self,
+    rng: jax.Array,
+    draw: Callable[[jax.Array, Initial], Initial],
+    start: Initial | None = None,
   ) -> Initial:
     """Draws until no geoms touch, as stock does.
 
     Args:
       rng: a key.
-      draw: maps a key to a candidate.
+      draw: maps a key and the candidate before to a candidate.
+      start: what comes before the first; None where no draw looks at it.
 
     Returns:
       The first candidate without contact.
     """
 
     def attempt(carry):
-      _, _, count = carry
-      initial = draw(jax.random.fold_in(rng, count))
+      last, _, count = carry
+      initial = draw(jax.random.fold_in(rng, count), last)
       touches = physics_lib.penetrates(
         self.model_at(initial.params or {}), self.place(initial)
       )
@@ -335,11 +339,12 @@ class SuiteEnv(base.Env):
       _, touches, count = carry
       return touches & (count < MAX_DRAWS)
 
-    zeros = jax.tree.map(
-      lambda x: jp.zeros(x.shape, x.dtype), jax.eval_shape(draw, rng)
-    )
-    start = (zeros, jp.array(True), jp.zeros((), jp.int32))
-    return jax.lax.while_loop(again, attempt, start)[0]
+    first: Any = start
+    if start is None:
+      shapes = jax.eval_shape(draw, rng, first)
+      first = jax.tree.map(lambda x: jp.zeros(x.shape, x.dtype), shapes)
+    carry = (first, jp.array(True), jp.zeros((), jp.int32))
+    return jax.lax.while_loop(again, attempt, carry)[0]
 
   def _random_joints(self, rng: jax.Array) -> jax.Array:
     """Draws limited joints in their range and other rotations in full.

@@ -42,6 +42,8 @@ class Data:
   xquat: jax.Array
   xmat: jax.Array
   xipos: jax.Array
+  subtree_com: jax.Array
+  cvel: jax.Array
   geom_xpos: jax.Array
   geom_xmat: jax.Array
   site_xpos: jax.Array

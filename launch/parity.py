@@ -126,7 +126,7 @@ def _state(env: Any) -> dict[str, Any]:
   solve = float(np.quantile(errors.obs[:, solved].max(axis=1, initial=0), 0.99))
   reward = float(errors.reward.max())
   limit = _bounds(env)
-  good = max(obs, reward) < bounds.STATE and solve < limit.solve
+  good = max(obs, reward) < bounds.state(env.name) and solve < limit.solve
   return {'obs': obs, 'solve': solve, 'reward': reward, 'pass': bool(good)}
 
 
@@ -173,7 +173,11 @@ def _initial(env: Any) -> dict[str, Any]:
 def _contacts(env: Any) -> dict[str, Any]:
   from envs import rollouts
 
-  result = rollouts.contacts(env, 2000)
+  policy, name = None, 'random'
+  if _POLICY.value:
+    policy, name = _trained(env, _POLICY.value), 'trained'
+  result = rollouts.contacts(env, 2000, policy)
+  result['policy'] = name
   slots = result['slots']
   fits = slots is None or result['most'] <= slots
   result['pass'] = fits and result['dropped'] == 0

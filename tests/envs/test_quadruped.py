@@ -10,8 +10,8 @@ from . import checks
 
 class TestQuadruped(checks.StockParity):
   domain = 'quadruped'
-  models = ('run',)
-  slow = ('walk',)
+  models = ('run', 'fetch')
+  slow = ('walk', 'fetch')
 
 
 def test_begins_at_stocks_height():
