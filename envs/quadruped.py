@@ -15,6 +15,8 @@ _HEIGHT_STEP = 0.01
 
 _ROUNDING = 1e-7
 """Metres; float32's at the size of the robot."""
+_CLEARANCE = 1e-6
+"""Metres."""
 _BALL_HEIGHT = 2.0
 """Metres from which the ball falls."""
 _SPAWN = 0.9
@@ -146,10 +148,11 @@ class Fetch(Quadruped):
     self._target_radius = float(m.site('target').size[0])
     self._ball_qpos = m.joint('ball_root').qposadr[0]
     self._ball_qvel = m.joint('ball_root').dofadr[0]
-    # Level, the robot touches the floor from the same height everywhere.
+    # Level, the robot is lifted to the same height everywhere: in stock to
+    # 1e-16 m above the floor, which float32 needs some more for.
     stock = self.stock_env(seed=0)
     stock.reset()
-    self._height = float(stock.physics.data.qpos[2])
+    self._height = float(stock.physics.data.qpos[2]) + _CLEARANCE
 
   def stock_xml(self):
     """See base class."""

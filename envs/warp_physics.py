@@ -71,11 +71,16 @@ class WarpPhysics:
         differ by some arrays.
 
     Raises:
-      ValueError: Warp is not installed, or JAX computes in float64.
+      ValueError: Warp is not installed, or JAX computes in float64 or on a
+        device that Warp does not know.
     """
     self._wp, self._mjw = _import_warp()
     if jp.zeros(()).dtype != jp.float32:
       raise ValueError("physics='warp' is float32 only: unset jax_enable_x64")
+    if jax.default_backend() not in ('cpu', 'gpu'):
+      raise ValueError(
+        "physics='warp' needs an NVIDIA GPU or a CPU; take physics='mjx'"
+      )
     self._mj_model, self._model = mj_model, model
     # Warp's buffers and callbacks live as long as the programs that call them.
     self._batched = functools.cache(self._batched)
@@ -164,9 +169,8 @@ class WarpPhysics:
     limits = m.jnt_limited.sum() + m.tendon_limited.sum()
     friction = (m.dof_frictionloss > 0).sum()
     rows = int(limits + friction + 6 * m.neq + _CONTACTS * _ROWS_PER_CONTACT)
-    device = wp.device_from_jax(
-      jax.config.jax_default_device or jax.local_devices()[0]  # pyright: ignore
-    )
+    with jax.ensure_compile_time_eval():
+      (device,) = map(wp.device_from_jax, jp.zeros(()).devices())
     with wp.ScopedDevice(device), runtime.quiet():
       model = mjw.put_model(m, batch_sizes=dict.fromkeys(changed, size))
       data = mjw.make_data(m, nworld=size, nconmax=_CONTACTS, njmax=rows)
