@@ -246,7 +246,9 @@ def initial_pvalues(
   result = {}
   for name, values in ours.items():
     stock = np.array([row[name] for row in rows])
-    for i in range(stock.shape[1]):
+    size = stock.shape[1]
+    # Of a terrain's thousands some stand for all.
+    for i in np.unique(np.linspace(0, size - 1, min(size, 200)).astype(int)):
       result[f'{name}[{i}]'] = two_sample_pvalue(values[:, i], stock[:, i])
   return result
 

@@ -63,7 +63,8 @@ class Settings:
     max_geom_pairs: pairs of two types of geoms for which contacts are computed,
       the nearest ones by bounding spheres.
     collide: which geoms may collide: 'stock' for those that do in stock,
-      'not itself' for all but the robot's parts with each other, 'ellipsoids
+      'not itself' for all but the robot's parts with each other and with height
+      fields, 'ellipsoids
       with floor' for all but ellipsoids and cylinders with other geoms, or
       'none'.
   """
@@ -165,9 +166,12 @@ def compile_model(
 def _restrict(geom: Any, collide: str) -> None:
   """Changes what a geom may collide with; see `Settings.collide`."""
   types = mujoco.mjtGeom
+  field = geom.type == types.mjGEOM_HFIELD
   curved = geom.type in (types.mjGEOM_ELLIPSOID, types.mjGEOM_CYLINDER)
   match collide:
     case 'none':
+      geom.contype = geom.conaffinity = 0
+    case 'not itself' if field:
       geom.contype = geom.conaffinity = 0
     case 'not itself' if geom.contype or geom.conaffinity:
       # Types and affinities meet crosswise.

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from scipy import ndimage
 
 from envs import physics, rewards, suite
 
@@ -15,6 +16,8 @@ _HEIGHT_STEP = 0.01
 
 _ROUNDING = 1e-7
 """Metres; float32's at the size of the robot."""
+_BUMP_SIZE, _LEAST_BUMP = 2, 0.15
+"""Metres between the terrain's bumps, and the height of the least."""
 _CLEARANCE = 1e-6
 """Metres."""
 _BALL_HEIGHT = 2.0
@@ -24,8 +27,8 @@ _SPAWN = 0.9
 
 
 def make(task: str) -> 'Quadruped':
-  """Builds 'walk', 'run' or 'fetch'."""
-  return Fetch(task) if task == 'fetch' else Move(task)
+  """Builds 'walk', 'run', 'escape' or 'fetch'."""
+  return {'escape': Escape, 'fetch': Fetch}.get(task, Move)(task)
 
 
 class Quadruped(suite.SuiteEnv):
@@ -34,15 +37,23 @@ class Quadruped(suite.SuiteEnv):
   from_solve = ('imu', 'force_torque')
   clear_resets = True
 
-  def _upright_reward(self, data) -> jax.Array:
-    """1 when the torso is upright, 0 when it is upside down."""
+  def _upright_reward(self, data, deviation: float = 0.0) -> jax.Array:
+    """1 when the torso is upright to some degrees, 0 when upside down."""
+    cosine = float(np.cos(np.deg2rad(deviation)))
     return rewards.tolerance(
       data.xmat[self.mj_model.body('torso').id, 2, 2],
-      bounds=(1.0, float('inf')),
+      bounds=(cosine, float('inf')),
       sigmoid='linear',
-      margin=2,
+      margin=1 + cosine,
       value_at_margin=0,
     )
+
+  def _turned(self, rng: jax.Array) -> suite.Initial:
+    """The default pose in a random orientation, around the origin."""
+    quaternion = jax.random.normal(rng, (4,))
+    qpos = jp.asarray(self.mj_model.qpos0, jp.float32)
+    quaternion /= jp.linalg.norm(quaternion)
+    return suite.Initial(qpos.at[3:7].set(quaternion))
 
   def _lift(self, initial: suite.Initial) -> suite.Initial:
     """Raises the robot as stock does, to the first height without contact.
@@ -108,11 +119,7 @@ class Move(Quadruped):
 
   def initial(self, rng):
     """See base class."""
-    quaternion = jax.random.normal(rng, (4,))
-    qpos = jp.asarray(self.mj_model.qpos0, jp.float32)
-    return self._lift(
-      suite.Initial(qpos.at[3:7].set(quaternion / jp.linalg.norm(quaternion)))
-    )
+    return self._lift(self._turned(rng))
 
   def reward(self, data):
     """See base class."""
@@ -124,6 +131,124 @@ class Move(Quadruped):
       sigmoid='linear',
     )
     return self._upright_reward(data) * move
+
+
+class Escape(Quadruped):
+  """Get out of a bowl whose ground differs from episode to episode.
+
+  The episode's parameter `terrain` holds the heights of the ground, by row, in
+  units of the height field's height.
+  """
+
+  unfaithful = 'MJX lacks the terrain, which neither feet nor rangefinders meet'
+  warp_unfaithful = (
+    'Warp keeps four contacts of a part with the terrain, C all of them: 1 % '
+    'of velocities are off by more than 0.1 after one physics step'
+  )
+
+  def __init__(self, task: str):
+    """Builds the task.
+
+    Args:
+      task: stock's name.
+    """
+    super().__init__('quadruped', task)
+    m = self.mj_model
+    self._radius = float(m.hfield_size[0, 0])
+    grid = np.linspace(-1, 1, m.hfield_nrow[0])
+    radius = np.clip(np.hypot(*np.meshgrid(grid, grid)), 0.04, 1)
+    self._bowl = np.float32((1 - np.cos(2 * np.pi * radius)) / 2)
+    # Stock's spline is linear in the bumps, and the same along both axes.
+    count = int(2 * self._radius / _BUMP_SIZE)
+    self._spline = np.array(
+      [ndimage.zoom(row, len(grid) / count) for row in np.eye(count)],
+      np.float32,
+    )
+
+  def stock_xml(self):
+    """See base class."""
+    xml = suite.import_stock('quadruped').make_model(
+      floor_size=40, terrain=True, rangefinders=True
+    )
+    return xml, suite.import_stock('common').ASSETS
+
+  def stock_env(self, seed):
+    """See base class."""
+    env = super().stock_env(seed)
+    initialize = env.task.initialize_episode
+
+    # Stock makes a renderer to show the terrain to, even where none can be.
+    def without_renderer(physics):
+      physics._make_rendering_contexts = lambda: None
+      try:
+        initialize(physics)
+      finally:
+        del physics._make_rendering_contexts
+
+    env.task.initialize_episode = without_renderer
+    return env
+
+  def initial(self, rng):
+    """See base class."""
+    bump_rng, turn_rng = jax.random.split(rng)
+    count = len(self._spline)
+    bumps = jax.random.uniform(bump_rng, (count, count), minval=_LEAST_BUMP)
+    with jax.default_matmul_precision('highest'):
+      terrain = self._bowl * (self._spline.T @ bumps @ self._spline)
+    initial = self._turned(turn_rng)
+    initial = initial._replace(params={'terrain': terrain.ravel()})
+    model = self.model_at({'terrain': terrain.ravel()})
+
+    def lifted(steps: jax.Array) -> suite.Initial:
+      height = steps * _HEIGHT_STEP
+      return initial._replace(qpos=initial.qpos.at[2].set(height))
+
+    def touches(steps: jax.Array) -> jax.Array:
+      touch = self.physics.penetrates(model, self.place(lifted(steps)))
+      return touch & (steps < suite.MAX_DRAWS)
+
+    zero = jp.zeros((), jp.int32)
+    return lifted(jax.lax.while_loop(touches, lambda x: x + 1, zero))
+
+  def default_params(self):
+    """See base class."""
+    return {'terrain': self.model.hfield_data}
+
+  def model_at(self, params):
+    """See base class."""
+    terrain = params.get('terrain', self.model.hfield_data)
+    return self.model.replace(hfield_data=terrain)
+
+  def read_params(self, physics):
+    """See base class."""
+    return {'terrain': np.array(physics.model.hfield_data)}
+
+  def write_params(self, physics, params):
+    """See base class."""
+    if 'terrain' in params:
+      physics.model.hfield_data[:] = params['terrain']
+
+  def observe(self, data):
+    """See base class."""
+    torso = self.mj_model.body('torso').id
+    ranges = self._sensors(data, physics.mujoco.mjtSensor.mjSENS_RANGEFINDER)
+    return super().observe(data) | {
+      'origin': -data.xpos[torso] @ data.xmat[torso],
+      # -1 says that a ray meets nothing.
+      'rangefinder': jp.where(ranges == -1, 1.0, jp.tanh(ranges)),
+    }
+
+  def reward(self, data):
+    """See base class."""
+    workspace = data.site_xpos[self.mj_model.site('workspace').id]
+    escape = rewards.tolerance(
+      jp.linalg.norm(workspace),
+      bounds=(self._radius, float('inf')),
+      margin=self._radius,
+      value_at_margin=0,
+      sigmoid='linear',
+    )
+    return self._upright_reward(data, deviation=20) * escape
 
 
 class Fetch(Quadruped):

@@ -23,11 +23,6 @@ from flax import struct
 
 from envs import physics, runtime
 
-_CONTACTS = 64
-"""Contacts of an environment, on average, for which there is room."""
-_ROWS_PER_CONTACT = 4
-"""Constraints of a contact with a pyramidal cone in three dimensions."""
-
 
 @struct.dataclass
 class Data:
@@ -56,6 +51,8 @@ _STATE = ('qpos', 'qvel', 'act', 'ctrl', 'qacc_warmstart')
 _INPUTS = (*_STATE, 'geom_xpos', 'geom_xmat')
 # Physics changes no controls.
 _OUTPUTS = tuple(name for name in Data.__dataclass_fields__ if name != 'ctrl')
+_FORWARD, _COLLIDE = 0, -1
+"""What is not a number of physics steps."""
 _Arrays = dict[str, jax.Array]
 
 
@@ -74,7 +71,7 @@ class WarpPhysics:
       ValueError: Warp is not installed, or JAX computes in float64 or on a
         device that Warp does not know.
     """
-    self._wp, self._mjw = _import_warp()
+    self._warp = _import_warp()
     if jp.zeros(()).dtype != jp.float32:
       raise ValueError("physics='warp' is float32 only: unset jax_enable_x64")
     if jax.default_backend() not in ('cpu', 'gpu'):
@@ -83,7 +80,7 @@ class WarpPhysics:
       )
     self._mj_model, self._model = mj_model, model
     # Warp's buffers and callbacks live as long as the programs that call them.
-    self._batched = functools.cache(self._batched)
+    self._program = functools.cache(self._program)
     self._callback = functools.cache(self._callback)
 
   def forward(self, model: physics.Model, data: physics.Data) -> Data:
@@ -96,7 +93,8 @@ class WarpPhysics:
     Returns:
       Data in which everything belongs to that state.
     """
-    return self._call(model, physics.kinematics(model, data), substeps=0)
+    data = physics.kinematics(model, data)
+    return Data(ctrl=data.ctrl, **self._call(model, data, _FORWARD))
 
   def step(
     self, model: physics.Model, data: Data, ctrl: jax.Array, substeps: int
@@ -114,9 +112,14 @@ class WarpPhysics:
     """
     ctrl = ctrl.astype(data.ctrl.dtype)
     data = data.replace(ctrl=ctrl)  # pyright: ignore
-    return self._call(model, data, substeps)
+    return Data(ctrl=ctrl, **self._call(model, data, substeps))
 
-  def _call(self, model: physics.Model, data: Any, substeps: int) -> Data:
+  def penetrates(self, model: physics.Model, data: physics.Data) -> jax.Array:
+    """Whether any two geoms touch; see `physics.penetrates`."""
+    data = physics.kinematics(model, data)
+    return self._call(model, data, _COLLIDE)['contacts'] > 0
+
+  def _call(self, model: physics.Model, data: Any, steps: int) -> _Arrays:
     changed = tuple(
       field
       for field in type(model).__dataclass_fields__
@@ -125,18 +128,18 @@ class WarpPhysics:
     )
     inputs = {name: getattr(data, name)[None] for name in _INPUTS}
     inputs |= {name: jp.asarray(getattr(model, name))[None] for name in changed}
-    outputs = self._batched(changed, substeps)(inputs)
-    return Data(ctrl=data.ctrl, **{k: x[0] for k, x in outputs.items()})
+    outputs = self._program(changed, steps)(inputs)
+    return {name: x[0] for name, x in outputs.items()}
 
-  def _batched(
-    self, changed: tuple[str, ...], substeps: int
+  def _program(
+    self, changed: tuple[str, ...], steps: int
   ) -> Callable[[_Arrays], _Arrays]:
-    """The step of a batch, for which `vmap` only makes the batch larger."""
+    """A function of a batch, for which `vmap` only makes the batch larger."""
 
     @jax.custom_batching.custom_vmap
     def call(inputs: _Arrays) -> _Arrays:
       size = len(inputs['qpos'])
-      callback, shapes = self._callback(size, changed, substeps)
+      callback, shapes = self._callback(size, changed, steps)
       # XLA passes no empty arrays on.
       outputs = {n: jp.zeros(shape) for n, shape in shapes.items()}
       filled = [name for name, shape in shapes.items() if np.prod(shape)]
@@ -162,67 +165,59 @@ class WarpPhysics:
     return call
 
   def _callback(
-    self, size: int, changed: tuple[str, ...], substeps: int
+    self, size: int, changed: tuple[str, ...], steps: int
   ) -> tuple[Callable[..., Any], dict[str, tuple[int, ...]]]:
     """Warp's side: a function of non-empty inputs, and its outputs' shapes."""
-    wp, mjw, m = self._wp, self._mjw, self._mj_model
-    limits = m.jnt_limited.sum() + m.tendon_limited.sum()
-    friction = (m.dof_frictionloss > 0).sum()
-    rows = int(limits + friction + 6 * m.neq + _CONTACTS * _ROWS_PER_CONTACT)
+    w = self._warp
     with jax.ensure_compile_time_eval():
-      (device,) = map(wp.device_from_jax, jp.zeros(()).devices())
-    with wp.ScopedDevice(device), runtime.quiet():
-      model = mjw.put_model(m, batch_sizes=dict.fromkeys(changed, size))
-      data = mjw.make_data(m, nworld=size, nconmax=_CONTACTS, njmax=rows)
-    if not substeps:
-      model.opt.disableflags |= int(
-        physics.mujoco.mjtDisableBit.mjDSBL_ACTUATION
-      )
+      (device,) = map(w.wp.device_from_jax, jp.zeros(()).devices())
+    with w.wp.ScopedDevice(device), runtime.quiet():
+      model, data = w.worlds(self._mj_model, size, changed)
+      contacts = w.wp.zeros(size, dtype=int)
+    if steps == _FORWARD:
+      flag = physics.mujoco.mjtDisableBit.mjDSBL_ACTUATION
+      model.opt.disableflags |= int(flag)
     targets = [getattr(data, name) for name in _INPUTS]
-    targets += [getattr(model, name) for name in changed]
+    targets += [w.batched(model, name, size) for name in changed]
     targets = [x for x in targets if x.size]
     sources = {name: getattr(data, name) for name in _OUTPUTS}
-    shapes = {n: _shape(x) for n, x in sources.items()}
-    sources = {name: x for name, x in sources.items() if x.size}
+    if steps == _COLLIDE:
+      sources = {'contacts': contacts}
+    shapes = {name: _shape(x) for name, x in sources.items()}
+    filled = [x for x in sources.values() if x.size]
 
     def run(*arrays: Any) -> None:
-      remaining = iter(arrays)
-      for target in targets:
-        wp.copy(target, next(remaining))
-      if not substeps:
-        mjw.forward(model, data)
-      for _ in range(substeps):
-        mjw.step(model, data)
-      if substeps:
-        # What is observed of the new state; the rest waits for the next step.
-        mjw.fwd_kinematics(model, data)
-        mjw.transmission(model, data)
-        mjw.sensor_pos(model, data)
-        mjw.fwd_velocity(model, data)
-        mjw.sensor_vel(model, data)
-      for source in sources.values():
-        wp.copy(next(remaining), source)
+      for target, given in zip(targets, arrays, strict=False):
+        w.wp.copy(target, given)
+      if steps == _COLLIDE:
+        w.count_contacts(model, data, contacts)
+      elif steps == _FORWARD:
+        w.mjw.forward(model, data)
+      else:
+        w.step(model, data, steps)
+      for source, wanted in zip(filled, arrays[len(targets) :], strict=True):
+        w.wp.copy(wanted, source)
 
-    arguments = [*targets, *sources.values()]
-    parameters = [
-      inspect.Parameter(
-        f'x{i}',
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        annotation=wp.array(dtype=x.dtype, ndim=x.ndim),
-      )
-      for i, x in enumerate(arguments)
-    ]
-    run.__signature__ = inspect.Signature(parameters)  # pyright: ignore
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    modes = wp.JaxCallableGraphMode
-    callback = wp.jax_callable(
-      run,
-      num_outputs=len(sources),
-      output_dims={
-        p.name: x.shape
-        for p, x in zip(
-          parameters[len(targets) :], sources.values(), strict=True
+    arrays = [*targets, *filled]
+    annotations = {
+      f'x{i}': w.wp.array(dtype=x.dtype, ndim=x.ndim)
+      for i, x in enumerate(arrays)
+    }
+    run.__annotations__ = annotations
+    run.__signature__ = inspect.Signature(  # pyright: ignore
+      [
+        inspect.Parameter(
+          name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation
         )
+        for name, annotation in annotations.items()
+      ]
+    )
+    modes = w.wp.JaxCallableGraphMode
+    callback = w.wp.jax_callable(
+      run,
+      num_outputs=len(filled),
+      output_dims={
+        name: x.shape for name, x in zip(annotations, arrays, strict=True)
       },
       graph_mode=modes.WARP if device.is_cuda else modes.NONE,
     )
@@ -234,11 +229,11 @@ def _shape(array: Any) -> tuple[int, ...]:
   return (*array.shape, *getattr(array.dtype, '_shape_', ()))
 
 
-def _import_warp() -> tuple[Any, Any]:
-  """Warp and MuJoCo Warp.
+def _import_warp() -> Any:
+  """Our code that is written in Warp.
 
   Returns:
-    The modules.
+    The module `envs.warp_worlds`.
 
   Raises:
     ValueError: Warp is not installed.
@@ -251,6 +246,4 @@ def _import_warp() -> tuple[Any, Any]:
       "take physics='mjx'"
     ) from None
   warp.config.log_level = warp.LOG_WARNING
-  importlib.import_module('envs.warp_collision')
-  with runtime.quiet():
-    return warp, importlib.import_module('mujoco.mjx.third_party.mujoco_warp')
+  return importlib.import_module('envs.warp_worlds')

@@ -50,6 +50,8 @@ class StockParity:
   """Checks of each task of `domain`."""
 
   domain: str | None = None
+  # Tasks that have tests of their own instead.
+  others: tuple[str, ...] = ()
   # Tasks with a model of their own, and those that only `make test-all` checks.
   models: tuple[str, ...] = ()
   slow: tuple[str, ...] = ()

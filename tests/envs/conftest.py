@@ -23,7 +23,10 @@ def pytest_generate_tests(metafunc):
   domain = getattr(metafunc.cls, 'domain', None)
   if domain is None:
     return
-  tasks = [t for t in envs.ALL_TASKS if t.split('-')[0] == domain]
+  others = [f'{domain}-{task}' for task in metafunc.cls.others]
+  tasks = [
+    t for t in envs.ALL_TASKS if t.split('-')[0] == domain and t not in others
+  ]
 
   def parametrize(name, values):
     slow = [f'{domain}-{task}' for task in metafunc.cls.slow]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs import bounds, parity
+from envs import bounds, parity, suite
 from mjx_crossq import ConfigError, Runner, config, train
 from tests.envs import checks
 
@@ -84,6 +84,43 @@ def test_seeds_and_environments_are_one_batch():
     ):
       # XLA fuses the reset's arithmetic differently.
       np.testing.assert_allclose(a, b[seed, number], rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope='module')
+def escape():
+  return checks.load('quadruped-escape', 'warp')
+
+
+@pytest.mark.slow
+def test_escape_begins_as_stock(escape):
+  """Stock's search finds the same height in the same terrain."""
+  keys = jax.random.split(jax.random.key(0), 40)
+  states = jax.jit(jax.vmap(escape.reset))(keys)
+  stock = escape.stock_env(0)
+  stock.reset()
+  search = suite.import_stock('quadruped')._find_non_contacting_height
+  terrains = np.asarray(states.info['terrain'])
+  for terrain, qpos in zip(terrains, np.asarray(states.qpos), strict=True):
+    escape.write_params(stock.physics, {'terrain': terrain})
+    search(stock.physics, qpos[3:7])
+    np.testing.assert_allclose(qpos, stock.physics.data.qpos, atol=1e-6)
+  pvalues = parity.initial_pvalues(escape, 300)
+  worst = min(pvalues, key=pvalues.__getitem__)
+  assert pvalues[worst] > bounds.PVALUE / len(pvalues), worst
+
+
+@pytest.mark.slow
+def test_escape_observes_as_stock(escape):
+  assert escape.unfaithful
+  stock = checks.records('quadruped-escape')
+  errors = parity.state_errors(parity.start(escape, stock), stock)
+  solved = checks.from_solve(escape)
+  assert errors.obs[:, ~solved].max() < bounds.STATE
+  assert errors.reward.max() < bounds.STATE
+  # Some rays meet the terrain, others nothing.
+  ranges = stock.obs[:, -20:]
+  assert (ranges == 1).any()
+  assert (ranges < 0.9).any()
 
 
 def test_step_keeps_structure_and_types():
