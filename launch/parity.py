@@ -76,10 +76,11 @@ def main() -> None:
     for name in MEASURES:
       if name not in _MEASURES.value:
         continue
-      result[name] = _MEASURE[name](env)
+      values = _MEASURE[name](env)
+      trained = values.get('policy') == 'trained'
+      result[parity_report.TRAINED[name] if trained else name] = values
       print(
-        f'{task:24} {physics:4} {name:9} '
-        f'{parity_report.line(name, result[name])}',
+        f'{task:24} {physics:4} {name:9} {parity_report.line(name, values)}',
         flush=True,
       )
     result['versions'] = {

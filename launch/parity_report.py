@@ -13,6 +13,8 @@ HEADINGS = {
   'speed': 'speed at 32 envs',
 }
 """The measurements, in their order, and what they are called."""
+TRAINED = {name: f'{name}_trained' for name in ('contacts', 'returns')}
+"""Where those are kept that a trained policy was used for."""
 
 
 def _three(values: list[float]) -> str:
@@ -91,7 +93,10 @@ def _table(results: dict[str, Any]) -> list[str]:
     '|---' * (len(HEADINGS) + 1) + '|',
   ]
   for task, result in results.items():
-    cells = [line(m, result[m]) if m in result else '' for m in HEADINGS]
+    cells = [
+      '; '.join(line(m, result[k]) for k in (m, TRAINED.get(m)) if k in result)
+      for m in HEADINGS
+    ]
     mark = ' (unfaithful)' if result['unfaithful'] else ''
     lines.append(f'| {task}{mark} | ' + ' | '.join(cells) + ' |')
   unfaithful = {t: r['unfaithful'] for t, r in results.items()}

@@ -80,13 +80,17 @@ def test_report_marks_failures_and_unfaithful_tasks():
   text = parity_report.markdown(
     {
       'mjx': {
-        'dog-run': {'unfaithful': 'no', 'contacts': contacts, 'versions': {}}
+        'dog-run': {
+          'unfaithful': 'no',
+          'contacts': contacts,
+          'contacts_trained': contacts | {'policy': 'trained', 'pass': True},
+          'versions': {},
+        }
       }
     }
   )
-  assert (
-    'dropped 10.00%, force 20.00%, at most 9 at once in 8 slots  FAILS' in text
-  )
+  figures = 'dropped 10.00%, force 20.00%, at most 9 at once in 8 slots'
+  assert f'| {figures} (random)  FAILS; {figures} (trained) |' in text
   assert '| dog-run (unfaithful) |' in text
   assert '- dog-run: no.' in text
 
@@ -94,6 +98,7 @@ def test_report_marks_failures_and_unfaithful_tasks():
 def test_groups_are_tasks():
   assert cli.expand_tasks(['paper']) == list(envs.PAPER_TASKS)
   assert len(cli.expand_tasks(['benchmarking'])) == 28
+  assert len(envs.ALL_TASKS) >= 51
   assert cli.expand_tasks(['all', 'dog-run']) == list(envs.ALL_TASKS)
 
 
