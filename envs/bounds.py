@@ -45,7 +45,7 @@ BOUNDS = {
   'cartpole-two_poles': Bounds(1e-5, (4e-7, 1e-5), (3e-6, 2e-4)),
   'cartpole-three_poles': Bounds(1e-5, (4e-7, 1e-5), (3e-6, 8e-4)),
   'cheetah': Bounds(4e-5, (8e-6, 6e-5), (2e-5, 3e-4)),
-  'finger': Bounds(3e-4, (1e-6, 3e-3), (2e-6, 8e-3)),
+  'finger': Bounds(1e-4, (1e-6, 8e-5), (4e-6, 8e-4)),
   'fish': Bounds(5e-6, (4e-6, 2e-4), (3e-6, 2e-5), (3e-6, 3e-5)),
   # The next two are above physics.md's: a third of these states are upright.
   'hopper': Bounds(5e-5, (4e-6, 4e-5), (2e-5, 6e-4), (8e-6, 8e-5)),

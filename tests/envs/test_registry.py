@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import envs
+from envs import suite
 
 
 def _python(code, **variables):
@@ -21,6 +22,12 @@ def _python(code, **variables):
     check=True,
   )
   return json.loads(result.stdout)
+
+
+def test_the_whole_suite_is_there():
+  stock = suite.import_stock('')
+  assert {'-'.join(pair) for pair in stock.ALL_TASKS} <= set(envs.ALL_TASKS)
+  assert len(stock.ALL_TASKS) == 51
 
 
 def test_paper_tasks_are_tasks():

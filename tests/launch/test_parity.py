@@ -98,7 +98,6 @@ def test_report_marks_failures_and_unfaithful_tasks():
 def test_groups_are_tasks():
   assert cli.expand_tasks(['paper']) == list(envs.PAPER_TASKS)
   assert len(cli.expand_tasks(['benchmarking'])) == 28
-  assert len(envs.ALL_TASKS) >= 51
   assert cli.expand_tasks(['all', 'dog-run']) == list(envs.ALL_TASKS)
 
 
