@@ -5,7 +5,7 @@ import jax.numpy as jp
 import numpy as np
 from scipy import ndimage
 
-from envs import physics, rewards, suite
+from envs import physics, resets, rewards, suite
 
 _SPEEDS = {'walk': 0.5, 'run': 5.0}
 """Forward speeds, metres per second, above which the reward is full."""
@@ -205,7 +205,7 @@ class Escape(Quadruped):
 
     def touches(steps: jax.Array) -> jax.Array:
       touch = self.physics.penetrates(model, self.place(lifted(steps)))
-      return touch & (steps < suite.MAX_DRAWS)
+      return touch & (steps < resets.MAX_DRAWS)
 
     zero = jp.zeros((), jp.int32)
     return lifted(jax.lax.while_loop(touches, lambda x: x + 1, zero))

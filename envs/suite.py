@@ -8,44 +8,22 @@ import functools
 import importlib
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import base, runtime
+from envs import base, resets, runtime
 from envs import physics as physics_lib
+from envs.resets import Initial, Params
+
+__all__ = ['Initial', 'Params', 'SuiteEnv', 'import_stock']
 
 _SUITE = 'dm_control.suite'
 
-Params = dict[str, jax.Array]
-"""What stock draws anew in every episode besides the physics state (a target's
-position, say), by name. It lives in `State.info`."""
-
-
-MAX_DRAWS = 1000
-"""Draws of an initial state before the last one is taken as it is. Stock gives
-up, or never does; the bound keeps a NaN from hanging the device."""
-
 _UNBOUNDED = 1e9
 """An action's bound that is none."""
-
-
-class Initial(NamedTuple):
-  """A draw from stock's initial distribution.
-
-  Attributes:
-    qpos: generalised positions, `(nq,)`.
-    qvel: generalised velocities, `(nv,)`; None for zeros.
-    act: actuator activations, `(na,)`; None for zeros.
-    params: the episode's parameters; None for the model file's.
-  """
-
-  qpos: jax.Array
-  qvel: jax.Array | None = None
-  act: jax.Array | None = None
-  params: Params | None = None
 
 
 def import_stock(name: str) -> ModuleType:
@@ -316,73 +294,17 @@ class SuiteEnv(base.Env):
     draw: Callable[[jax.Array, Initial], Initial],
     start: Initial | None = None,
   ) -> Initial:
-    """Draws until no geoms touch, as stock does.
+    """Draws until no geoms touch; see `resets.until`."""
 
-    Args:
-      rng: a key.
-      draw: maps a key and the candidate before to a candidate.
-      start: what comes before the first; None where no draw looks at it.
+    def touches(initial: Initial) -> jax.Array:
+      model = self.model_at(initial.params or {})
+      return physics_lib.penetrates(model, self.place(initial))
 
-    Returns:
-      The first candidate without contact.
-    """
-
-    def attempt(carry):
-      last, _, count = carry
-      initial = draw(jax.random.fold_in(rng, count), last)
-      touches = physics_lib.penetrates(
-        self.model_at(initial.params or {}), self.place(initial)
-      )
-      return initial, touches, count + 1
-
-    def again(carry):
-      _, touches, count = carry
-      return touches & (count < MAX_DRAWS)
-
-    first: Any = start
-    if start is None:
-      shapes = jax.eval_shape(draw, rng, first)
-      first = jax.tree.map(lambda x: jp.zeros(x.shape, x.dtype), shapes)
-    carry = (first, jp.array(True), jp.zeros((), jp.int32))
-    return jax.lax.while_loop(again, attempt, carry)[0]
+    return resets.until(touches, rng, draw, start)
 
   def _random_joints(self, rng: jax.Array) -> jax.Array:
-    """Draws limited joints in their range and other rotations in full.
-
-    Source: `randomize_limited_and_rotational_joints` of the suite, whose
-    quaternions of free joints are uniform numbers in [0, 1], normalised.
-
-    Args:
-      rng: a key.
-
-    Returns:
-      `qpos` `(nq,)`; slides without limits and the positions of free joints
-      stay at `qpos0`.
-
-    Raises:
-      NotImplementedError: the model has ball joints.
-    """
-    m, joint = self.mj_model, physics_lib.mujoco.mjtJoint
-    if (m.jnt_type == joint.mjJNT_BALL).any():
-      raise NotImplementedError('Random ball joints.')
-    low, high = m.qpos0.copy(), m.qpos0.copy()
-    for kind, limited, at, bounds in zip(
-      m.jnt_type, m.jnt_limited, m.jnt_qposadr, m.jnt_range, strict=True
-    ):
-      if kind == joint.mjJNT_FREE:
-        low[at + 3 : at + 7], high[at + 3 : at + 7] = 0, 1
-      elif limited:
-        low[at], high[at] = bounds
-      elif kind == joint.mjJNT_HINGE:
-        low[at], high[at] = -np.pi, np.pi
-    low, high = (jp.asarray(x, jp.float32) for x in (low, high))
-    qpos = low + jax.random.uniform(rng, (m.nq,)) * (high - low)
-    for at in m.jnt_qposadr[m.jnt_type == joint.mjJNT_FREE]:
-      quaternion = qpos[at + 3 : at + 7]
-      qpos = qpos.at[at + 3 : at + 7].set(
-        quaternion / jp.linalg.norm(quaternion)
-      )
-    return qpos
+    """A random `qpos`; see `resets.random_joints`."""
+    return resets.random_joints(self.mj_model, rng)
 
   def _qpos_at(self, *joints: str) -> np.ndarray:
     """Addresses in `qpos` of scalar joints."""

@@ -1,22 +1,14 @@
 """`launch.benchmark` runs, and says what it measured."""
 
 import json
-import subprocess
-import sys
 
-
-def _run(*flags):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.benchmark', *flags],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+from . import programs
 
 
 def test_physics_only(tmp_path):
   path = tmp_path / 'physics.json'
-  result = _run(
+  result = programs.run(
+    'benchmark',
     '--physics_only',
     '--task=pendulum-swingup',
     '--num_envs=1',
@@ -36,7 +28,8 @@ def test_physics_only(tmp_path):
 def test_training(tmp_path):
   path = tmp_path / 'training.json'
   small = ('critic_width=8', 'actor_width=8', 'warmup=5', 'batch_size=4')
-  result = _run(
+  result = programs.run(
+    'benchmark',
     '--task=pendulum-swingup',
     '--updates=20',
     '--repeats=2',
@@ -56,7 +49,7 @@ def test_bad_flags_are_one_line():
     (('--task=cheetah-run,dog-run',), '--physics_only'),
     (('--physics_only', '--task=nothing'), 'neither a task nor'),
   ):
-    result = _run(*flags)
+    result = programs.run('benchmark', *flags)
     assert result.returncode == 2
     assert message in result.stderr
     assert result.stderr.count('\n') == 1

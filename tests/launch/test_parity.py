@@ -1,8 +1,6 @@
 """`launch.parity` on a small task, and its report."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,33 +8,29 @@ import pytest
 import envs
 from launch import cli, parity_report
 
-
-def _run(*flags):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.parity', *flags],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+from . import programs
 
 
 def test_measures_and_reports(tmp_path):
   result, report = tmp_path / 'parity.json', tmp_path / 'parity.md'
   files = (f'--json={result}', f'--report={report}')
   small = ('--episodes=3', '--draws=300')
-  first = _run('--tasks=pendulum-swingup', *small, *files)
+  first = programs.run('parity', '--tasks=pendulum-swingup', *small, *files)
   assert first.returncode == 0, first.stderr
   row = json.loads(result.read_text())['mjx']['pendulum-swingup']
   for measure in ('state', 'physics', 'initial', 'contacts', 'returns'):
     assert row[measure]['pass'], row[measure]
   assert row['speed']['steps_per_second'] > 0
   # Another run adds to the results.
-  second = _run('--tasks=point_mass-easy', '--measures=contacts', *files)
+  second = programs.run(
+    'parity', '--tasks=point_mass-easy', '--measures=contacts', *files
+  )
   assert second.returncode == 0, second.stderr
   both = json.loads(result.read_text())['mjx']
   assert set(both) == {'pendulum-swingup', 'point_mass-easy'}
   assert both['pendulum-swingup'] == row
-  third = _run(
+  third = programs.run(
+    'parity',
     '--physics=warp',
     '--tasks=pendulum-swingup',
     '--measures=physics',
@@ -63,7 +57,7 @@ def test_measures_and_reports(tmp_path):
   ),
 )
 def test_bad_flags_are_one_line(flag, message):
-  result = _run(flag)
+  result = programs.run('parity', flag)
   assert result.returncode == 2
   assert message in result.stderr
   assert result.stderr.count('\n') == 1
