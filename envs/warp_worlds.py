@@ -27,8 +27,6 @@ __all__ = ['batched', 'count_contacts', 'mjw', 'step', 'worlds', 'wp']
 
 _CONTACTS = 64
 """Contacts of an environment, on average, for which there is room."""
-_ROWS_PER_CONTACT = 4
-"""Constraints of a contact with a pyramidal cone in three dimensions."""
 
 
 @wp.func
@@ -91,7 +89,9 @@ def worlds(mj_model: Any, size: int, changed: tuple[str, ...]) -> Any:
     _split_hfield(model, m, size)
   limits = m.jnt_limited.sum() + m.tendon_limited.sum()
   friction = (m.dof_frictionloss > 0).sum()
-  rows = int(limits + friction + 6 * m.neq + _CONTACTS * _ROWS_PER_CONTACT)
+  # A pyramid has two edges for each direction of friction.
+  rows_per_contact = max(2 * (m.geom_condim.max() - 1), 4)
+  rows = int(limits + friction + 6 * m.neq + _CONTACTS * rows_per_contact)
   data = mjw.make_data(m, nworld=size, nconmax=_CONTACTS, njmax=rows)
   return model, data
 
