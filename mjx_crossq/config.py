@@ -17,6 +17,7 @@ from typing import Any
 NORMALIZATIONS = ('none', 'batch', 'batch_renorm')
 INITIALIZERS = ('orthogonal', 'lecun_normal')
 PHYSICS = ('mjx', 'warp')
+MATMUL_PRECISIONS = ('highest', 'tf32', 'bf16')
 
 
 class ConfigError(ValueError):
@@ -70,6 +71,12 @@ class Config:
   log_std_min: float = _field(-10.0, 'lower clip of the log std')
   log_std_max: float = _field(2.0, 'upper clip of the log std')
 
+  matmul_precision: str = _field(
+    'tf32',
+    f'matrix products of the networks: one of {", ".join(MATMUL_PRECISIONS)}; '
+    'tf32 where the device has it, else float32',
+  )
+
   # Normalisation.
   normalization: str = _field('batch', f'one of {", ".join(NORMALIZATIONS)}')
   bn_momentum: float = _field(0.99, 'decay of the running statistics')
@@ -116,6 +123,7 @@ class Config:
       ('physics', PHYSICS),
       ('normalization', NORMALIZATIONS),
       ('initializer', INITIALIZERS),
+      ('matmul_precision', MATMUL_PRECISIONS),
     ):
       _one_of(name, getattr(self, name), allowed)
     if self.log_std_min >= self.log_std_max:

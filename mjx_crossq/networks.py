@@ -3,106 +3,12 @@
 Source: arXiv 2502.07523 v2, Table 1, and CrossQ (ICLR 2024) for Batch Renorm.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mjx_crossq import weight_norm
 from mjx_crossq.config import Config
-
-
-class Dense(nn.Module):
-  """A Dense layer that declares whether its units are normalised.
-
-  Attributes:
-    units: outputs.
-    normalized: keep each unit's weight vector at norm 1 (`weight_norm`).
-    kernel_init: initialiser of the kernel; the bias starts at 0.
-  """
-
-  units: int
-  normalized: bool
-  kernel_init: Any
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `(rows, inputs)` to `(rows, units)`."""
-    kind = weight_norm.UnitAffine if self.normalized else weight_norm.Affine
-
-    def init(key):
-      kernel = self.kernel_init(key, (x.shape[-1], self.units), jnp.float32)
-      return kind(kernel=kernel, bias=jnp.zeros(self.units))
-
-    layer = self.param('weights', init)
-    return x @ layer.kernel + layer.bias
-
-
-class BatchRenorm(nn.Module):
-  """Batch Renormalisation (arXiv 1702.03275) as CrossQ uses it.
-
-  In train mode the batch statistics are corrected towards the running ones
-  by `r` and `d`, which carry no gradient. The first `warmup` train-mode calls
-  are plain batch normalisation.
-
-  Attributes:
-    momentum: decay of the running statistics.
-    eps: added to the variance.
-    warmup: train-mode calls before the correction starts.
-    r_max: the scale correction is clipped to [1 / r_max, r_max].
-    d_max: the shift correction is clipped to [-d_max, d_max].
-  """
-
-  momentum: float
-  eps: float
-  warmup: int
-  r_max: float
-  d_max: float
-
-  @nn.compact
-  def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:
-    """Normalises `(rows, features)` over the rows."""
-    features = x.shape[-1:]
-    scale = self.param('scale', nn.initializers.ones, features)
-    bias = self.param('bias', nn.initializers.zeros, features)
-    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, features)
-    running_var = self.variable('batch_stats', 'var', jnp.ones, features)
-    steps = self.variable('batch_stats', 'steps', jnp.zeros, (), jnp.int32)
-
-    if use_running_average:
-      mean, var = running_mean.value, running_var.value
-    else:
-      mean, var = jnp.mean(x, axis=0), jnp.var(x, axis=0)
-      batch_mean, batch_var = mean, var
-      running_std = jnp.sqrt(running_var.value + self.eps)
-      r = jnp.clip(
-        jnp.sqrt(var + self.eps) / running_std, 1 / self.r_max, self.r_max
-      )
-      d = jnp.clip(
-        (mean - running_mean.value) / running_std, -self.d_max, self.d_max
-      )
-      warm = steps.value >= self.warmup
-      r = jax.lax.stop_gradient(jnp.where(warm, r, 1.0))
-      d = jax.lax.stop_gradient(jnp.where(warm, d, 0.0))
-      mean = mean - d * _sqrt(var) / r
-      var = var / r**2
-      if not self.is_initializing():
-        m = self.momentum
-        running_mean.value = m * running_mean.value + (1 - m) * batch_mean
-        running_var.value = m * running_var.value + (1 - m) * batch_var
-        steps.value += 1
-    return (x - mean) * jax.lax.rsqrt(var + self.eps) * scale + bias
-
-
-def _sqrt(x: jax.Array) -> jax.Array:
-  """Square root with gradient 0 at 0.
-
-  A unit that ReLU silences on the whole batch has variance 0, where the
-  gradient of sqrt is infinite and would turn the network into NaN.
-  """
-  positive = x > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+from mjx_crossq.layers import BatchNorm, Dense, Renorm
 
 
 class MLP(nn.Module):
@@ -129,40 +35,33 @@ class MLP(nn.Module):
       train: normalise by the batch's statistics and move the running ones
         (collection `batch_stats`); otherwise normalise by the running ones.
     """
+    c = self.config
     x = self._normalize(x, train)
     for _ in range(self.layers):
-      x = Dense(self.width, self.config.weight_norm, self._init(2**0.5))(x)
+      x = self._dense(self.width, c.weight_norm, 2**0.5)(x)
       x = self._normalize(nn.relu(x), train)
     return {
-      name: Dense(outputs, False, self._init(gain), name=name)(x)
+      name: self._dense(outputs, False, gain, name)(x)
       for name, outputs, gain in self.heads
     }
 
-  def _init(self, gain: float) -> Any:
+  def _dense(
+    self, units: int, normalized: bool, gain: float, name: str | None = None
+  ) -> Dense:
+    init = nn.initializers.lecun_normal()
     if self.config.initializer == 'orthogonal':
-      return nn.initializers.orthogonal(gain)
-    return nn.initializers.lecun_normal()
+      init = nn.initializers.orthogonal(gain)
+    precision = self.config.matmul_precision
+    return Dense(units, normalized, init, precision, name=name)
 
   def _normalize(self, x: jax.Array, train: bool) -> jax.Array:
     c = self.config
     if c.normalization == 'none':
       return x
+    renorm = None
     if c.normalization == 'batch_renorm':
-      return BatchRenorm(
-        c.bn_momentum,
-        c.bn_eps,
-        c.renorm_warmup,
-        c.renorm_r_max,
-        c.renorm_d_max,
-      )(x, not train)
-    # The two-pass variance: E[x^2] - E[x]^2 cancels in float32 where a
-    # feature's mean is large beside its spread.
-    return nn.BatchNorm(
-      use_running_average=not train,
-      momentum=c.bn_momentum,
-      epsilon=c.bn_eps,
-      use_fast_variance=False,
-    )(x)
+      renorm = Renorm(c.renorm_warmup, c.renorm_r_max, c.renorm_d_max)
+    return BatchNorm(c.bn_momentum, c.bn_eps, renorm)(x, train)
 
 
 class Critic(nn.Module):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_crossq import Agent, from_preset, weight_norm
-from mjx_crossq.networks import BatchRenorm
+from mjx_crossq.layers import BatchNorm, Renorm
 
 
 def test_weight_decay_spares_exactly_the_normalised_layers():
@@ -47,17 +47,17 @@ def test_projection_lengthens_short_vectors_too():
 
 
 def test_batch_renorm_has_a_finite_gradient_for_a_silent_unit():
-  norm = BatchRenorm(momentum=0.99, eps=1e-3, warmup=0, r_max=3, d_max=5)
+  norm = BatchNorm(0.99, 1e-3, Renorm(warmup=0, r_max=3, d_max=5))
   silent = np.zeros(16, np.float32)
   x = jnp.stack([jnp.linspace(-1, 1, 16), silent], axis=1)
-  variables = norm.init(jax.random.key(0), x, False)
+  variables = norm.init(jax.random.key(0), x, True)
   stats = jax.tree.map(lambda s: s + 1, variables['batch_stats'])
 
   def loss(x):
     out, _ = norm.apply(
       {'params': variables['params'], 'batch_stats': stats},
       x,
-      False,
+      True,
       mutable=['batch_stats'],
     )
     return jnp.sum(out**2)

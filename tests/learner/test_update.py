@@ -41,9 +41,7 @@ def to_reference_net(network, config, index=None):
   stats = stats.get('VmapMLP_0', {}) if index is not None else stats
   if index is None:
     tree, stats = tree['MLP_0'], stats.get('MLP_0', {})
-  norm = {'batch': 'BatchNorm', 'batch_renorm': 'BatchRenorm'}.get(
-    config.normalization
-  )
+  norm = None if config.normalization == 'none' else 'BatchNorm'
 
   def norm_params(i):
     if norm is None:

@@ -1,0 +1,247 @@
+"""The two layers of the networks, with derivatives in few passes over the rows.
+
+A block's cost beside its matrix products is sums over the rows: the batch
+statistics, and the gradients of biases and scales. Each layer's derivative is
+written out, so that it takes every such sum once.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mjx_crossq import weight_norm
+
+_HIGHEST, _TF32 = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGH
+
+
+# -------------------------------------------------------------------- Dense
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def affine(
+  x: jax.Array, kernel: jax.Array, bias: jax.Array, precision: str
+) -> jax.Array:
+  """`x @ kernel + bias`.
+
+  Args:
+    x: `(rows, inputs)`.
+    kernel: `(inputs, units)`.
+    bias: `(units,)`.
+    precision: of this product and the two of its derivative, see
+      `Config.matmul_precision`.
+
+  Returns:
+    `(rows, units)`.
+  """
+  return _matmul(x, kernel, precision) + bias
+
+
+def _affine_forward(x, kernel, bias, precision):
+  return affine(x, kernel, bias, precision), (x, kernel)
+
+
+def _affine_backward(precision, residuals, g):
+  x, kernel = residuals
+  dx = _matmul(g, kernel.T, precision)
+  return dx, _matmul(x.T, g, precision), jnp.sum(g, axis=0)
+
+
+affine.defvjp(_affine_forward, _affine_backward)
+
+
+def _matmul(a: jax.Array, b: jax.Array, precision: str) -> jax.Array:
+  """A product of matrices, accumulated and returned in float32."""
+  return jnp.matmul(
+    _rounded(a, precision),
+    _rounded(b, precision),
+    precision=_TF32 if precision == 'tf32' else _HIGHEST,
+    preferred_element_type=jnp.float32,
+  )
+
+
+def _rounded(x: jax.Array, precision: str) -> jax.Array:
+  """An operand as the product takes it."""
+  return x.astype(jnp.bfloat16) if precision == 'bf16' else x
+
+
+class Dense(nn.Module):
+  """A Dense layer that declares whether its units are normalised.
+
+  Attributes:
+    units: outputs.
+    normalized: keep each unit's weight vector at norm 1 (`weight_norm`).
+    kernel_init: initialiser of the kernel; the bias starts at 0.
+    precision: of its matrix products, see `Config.matmul_precision`.
+  """
+
+  units: int
+  normalized: bool
+  kernel_init: Any
+  precision: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `(rows, inputs)` to `(rows, units)`."""
+    kind = weight_norm.UnitAffine if self.normalized else weight_norm.Affine
+
+    def init(key):
+      kernel = self.kernel_init(key, (x.shape[-1], self.units), jnp.float32)
+      return kind(kernel=kernel, bias=jnp.zeros(self.units))
+
+    layer = self.param('weights', init)
+    return affine(x, layer.kernel, layer.bias, self.precision)
+
+
+# ------------------------------------------------------ batch normalisation
+
+
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Mean and variance of each feature.
+
+  The variance takes two passes: E[x^2] - E[x]^2 cancels in float32 where a
+  feature's mean is large beside its spread.
+
+  Args:
+    x: `(rows, features)`.
+
+  Returns:
+    Both `(features,)`.
+  """
+  mean = jnp.mean(x, axis=0)
+  # At its mean the variance does not depend on it.
+  return mean, jnp.mean((x - jax.lax.stop_gradient(mean)) ** 2, axis=0)
+
+
+@jax.custom_vjp
+def shift_scale(
+  x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array
+) -> jax.Array:
+  """`(x - mean) * scale + bias` of `(rows, features)` and three vectors."""
+  return (x - mean) * scale + bias
+
+
+def _shift_scale_forward(x, mean, scale, bias):
+  return shift_scale(x, mean, scale, bias), (x, mean, scale)
+
+
+def _shift_scale_backward(residuals, g):
+  x, mean, scale = residuals
+  total = jnp.sum(g, axis=0)
+  # XLA's CPU compiler makes a slow loop of the sum of a product: 6.4 ms for 512
+  # x 512 numbers twice, where this contraction takes 0.4 ms.
+  row_products = jnp.einsum('rf,rf->f', g, x - mean, precision=_HIGHEST)
+  return g * scale, -total * scale, row_products, total
+
+
+shift_scale.defvjp(_shift_scale_forward, _shift_scale_backward)
+
+
+class Renorm(NamedTuple):
+  """Batch Renormalisation (arXiv 1702.03275) as CrossQ uses it.
+
+  In train mode the batch statistics are corrected towards the running ones
+  by `r` and `d`, which carry no gradient.
+
+  Attributes:
+    warmup: train-mode calls of plain batch normalisation before.
+    r_max: the scale correction is clipped to [1 / r_max, r_max].
+    d_max: the shift correction is clipped to [-d_max, d_max].
+  """
+
+  warmup: int
+  r_max: float
+  d_max: float
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation with running statistics for acting.
+
+  Attributes:
+    momentum: decay of the running statistics.
+    eps: added to the variance.
+    renorm: settings of Batch Renormalisation, or None without it.
+  """
+
+  momentum: float
+  eps: float
+  renorm: Renorm | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Normalises `(rows, features)` over the rows.
+
+    Args:
+      x: the input.
+      train: normalise by the batch's statistics and move the running ones
+        (collection `batch_stats`); otherwise normalise by the running ones.
+    """
+    features = x.shape[-1:]
+    scale = self.param('scale', nn.initializers.ones, features)
+    bias = self.param('bias', nn.initializers.zeros, features)
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, features)
+    running_var = self.variable('batch_stats', 'var', jnp.ones, features)
+    calls = None
+    if self.renorm:
+      calls = self.variable('batch_stats', 'steps', jnp.zeros, (), jnp.int32)
+
+    mean, var = running_mean.value, running_var.value
+    if train:
+      running = mean, var
+      batch_mean, batch_var = mean, var = moments(x)
+      if self.renorm and calls:
+        mean, var = renormalize(
+          mean, var, *running, calls.value, self.eps, self.renorm
+        )
+      if not self.is_initializing():
+        m = self.momentum
+        running_mean.value = m * running[0] + (1 - m) * batch_mean
+        running_var.value = m * running[1] + (1 - m) * batch_var
+        if calls:
+          calls.value += 1
+    return shift_scale(x, mean, scale * jax.lax.rsqrt(var + self.eps), bias)
+
+
+def renormalize(
+  mean: jax.Array,
+  var: jax.Array,
+  running_mean: jax.Array,
+  running_var: jax.Array,
+  calls: jax.Array,
+  eps: float,
+  renorm: Renorm,
+) -> tuple[jax.Array, jax.Array]:
+  """Corrects a batch's statistics by `r` and `d`.
+
+  Args:
+    mean: of the batch, `(features,)`.
+    var: of the batch, `(features,)`.
+    running_mean: before this batch, `(features,)`.
+    running_var: before this batch, `(features,)`.
+    calls: train-mode calls before, `()`.
+    eps: added to the variances.
+    renorm: the settings.
+
+  Returns:
+    The mean and variance to normalise by.
+  """
+  r_max, d_max = renorm.r_max, renorm.d_max
+  running_std = jnp.sqrt(running_var + eps)
+  r = jnp.clip(jnp.sqrt(var + eps) / running_std, 1 / r_max, r_max)
+  d = jnp.clip((mean - running_mean) / running_std, -d_max, d_max)
+  warm = calls >= renorm.warmup
+  r = jax.lax.stop_gradient(jnp.where(warm, r, 1.0))
+  d = jax.lax.stop_gradient(jnp.where(warm, d, 0.0))
+  return mean - d * _sqrt(var) / r, var / r**2
+
+
+def _sqrt(x: jax.Array) -> jax.Array:
+  """Square root with gradient 0 at 0.
+
+  A unit that ReLU silences on the whole batch has variance 0, where the
+  gradient of sqrt is infinite and would turn the network into NaN.
+  """
+  positive = x > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
