@@ -1,22 +1,31 @@
 """Times the training program, or the physics alone.
 
-    python -m launch.benchmark --task=cheetah-run --num_seeds=10
+    python -m launch.benchmark --task=cheetah-run --num_seeds=10 --split
+    python -m launch.benchmark --task=cheetah-run --sweep=seeds --plot=seeds.png
+    python -m launch.benchmark --check
     python -m launch.benchmark --physics_only --task=paper --physics=mjx,warp
 
 Repeats are interleaved, compile and warm-up excluded; medians and spread are
-printed and, with --json, written.
+printed and, with --json, written. docs/performance.md explains the figures.
 """
 
 import itertools
 import json
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from launch import cli
+
+SWEEPS = {
+  'seeds': ('num_seeds', (1, 2, 4, 8, 16, 32)),
+  'envs': ('num_envs', (1, 4, 16, 64)),
+  'utd': ('utd', (1, 2, 5, 10, 20)),
+  'width': ('critic_width', (128, 256, 512, 1024)),
+  'capacity': ('replay_capacity', (10_000, 100_000, 1_000_000)),
+}
+_PARTS_OF_MEMORY = ('replay', 'agent', 'env', 'temporary')
 
 _TASK = flags.DEFINE_list(
   'task',
@@ -28,18 +37,28 @@ _PHYSICS_ONLY = flags.DEFINE_bool(
 )
 _PHYSICS = flags.DEFINE_list('physics', ['mjx'], 'mjx, warp, or both')
 _NUM_ENVS = flags.DEFINE_multi_integer(
-  'num_envs', [1, 32, 1024], 'environments with --physics_only; repeatable', 1
+  'num_envs', None, 'environments per seed; repeatable', 1
 )
 _PRESET = flags.DEFINE_string('preset', 'crossq_wn', 'preset')
 _NUM_SEEDS = flags.DEFINE_multi_integer(
-  'num_seeds', [1], 'seeds in the program; repeat for several'
+  'num_seeds', [1], 'seeds in the program; repeat for several', 1
 )
 _SET = flags.DEFINE_multi_string('set', [], 'key=value; repeatable')
 _CAPACITIES = flags.DEFINE_multi_integer(
-  'capacity', [], 'replay capacities to compare, in env steps; repeatable'
+  'capacity', None, 'replay capacities, in env steps; repeatable', 1
 )
-_UPDATES = flags.DEFINE_integer('updates', 400, 'updates of one repeat')
-_REPEATS = flags.DEFINE_integer('repeats', 5, 'repeats of each case')
+_SPLIT = flags.DEFINE_bool(
+  'split', False, 'time the parts too, beside what the device reaches'
+)
+_SWEEP = flags.DEFINE_enum(
+  'sweep', None, list(SWEEPS), 'how the cost grows with one setting'
+)
+_PLOT = flags.DEFINE_string('plot', None, 'picture of a --sweep')
+_CHECK = flags.DEFINE_bool('check', False, 'ratios that must hold on a CPU')
+_PROFILE = flags.DEFINE_string(
+  'profile', None, 'folder for a trace of one chunk (TensorBoard, Perfetto)'
+)
+_REPEATS = flags.DEFINE_integer('repeats', 5, 'repeats of each case', 1)
 _JSON = flags.DEFINE_string('json', None, 'write the figures to this file')
 
 
@@ -47,8 +66,19 @@ def main() -> None:
   """Reads the flags and measures."""
   from mjx_crossq import ConfigError
 
+  for path in (_JSON.value, _PLOT.value):
+    if path and not Path(path).parent.is_dir():
+      raise ConfigError(f'{Path(path).parent} is no folder; make it first')
+  if _PLOT.value and not _SWEEP.value:
+    raise ConfigError('--plot draws a --sweep; say which')
+  passed = True
   if _PHYSICS_ONLY.value:
     rows = physics_rows()
+  elif _CHECK.value:
+    from launch import checks
+
+    rows = checks.run(_REPEATS.value)
+    passed = all(row['pass'] for row in rows)
   elif len(_TASK.value) == len(_PHYSICS.value) == 1:
     rows = training_rows(_TASK.value[0], _PHYSICS.value[0])
   else:
@@ -57,6 +87,8 @@ def main() -> None:
     )
   if _JSON.value:
     write_json(_JSON.value, rows)
+  if not passed:
+    raise SystemExit(1)
 
 
 def write_json(path: str, rows: list[dict[str, Any]]) -> None:
@@ -84,18 +116,13 @@ def physics_rows() -> list[dict[str, Any]]:
   Returns:
     A row for each task, backend and number of environments.
   """
-  import envs
   from envs import rollouts
-  from mjx_crossq import ConfigError
 
   rows = []
   tasks = cli.expand_tasks(_TASK.value)
   for task, physics in itertools.product(tasks, _PHYSICS.value):
-    try:
-      env: Any = envs.load(task, allow_unfaithful=True, physics=physics)
-    except ValueError as error:
-      raise ConfigError(error) from None
-    for num_envs in _NUM_ENVS.value:
+    env = _load(task, physics)
+    for num_envs in _NUM_ENVS.value or [1, 32, 1024]:
       speed = rollouts.speed(env, num_envs)
       ratio = speed['steps_per_second'] / speed['c_steps_per_second']
       row = {'task': task, 'physics': physics, 'num_envs': num_envs, **speed}
@@ -121,89 +148,100 @@ def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
   """
   import jax
 
-  import envs
-  from mjx_crossq import ConfigError, config
+  from launch import cases as cases_lib
+  from launch import sweep_plot
 
-  changes = config.parse_assignments(_SET.value)
-  capacities = _CAPACITIES.value or [None]
+  configs = list(_configs(task, physics))
+  env = _load(task, physics)
+  print(f'{task}, {_PRESET.value} on {jax.devices()[0].device_kind}')
   cases = []
-  for num_seeds in _NUM_SEEDS.value:
-    for capacity in capacities:
-      settings = {
-        **changes,
-        'task': task,
-        'physics': physics,
-        'num_seeds': num_seeds,
-      }
-      if capacity is not None:
-        settings['replay_capacity'] = capacity
-      cases.append(config.from_preset(_PRESET.value, **settings))
+  for config in configs:
+    cases.append(cases_lib.Case(config, env))
+    print(f'compiled in {cases[-1].compile_seconds:.0f} s', flush=True)
+  rows = cases_lib.measure(cases, _REPEATS.value)
+  for case, row in zip(cases, rows, strict=True):
+    print(_line(row))
+    if _SPLIT.value:
+      row['split'] = split(case)
+    if _PROFILE.value:
+      with jax.profiler.trace(_PROFILE.value, create_perfetto_trace=True):
+        case.run()
+  if _PLOT.value and _SWEEP.value:
+    field = SWEEPS[_SWEEP.value][0]
+    sweep_plot.draw(rows, field, _PLOT.value)
+  return rows
+
+
+def split(case: Any) -> dict[str, Any]:
+  """Times a case's parts, and says how near to the device's limits it is.
+
+  Args:
+    case: compiled and warm.
+
+  Returns:
+    Milliseconds by part, the work, the ceilings.
+  """
+  from launch import breakdown, timing
+
+  parts = case.split(_REPEATS.value)
+  whole = parts['whole']
+  for name, ms in parts.items():
+    print(f'  {name:12} {ms:10.3f} ms  {ms / whole:7.1%}')
+  work = breakdown.work(case.runner)
+  ceilings = timing.ceilings(case.config.matmul_precision)
+  seconds = 1e-3 * (parts['critic'] + parts['actor'])
+  for name, unit in (('flops', 'FLOP/s'), ('bytes', 'B/s')):
+    rate, ceiling = work[name] / seconds, ceilings[f'{name}_per_second']
+    print(
+      f'  critic and actor: {rate / 1e9:,.1f} G{unit}, '
+      f'{rate / ceiling:.0%} of the {ceiling / 1e9:,.1f} reached here'
+    )
+  return {'ms': parts, 'work': work, 'ceilings': ceilings}
+
+
+def _configs(task: str, physics: str) -> Any:
+  """A configuration for each combination of the flags' values."""
+  from mjx_crossq import ConfigError
+  from mjx_crossq import config as config_lib
+
+  fixed = config_lib.parse_assignments(_SET.value)
+  fixed |= {'task': task, 'physics': physics}
+  axes: dict[str, Any] = {'num_seeds': _NUM_SEEDS.value}
+  if _CAPACITIES.value:
+    axes['replay_capacity'] = _CAPACITIES.value
+  if _NUM_ENVS.value:
+    axes['num_envs'] = _NUM_ENVS.value
+  if _SWEEP.value:
+    field, values = SWEEPS[_SWEEP.value]
+    if len(axes.get(field, [])) > 1:
+      raise ConfigError(f'--sweep={_SWEEP.value} sets {field}; leave it out')
+    axes[field] = values
+  for values in itertools.product(*axes.values()):
+    changes = {**fixed, **dict(zip(axes, values, strict=True))}
+    yield config_lib.from_preset(_PRESET.value, **changes)
+
+
+def _load(task: str, physics: str) -> Any:
+  import envs
+  from mjx_crossq import ConfigError
+
   try:
-    env = envs.load(task, allow_unfaithful=True, physics=physics)
+    return envs.load(task, allow_unfaithful=True, physics=physics)
   except ValueError as error:
     raise ConfigError(error) from None
 
-  device = jax.devices()[0]
-  print(f'{task}, {_PRESET.value} on {device.device_kind}')
-  runs = [Case(case, env) for case in cases]
-  for _ in range(_REPEATS.value):
-    for run in runs:
-      run.measure(_UPDATES.value)
-  rows = [run.summary() for run in runs]
-  for row in rows:
-    print('  '.join(f'{k}={v}' for k, v in row.items()))
-  return [{'task': task, 'preset': _PRESET.value, **row} for row in rows]
 
-
-class Case:
-  """One configuration: its compiled program and its measurements."""
-
-  def __init__(self, config: Any, env: Any):
-    """Compiles, and fills the replay with the warm-up."""
-    import jax
-
-    from mjx_crossq import Runner
-
-    self._config = config
-    self._runner = Runner(config, env)
-    start = time.monotonic()
-    self._state = self._runner.init()
-    self._state, _ = self._runner.train_chunk(self._state, 0)
-    jax.block_until_ready(self._state)
-    self._compile_seconds = time.monotonic() - start
-    self._at = config.warmup_iterations
-    self._state, _ = self._runner.train_chunk(self._state, self._at)
-    jax.block_until_ready(self._state)
-    self._seconds: list[float] = []
-
-  def measure(self, updates: int) -> None:
-    """Times one chunk of about `updates` updates."""
-    import jax
-
-    chunk = max(1, updates // self._config.updates_per_iteration)
-    start = time.monotonic()
-    self._state, _ = self._runner.train_chunk(self._state, self._at + chunk)
-    jax.block_until_ready(self._state)
-    self._seconds.append((time.monotonic() - start) / chunk)
-    self._at += chunk
-
-  def summary(self) -> dict[str, Any]:
-    """Medians over the repeats; spread is (max - min) / median."""
-    c = self._config
-    median = statistics.median(self._seconds)
-    spread = (max(self._seconds) - min(self._seconds)) / median
-    return {
-      'num_seeds': c.num_seeds,
-      'num_envs': c.num_envs,
-      'utd': c.utd,
-      'critic_width': c.critic_width,
-      'replay_capacity': c.replay_capacity,
-      'compile_seconds': round(self._compile_seconds, 1),
-      'ms_per_iteration': round(1e3 * median, 3),
-      'env_steps_per_second': round(c.steps_per_iteration / median, 1),
-      'updates_per_second': round(c.updates_per_iteration / median, 1),
-      'spread': round(spread, 2),
-    }
+def _line(row: dict[str, Any]) -> str:
+  memory = '  '.join(
+    f'{name} {row["memory"][name] / 2**20:,.0f}' for name in _PARTS_OF_MEMORY
+  )
+  return (
+    f'{row["num_seeds"]} seeds x {row["num_envs"]} envs, UTD {row["utd"]}, '
+    f'width {row["critic_width"]}, capacity {row["replay_capacity"]:,}: '
+    f'{row["ms_per_iteration"]:.3f} ms/iteration (spread {row["spread"]:.0%}), '
+    f'{row["env_steps_per_second"]:,.0f} env steps/s, '
+    f'{row["updates_per_second"]:,.0f} updates/s, MiB: {memory}'
+  )
 
 
 def run() -> None:

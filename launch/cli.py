@@ -9,6 +9,12 @@ from absl import app, flags, logging
 
 USAGE_ERROR = 2
 
+_COMPILATION_CACHE = flags.DEFINE_string(
+  'compilation_cache',
+  None,
+  "folder that keeps compiled programs (~/.cache/mjx_crossq/jax); '' for none",
+)
+
 
 def run(main: Callable[[], None], doc: str | None) -> None:
   """Runs a program's `main` after its flags are parsed.
@@ -24,7 +30,8 @@ def run(main: Callable[[], None], doc: str | None) -> None:
   def parse(argv: Sequence[str]) -> Sequence[str]:
     if '--help' in argv or '-h' in argv:
       print(f'{(doc or "").strip()}\n\nflags:')
-      print(flags.FLAGS.module_help(sys.modules[main.__module__]))
+      for module in (main.__module__, __name__):
+        print(flags.FLAGS.module_help(sys.modules[module]))
       sys.exit(0)
     try:
       rest = flags.FLAGS(list(argv))
@@ -65,16 +72,30 @@ def on_accelerator() -> bool:
 def use_compilation_cache() -> None:
   """Keeps compiled programs between processes, unless the user decided.
 
-  `JAX_COMPILATION_CACHE_DIR` chooses the folder; set it to nothing to switch
-  the cache off.
+  `--compilation_cache`, or else `JAX_COMPILATION_CACHE_DIR`, chooses the
+  folder; empty, it switches the cache off.
+
+  Raises:
+    ConfigError: the folder cannot be made.
   """
   import jax
 
-  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  from mjx_crossq.config import ConfigError
+
+  folder = _COMPILATION_CACHE.value
+  if folder is None:
+    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+      return
     base = os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))
-    jax.config.update(
-      'jax_compilation_cache_dir', os.path.join(base, 'mjx_crossq', 'jax')
-    )
+    folder = os.path.join(base, 'mjx_crossq', 'jax')
+  elif folder:
+    try:
+      os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+      raise ConfigError(
+        f'--compilation_cache={folder}: {error.strerror}; choose another folder'
+      ) from None
+  jax.config.update('jax_compilation_cache_dir', folder or None)
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:

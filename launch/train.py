@@ -34,6 +34,12 @@ _FIELDS = {
   'action_repeat': flags.DEFINE_integer(
     'action_repeat', None, 'env steps per decision (2)'
   ),
+  'matmul_precision': flags.DEFINE_enum(
+    'matmul_precision',
+    None,
+    ['highest', 'tf32', 'bf16'],
+    'matrix products of the networks (tf32, where the device has it)',
+  ),
   'eval_every': flags.DEFINE_integer(
     'eval_every', None, 'env steps between evaluations; 0: only at the end'
   ),

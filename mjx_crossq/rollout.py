@@ -24,7 +24,7 @@ class RolloutState:
   Attributes:
     env: environment states.
     episode_return: undiscounted return of the episode so far.
-    episode_length: its env steps so far.
+    episode_length: its env steps so far; 0 where one is to begin.
     last_return: return of the last finished episode; NaN before the first.
   """
 
@@ -56,31 +56,54 @@ class Rollout:
         f'{self.env.episode_length} env steps of an episode of {self.env.name}'
       )
 
-  def init(self, key: jax.Array) -> RolloutState:
-    """All environments at fresh random initial states."""
+  def init(self) -> RolloutState:
+    """Environments whose first episode is still to begin.
+
+    No physics is computed, nor compiled: `begin` does it, within the program
+    that needs it in any case.
+    """
+    key = jax.eval_shape(jax.random.key, 0)
     return RolloutState(
-      env=self._reset(key),
+      env=jax.tree.map(_zeros, jax.eval_shape(self._reset, key)),
       episode_return=jnp.zeros(self.num_envs),
       episode_length=jnp.zeros(self.num_envs, jnp.int32),
       last_return=jnp.full(self.num_envs, jnp.nan, jnp.float32),
     )
 
+  def begin(
+    self, state: RolloutState, key: jax.Array, iteration: jax.Array
+  ) -> RolloutState:
+    """Starts episodes where the last one is over, at fresh random states.
+
+    Args:
+      state: the environments, between two decisions.
+      key: randomness of the resets.
+      iteration: decisions that each environment has taken before.
+
+    Returns:
+      The environments, of which each is within an episode.
+    """
+    if self.env.terminates:
+      over = state.episode_length == 0
+      env = _select(over, self._reset(key), state.env)
+    else:
+      # Time limits only: all environments of all seeds begin together, so one
+      # unbatched clock decides and the reset is computed only then.
+      begins = iteration * self.action_repeat % self.env.episode_length == 0
+      env = jax.lax.cond(begins, lambda: self._reset(key), lambda: state.env)
+    return state.replace(env=env)  # pyright: ignore
+
   def step(
-    self,
-    state: RolloutState,
-    action: jax.Array,
-    key: jax.Array,
-    iteration: jax.Array,
+    self, state: RolloutState, action: jax.Array, iteration: jax.Array
   ) -> tuple[RolloutState, Transition]:
     """One decision in every environment.
 
-    The transition holds the true next observation: a reset replaces the
-    environment's state only afterwards, by a fresh random one.
+    The transition holds the true next observation, and so does the state:
+    where an episode is over, `begin` replaces it.
 
     Args:
-      state: the environments.
+      state: the environments, as `begin` returns them.
       action: `(num_envs, action_size)` in [-1, 1].
-      key: randomness of the resets.
       iteration: decisions that each environment has taken before.
 
     Returns:
@@ -92,18 +115,11 @@ class Rollout:
     )
     episode_return = state.episode_return + reward
     episode_length = state.episode_length + self.action_repeat
-
     if self.env.terminates:
       over = (env.done > 0) | (episode_length >= self.env.episode_length)
-      env = _select(over, self._reset(key), env)
     else:
-      # Time limits only: all environments of all seeds end together, so one
-      # unbatched clock decides and the reset is computed only then.
       taken = (iteration + 1) * self.action_repeat
-      ends = taken % self.env.episode_length == 0
-      env = jax.lax.cond(ends, lambda: self._reset(key), lambda: env)
-      over = jnp.broadcast_to(ends, (self.num_envs,))
-
+      over = taken % self.env.episode_length == 0
     state = RolloutState(
       env=env,
       episode_return=jnp.where(over, 0.0, episode_return),
@@ -155,6 +171,14 @@ class Rollout:
     if self.action_repeat == 1:
       return body(carry, None)[0]
     return jax.lax.scan(body, carry, length=self.action_repeat)[0]
+
+
+def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
+  """Zeros, and a key of zeros."""
+  if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+    data = jax.eval_shape(jax.random.key_data, shape)
+    return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype))
+  return jnp.zeros(shape.shape, shape.dtype)
 
 
 def _select(condition: jax.Array, a: State, b: State) -> State:

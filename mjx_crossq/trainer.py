@@ -10,7 +10,7 @@ computation under `vmap`.
 Randomness is a tree that depends on the seed and the counter only, which
 makes a resumed run equal to an undisturbed one:
 
-    key(seed) -> init -> agent, environments
+    key(seed) -> agent
               -> loop -> fold_in(iteration) -> act, reset, learn
                          learn -> one key an update -> sample, update
 """
@@ -80,11 +80,10 @@ class Trainer:
 
   def init(self, key: jax.Array) -> TrainState:
     """The state before the first iteration, from the seed's key."""
-    key_init, key_loop = jax.random.split(key)
-    key_agent, key_env = jax.random.split(key_init)
+    key_agent, key_loop = jax.random.split(key)
     return TrainState(
       agent=self.agent.init(key_agent),
-      rollout=self.rollout.init(key_env),
+      rollout=self.rollout.init(),
       replay=self.replay.init(),
       key=key_loop,
       iteration=jnp.int32(0),
@@ -124,10 +123,9 @@ class Trainer:
     key_act, key_reset, key_learn = jax.random.split(key, 3)
     learning = state.iteration >= c.warmup_iterations
 
-    action = self._act(state, key_act, learning)
-    rollout, transitions = self.rollout.step(
-      state.rollout, action, key_reset, state.iteration
-    )
+    rollout = self.rollout.begin(state.rollout, key_reset, state.iteration)
+    action = self._act(state.agent, rollout.env.obs, key_act, learning)
+    rollout, transitions = self.rollout.step(rollout, action, state.iteration)
     replay = self.replay.add(state.replay, transitions, state.iteration)
 
     def learn(agent):
@@ -141,14 +139,17 @@ class Trainer:
     return TrainState(agent, rollout, replay, state.key, iteration), metrics
 
   def _act(
-    self, state: TrainState, key: jax.Array, learning: jax.Array
+    self,
+    agent: AgentState,
+    obs: jax.Array,
+    key: jax.Array,
+    learning: jax.Array,
   ) -> jax.Array:
     """The policy's actions, or uniform ones during the warm-up."""
-    obs = state.rollout.env.obs
     shape = (self.config.num_envs, self.agent.action_size)
 
     def act():
-      return self.agent.act(state.agent.actor.network, obs, key)
+      return self.agent.act(agent.actor.network, obs, key)
 
     def explore():
       return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)

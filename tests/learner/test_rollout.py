@@ -12,12 +12,13 @@ from tests.learner.probes import Counter
 
 def play(rollout, iterations):
   """Transitions as arrays `(iterations, num_envs, ...)`, and the end state."""
-  step = jax.jit(rollout.step)
-  state = rollout.init(jax.random.key(0))
+  begin, step = jax.jit(rollout.begin), jax.jit(rollout.step)
+  state = rollout.init()
   seen = []
   for i in range(iterations):
     action = jnp.full((rollout.num_envs, 1), 0.1 * i)
-    state, transition = step(state, action, jax.random.key(i + 1), jnp.int32(i))
+    state = begin(state, jax.random.key(i), jnp.int32(i))
+    state, transition = step(state, action, jnp.int32(i))
     seen.append(transition)
   return jax.tree.map(lambda *x: np.stack(x), *seen), state
 
