@@ -125,7 +125,7 @@ class Config:
       ('initializer', INITIALIZERS),
       ('matmul_precision', MATMUL_PRECISIONS),
     ):
-      _one_of(name, getattr(self, name), allowed)
+      one_of(name, getattr(self, name), allowed)
     if self.log_std_min >= self.log_std_max:
       raise ConfigError('log_std_min must be below log_std_max')
     if self.replay_rows < self.num_envs:
@@ -169,7 +169,7 @@ class Config:
   def replace(self, **changes: Any) -> 'Config':
     """A copy with some fields changed; unknown names are refused."""
     for name in changes:
-      _one_of('field', name, FIELDS)
+      one_of('field', name, FIELDS)
     return dataclasses.replace(self, **changes)
 
   def to_dict(self) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def from_preset(
   Raises:
     ConfigError: for an unknown preset or field, or a value out of range.
   """
-  _one_of('preset', preset, PRESETS)
+  one_of('preset', preset, PRESETS)
   settings = PRESETS[preset]
   if preset == 'quickstart' and accelerator:
     settings = QUICKSTART_ON_ACCELERATOR
@@ -336,7 +336,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     if not equals:
       raise ConfigError(f'--set {assignment}: write it as key=value')
     name = name.strip()
-    _one_of('field', name, FIELDS)
+    one_of('field', name, FIELDS)
     changes[name] = _typed(name, text.strip())
   return changes
 
@@ -352,7 +352,17 @@ def load(path: Any) -> tuple[Config, dict[str, Any]]:
   return Config.from_dict(record['config']), record.get('versions', {})
 
 
-def _one_of(what: str, value: str, allowed: Any) -> None:
+def one_of(what: str, value: str, allowed: Any) -> None:
+  """Refuses a name that is not known, and says which one may be meant.
+
+  Args:
+    what: what it names.
+    value: the name.
+    allowed: the known names.
+
+  Raises:
+    ConfigError: it is none of them.
+  """
   if value in allowed:
     return
   near = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=0.4)
@@ -364,7 +374,7 @@ def _one_of(what: str, value: str, allowed: Any) -> None:
 
 def _typed(name: str, value: Any) -> Any:
   """`value` (text, or a JSON value) as the type of field `name`."""
-  _one_of('field', name, FIELDS)
+  one_of('field', name, FIELDS)
   kind = typing.get_type_hints(Config)[name]
   assert not isinstance(kind, types.UnionType)
   if kind is str:

@@ -1,34 +1,109 @@
-"""The learning curve of a run."""
+"""How every figure looks, and the learning curve of a run."""
 
-import csv
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
+from mjx_crossq.config import ConfigError
+from mjx_crossq.curves import read_returns
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9')
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
+
+Dash = Literal['-', '--', ':', '-.']
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; its
+# yellow is too pale for lines on white.
+COLOURS = (
+  '#0072B2',
+  '#E69F00',
+  '#009E73',
+  '#CC79A7',
+  '#D55E00',
+  '#56B4E9',
+  '#000000',
+)
+_DASHES: tuple[Dash, ...] = ('-', '--', ':', '-.')
 _STYLES = {'dm_control': '-', 'mjx': ':', 'warp': ':'}
 
 
-def read_returns(path: Path) -> dict[str, dict[int, dict[int, np.ndarray]]]:
-  """Reads an `eval.csv`.
+def new_figure(width: float, height: float) -> 'Figure':
+  """An empty figure that needs no display.
+
+  Args:
+    width: in inches.
+    height: in inches.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(width, height), layout='constrained')
+  FigureCanvasAgg(figure)
+  return figure
+
+
+def tidy(axes: 'Axes') -> None:
+  """A light grid and no box."""
+  axes.grid(alpha=0.3)
+  axes.spines[['top', 'right']].set_visible(False)
+
+
+class Style(NamedTuple):
+  """How a label's lines look."""
+
+  colour: str
+  dash: Dash
+
+
+def line_styles(labels: Sequence[str]) -> dict[str, Style]:
+  """A colour for each label; dashes tell apart those of one colour.
+
+  Args:
+    labels: in the order in which they take the colours.
+  """
+  count = len(COLOURS)
+  return {
+    label: Style(COLOURS[i % count], _DASHES[i // count % len(_DASHES)])
+    for i, label in enumerate(labels)
+  }
+
+
+def short_number(x: float, _: object = None) -> str:
+  """A number of env steps for a narrow axis: 0, 500, 25k, 1.5M."""
+  for unit, suffix in ((1e6, 'M'), (1e3, 'k')):
+    if abs(x) >= unit:
+      return f'{x / unit:.6g}{suffix}'
+  return f'{x:.6g}'
+
+
+def save(figure: 'Figure', stem: Path) -> list[Path]:
+  """Writes a figure as PNG and as SVG with its text as text.
+
+  Args:
+    figure: what to write.
+    stem: the files' path without the suffix.
 
   Returns:
-    Returns of the episodes by physics, seed and env step.
+    The files.
+
+  Raises:
+    ConfigError: they cannot be written.
   """
-  found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-  with path.open(encoding='utf-8', newline='') as file:
-    for row in csv.DictReader(file):
-      seed, step = int(row['seed']), int(row['env_step'])
-      found[row['physics']][seed][step].append(float(row['episode_return']))
-  return {
-    physics: {
-      seed: {step: np.array(values) for step, values in steps.items()}
-      for seed, steps in seeds.items()
-    }
-    for physics, seeds in found.items()
-  }
+  import matplotlib
+
+  files = [stem.with_name(f'{stem.name}.{kind}') for kind in ('png', 'svg')]
+  # The same figure gives the same bytes: no date, no random identifiers.
+  with matplotlib.rc_context(
+    {'svg.fonttype': 'none', 'svg.hashsalt': 'mjx_crossq'}
+  ):
+    for file in files:
+      metadata = {'Date': None} if file.suffix == '.svg' else {}
+      try:
+        figure.savefig(file, dpi=150, metadata=metadata)
+      except OSError as error:
+        raise ConfigError(f'cannot write {file}: {error.strerror}') from None
+  return files
 
 
 def learning_curve(eval_csv: Path, title: str, output: Path) -> None:
@@ -39,11 +114,7 @@ def learning_curve(eval_csv: Path, title: str, output: Path) -> None:
     title: printed above.
     output: image file; the suffix decides the format.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(6.4, 4.0), layout='constrained')
-  FigureCanvasAgg(figure)
+  figure = new_figure(6.4, 4.0)
   axes = figure.add_subplot()
   for physics, seeds in read_returns(eval_csv).items():
     for index, (seed, steps) in enumerate(sorted(seeds.items())):
@@ -52,7 +123,7 @@ def learning_curve(eval_csv: Path, title: str, output: Path) -> None:
         x,
         [steps[step].mean() for step in x],
         _STYLES[physics],
-        color=_COLOURS[index % len(_COLOURS)],
+        color=COLOURS[index % len(COLOURS)],
         marker='o',
         markersize=3,
         label=f'seed {seed}, {physics}' if len(seeds) <= 6 else None,
@@ -64,8 +135,7 @@ def learning_curve(eval_csv: Path, title: str, output: Path) -> None:
     ylim=(0, None),
   )
   axes.xaxis.set_major_formatter(lambda x, _: f'{x:,.0f}')
-  axes.grid(alpha=0.3)
-  axes.spines[['top', 'right']].set_visible(False)
+  tidy(axes)
   if axes.get_legend_handles_labels()[0]:
     axes.legend(fontsize=8, frameon=False)
   figure.savefig(output, dpi=150)

@@ -1,0 +1,234 @@
+"""Draws runs beside published ones: tasks, aggregates and diagnostics.
+
+python -m launch.plot --workdirs=runs/a,runs/b --baselines=BRO_utd10 \
+  --output=figures/mine
+"""
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from launch import cli
+
+_WORKDIRS = flags.DEFINE_list(
+  'workdirs', [], 'folders of runs; patterns such as runs/* serve too'
+)
+_BASELINES = flags.DEFINE_list(
+  'baselines', [], 'published algorithms (docs/baselines.md), or all'
+)
+_TASKS = flags.DEFINE_list(
+  'tasks',
+  [],
+  'tasks, domains, or paper, benchmarking, all (those of the runs; without '
+  'runs, those of the paper)',
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, "what the figures' paths begin with"
+)
+_AT_STEP = flags.DEFINE_integer(
+  'at_step', None, 'env step of the comparison (the last that all reach)', 0
+)
+_DIAGNOSTICS = flags.DEFINE_bool(
+  'diagnostics', False, 'draw the series of metrics.jsonl too'
+)
+_SERIES = flags.DEFINE_list(
+  'series', ['diag/*', 'train/*'], 'series for --diagnostics, or patterns'
+)
+_REPLICATES = flags.DEFINE_integer(
+  'replicates', 2000, 'bootstrap replicates of the intervals', 10
+)
+
+# Counts that say nothing of learning; drawn only if --series names them.
+_COUNTS = ('train/updates', 'train/actor_updates')
+
+
+def main() -> None:
+  """Reads the flags, computes everything, then writes."""
+  from mjx_crossq import curves, figures, plotting
+
+  stem = _stem()
+  runs = _runs()
+  ours = curves.evaluations(runs)
+  everything = ours | _baselines()
+  tasks = _tasks(ours, everything)
+  shown = _selected(everything, tasks, ours)
+  pooled, compared, step = _aggregates(shown)
+  series = {}
+  if _DIAGNOSTICS.value:
+    series = _diagnostics(runs, ours, tasks)
+
+  drawn = {'tasks': figures.task_grid(shown, tasks, pooled)}
+  if pooled:
+    drawn['aggregate'] = figures.aggregate(shown, pooled, compared, step)
+  if series:
+    ran = [t for t in tasks if any(t in by_task for by_task in ours.values())]
+    drawn['diagnostics'] = figures.diagnostics(series, ran)
+  files = [
+    path
+    for name, figure in drawn.items()
+    for path in plotting.save(figure, stem.with_name(f'{stem.name}_{name}'))
+  ]
+  for file in files:
+    print(f'wrote {file}')
+
+
+def _stem() -> Path:
+  """Where the files go, refused if that is no place for them."""
+  from mjx_crossq.config import ConfigError
+
+  if not _OUTPUT.value:
+    raise ConfigError('--output is needed: what the paths of the files begin')
+  stem = Path(_OUTPUT.value)
+  if _OUTPUT.value.endswith('/') or stem.is_dir():
+    raise ConfigError(f'--output={stem} is a folder; add a name to it')
+  if not stem.parent.is_dir():
+    raise ConfigError(f'{stem.parent} is no folder; make it first')
+  return stem
+
+
+def _runs() -> list[Any]:
+  """The runs of --workdirs."""
+  from mjx_crossq.config import ConfigError
+  from mjx_crossq.curves import Run
+
+  folders: list[str] = []
+  for pattern in _WORKDIRS.value:
+    found = sorted(glob.glob(pattern)) if '*' in pattern else [pattern]
+    if not found:
+      raise ConfigError(f'--workdirs={pattern} matches no folder')
+    folders += found
+  return [Run.read(folder) for folder in dict.fromkeys(folders)]
+
+
+def _baselines() -> dict[str, Any]:
+  """The curves of --baselines by label."""
+  from mjx_crossq import baselines
+
+  names = _BASELINES.value
+  if names == ['all']:
+    names = baselines.algorithms()
+  return {_published(name): baselines.load(name) for name in names}
+
+
+def _published(name: str) -> str:
+  """BRO_utd10 as it stands in a legend."""
+  name = re.sub(r'_utd(\d+)', r', UTD \1', name).replace('_', ', ')
+  return f'{name}, published'
+
+
+def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
+  """The tasks to draw: those of --tasks that are there."""
+  import envs
+  from mjx_crossq.config import ConfigError, one_of
+
+  if not everything:
+    raise ConfigError('nothing to draw: give --workdirs, --baselines, or both')
+  there = sorted({t for by_task in everything.values() for t in by_task})
+  if not _TASKS.value:
+    default = {t for by_task in ours.values() for t in by_task}
+    default = default or {*envs.PAPER_TASKS}
+    tasks = [t for t in there if t in default]
+  else:
+    chosen: set[str] = set()
+    for name in _TASKS.value:
+      domain = [t for t in there if t.split('-')[0] == name]
+      if name in ('paper', 'benchmarking', 'all'):
+        chosen |= {*(there if name == 'all' else cli.expand_tasks([name]))}
+      elif domain:
+        chosen |= {*domain}
+      else:
+        one_of('task among the runs and baselines', name, there)
+        chosen.add(name)
+    tasks = [t for t in there if t in chosen]
+  if not tasks:
+    raise ConfigError(
+      f'no run or baseline has any of these tasks; they have {", ".join(there)}'
+    )
+  return tasks
+
+
+def _selected(
+  everything: Mapping, tasks: Sequence[str], ours: Mapping
+) -> dict[str, dict[str, Any]]:
+  """The tasks' curves by label; published ones end where the runs do."""
+  shown: dict[str, dict[str, Any]] = {}
+  for label, by_task in everything.items():
+    shown[label] = {}
+    for task in tasks:
+      if task not in by_task:
+        continue
+      ends = [c[task].steps[-1] for c in ours.values() if task in c]
+      end = max(ends, default=by_task[task].steps[-1])
+      if by_task[task].steps[0] <= end:
+        shown[label][task] = by_task[task].until(end)
+    missing = [t for t in tasks if t not in shown[label]]
+    if missing:
+      print(f'no data in the range shown: {label}, {", ".join(missing)}')
+  return {label: by_task for label, by_task in shown.items() if by_task}
+
+
+def _aggregates(shown: Mapping) -> tuple[dict, dict, float]:
+  """Pooled curves and comparisons by title, and the step of the latter."""
+  from mjx_crossq import summaries
+
+  common = summaries.common_tasks(shown)
+  if not common:
+    print('no task that all have: no aggregate is drawn')
+    return {}, {}, 0.0
+  hard = [t for t in common if t.split('-')[0] in ('dog', 'humanoid')]
+  groups = {_title(common): common}
+  if 1 < len(hard) < len(common):
+    groups = {f'dog and humanoid, {_title(hard)}': hard} | groups
+  step = _AT_STEP.value
+  if step is None:
+    step = summaries.last_common_step(shown, common)
+  pooled, compared = {}, {}
+  for title, tasks in groups.items():
+    pooled[title] = {
+      label: summaries.over_tasks(
+        {t: by_task[t] for t in tasks}, _REPLICATES.value
+      )
+      for label, by_task in shown.items()
+    }
+    compared[title] = summaries.compare(shown, tasks, step, _REPLICATES.value)
+    print(f'\n{title}, return / 1000 at {step:,.0f} env steps:')
+    print(summaries.table(compared[title]))
+  print()
+  return pooled, compared, step
+
+
+def _title(tasks: Sequence[str]) -> str:
+  return tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'
+
+
+def _diagnostics(
+  runs: Sequence[Any], ours: Mapping, tasks: Sequence[str]
+) -> dict[str, Any]:
+  """Evaluation returns, and the series that --series chooses."""
+  from mjx_crossq import curves
+  from mjx_crossq.config import ConfigError
+
+  series = {
+    name: found
+    for name, found in curves.diagnostics(runs, _SERIES.value).items()
+    if name not in _COUNTS or name in _SERIES.value
+    if any(task in by_task for by_task in found.values() for task in tasks)
+  }
+  if not series:
+    raise ConfigError(
+      f'--diagnostics: no run in --workdirs logged {" or ".join(_SERIES.value)}'
+    )
+  return {'return': ours} | series
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main, __doc__)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,290 @@
+"""Learning curves of several runs on one grid of env steps.
+
+Runs are grouped by label (preset and UTD) and task. The runs of a group may
+have been evaluated at different env steps. They are put on one grid: that of
+the run with the fewest points, within the range that every run covers, with
+the other runs interpolated linearly between their points. Nothing is
+extrapolated, so a group ends where its shortest run does, and every point has
+all runs.
+"""
+
+import csv
+import dataclasses
+import fnmatch
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mjx_crossq import config as config_lib
+from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
+
+Trace = Mapping[int, float]
+"""A value at each env step, of one run."""
+
+# Where runs that are the same experiment may differ.
+_NOT_IN_LABEL = ('task', 'preset', 'utd', 'physics', 'seed', 'num_seeds')
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+  """Curves of the runs of one label in one task.
+
+  Attributes:
+    steps: `(points,)` ascending env steps.
+    values: `(runs, points)`, in the unit of the quantity.
+  """
+
+  steps: np.ndarray
+  values: np.ndarray
+
+  def at(self, steps: np.ndarray) -> 'Curves':
+    """The curves at other env steps, linear between the points.
+
+    Args:
+      steps: `(points,)` ascending, in the range of the curves.
+    """
+    values = [np.interp(steps, self.steps, v) for v in self.values]
+    return Curves(np.asarray(steps, float), np.array(values))
+
+  def until(self, step: float) -> 'Curves':
+    """The curves' part up to an env step, which becomes the last point."""
+    if step >= self.steps[-1]:
+      return self
+    return self.at(np.append(self.steps[self.steps < step], step))
+
+
+LabelledCurves = Mapping[str, Mapping[str, Curves]]
+"""Curves by label and task."""
+
+
+def align(traces: Sequence[Trace]) -> Curves:
+  """Puts runs on one grid, as the module says.
+
+  Args:
+    traces: one a run, with one or more points each.
+
+  Returns:
+    The curves.
+
+  Raises:
+    ValueError: the runs have no env step in common.
+  """
+  runs = [Curves(*_columns(trace)) for trace in traces]
+  steps = common_steps(runs)
+  return Curves(steps, np.concatenate([run.at(steps).values for run in runs]))
+
+
+def common_steps(curves: Iterable[Curves]) -> np.ndarray:
+  """The grid on which all of the curves can be compared.
+
+  Args:
+    curves: of different runs, tasks or labels.
+
+  Returns:
+    Env steps `(points,)`: those of the curves with the fewest points within
+    the range that all cover, and the end of that range.
+
+  Raises:
+    ValueError: they have no env step in common.
+  """
+  curves = list(curves)
+  start = max(c.steps[0] for c in curves)
+  end = min(c.steps[-1] for c in curves)
+  if start > end:
+    raise ValueError(f'one begins at env step {start:.0f}, after {end:.0f}')
+  inside = [c.steps[(c.steps >= start) & (c.steps <= end)] for c in curves]
+  return np.union1d(min(inside, key=len), [end])
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A folder that `launch.train` wrote.
+
+  Attributes:
+    workdir: the folder.
+    config: what was run there.
+  """
+
+  workdir: Path
+  config: Config
+
+  @classmethod
+  def read(cls, workdir: str | Path) -> 'Run':
+    """Reads the configuration of a run.
+
+    Raises:
+      ConfigError: the folder holds no run with an evaluation.
+    """
+    workdir = Path(workdir)
+    for name in ('config.json', 'eval.csv'):
+      if not (workdir / name).is_file():
+        raise ConfigError(
+          f'{workdir} has no {name}; name the folder that launch.train wrote'
+        )
+    try:
+      config, _ = config_lib.load(workdir / 'config.json')
+    except (ValueError, KeyError, TypeError) as error:
+      raise ConfigError(
+        f'{workdir / "config.json"} cannot be read: {error}'
+      ) from None
+    return cls(workdir, config)
+
+  def returns(self) -> dict[int, Trace]:
+    """Mean evaluation return by env step, for each seed.
+
+    Those of stock dm_control where the run has them, of the run's own physics
+    otherwise.
+
+    Raises:
+      ConfigError: there is no evaluation yet.
+    """
+    found = read_returns(self.workdir / 'eval.csv')
+    for physics in ('dm_control', self.config.physics):
+      if physics in found:
+        return {
+          seed: {step: float(x.mean()) for step, x in steps.items()}
+          for seed, steps in found[physics].items()
+        }
+    raise ConfigError(
+      f'{self.workdir / "eval.csv"} has no evaluation yet; leave the run out '
+      'or let it train until its first one'
+    )
+
+  def metrics(
+    self, patterns: Sequence[str]
+  ) -> Mapping[str, Mapping[int, Trace]]:
+    """Finite values of logged series by env step, for each series and seed.
+
+    Args:
+      patterns: of names, such as `diag/*`.
+    """
+    found: dict = defaultdict(lambda: defaultdict(dict))
+    path = self.workdir / 'metrics.jsonl'
+    lines = path.read_text(encoding='utf-8') if path.is_file() else ''
+    for line in lines.splitlines():
+      try:
+        record = json.loads(line)
+        seed, step = record['seed'], record['env_step']
+      except (ValueError, KeyError):
+        continue  # a record that a killed process left torn
+      for name, value in record.items():
+        numeric = isinstance(value, int | float)
+        if numeric and any(fnmatch.fnmatchcase(name, p) for p in patterns):
+          found[name][seed][step] = float(value)
+    return found
+
+
+def read_returns(path: Path) -> dict[str, dict[int, dict[int, np.ndarray]]]:
+  """Reads an `eval.csv`.
+
+  Returns:
+    Returns of the episodes by physics, seed and env step.
+  """
+  found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+  with path.open(encoding='utf-8', newline='') as file:
+    for row in csv.DictReader(file):
+      try:
+        seed, step = int(row['seed']), int(row['env_step'])
+        value = float(row['episode_return'])
+      except (ValueError, TypeError, KeyError):
+        continue  # a row that a killed process left torn
+      found[row['physics']][seed][step].append(value)
+  return {
+    physics: {
+      seed: {step: np.array(values) for step, values in steps.items()}
+      for seed, steps in seeds.items()
+    }
+    for physics, seeds in found.items()
+  }
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+  """A name for what each run trained: preset and UTD.
+
+  Fields in which runs of the same preset and UTD differ are added, so that
+  only runs of one experiment share a name.
+
+  Args:
+    runs: the runs to tell apart.
+  """
+  names = [f'{r.config.preset}, UTD {r.config.utd}' for r in runs]
+  alike = defaultdict(list)
+  for name, run in zip(names, runs, strict=True):
+    alike[name].append(run.config.to_dict())
+  result = []
+  for name, run in zip(names, runs, strict=True):
+    result.append(name)
+    for field, value in run.config.to_dict().items():
+      if field in _NOT_IN_LABEL or field in SCHEDULE_FIELDS:
+        continue
+      if any(other[field] != value for other in alike[name]):
+        result[-1] += f', {field}={value}'
+  return result
+
+
+def evaluations(runs: Sequence[Run]) -> dict[str, dict[str, Curves]]:
+  """Evaluation returns by label and task.
+
+  Args:
+    runs: the runs; each seed of a label and task may occur once.
+
+  Raises:
+    ConfigError: a seed occurs twice, a run has no evaluation, or the runs of
+      a group have no env step in common.
+  """
+  return _grouped(runs, [run.returns() for run in runs])
+
+
+def diagnostics(
+  runs: Sequence[Run], patterns: Sequence[str]
+) -> dict[str, dict[str, dict[str, Curves]]]:
+  """Logged series by name, label and task.
+
+  A value that was not finite, and so was written as null, is left out.
+
+  Args:
+    runs: as `evaluations` takes them.
+    patterns: of the series' names, such as `diag/*`.
+  """
+  found = [run.metrics(patterns) for run in runs]
+  # In the order of the records, which is that of the quantities in them.
+  names = list(dict.fromkeys(name for series in found for name in series))
+  return {
+    name: _grouped(runs, [series.get(name, {}) for series in found])
+    for name in names
+  }
+
+
+def _grouped(
+  runs: Sequence[Run], traces: Sequence[Mapping[int, Trace]]
+) -> dict[str, dict[str, Curves]]:
+  """Each run's traces by seed, put together by label and task."""
+  groups: dict = defaultdict(lambda: defaultdict(dict))
+  for run, label, seeds in zip(runs, labels(runs), traces, strict=True):
+    group = groups[label][run.config.task] if seeds else {}
+    for seed, trace in seeds.items():
+      if seed in group:
+        raise ConfigError(
+          f'seed {seed} of {run.config.task}, {label}, is in {group[seed][0]} '
+          f'and in {run.workdir}; give one of them'
+        )
+      group[seed] = (run.workdir, trace)
+  result: dict = defaultdict(dict)
+  for label, tasks in groups.items():
+    for task, group in tasks.items():
+      try:
+        result[label][task] = align([trace for _, trace in group.values()])
+      except ValueError as error:
+        raise ConfigError(
+          f'the runs of {task}, {label}, have no env step in common: {error}'
+        ) from None
+  return dict(result)
+
+
+def _columns(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+  steps = sorted(trace)
+  values = np.array([trace[step] for step in steps], float)
+  return np.array(steps, float), values[None]
