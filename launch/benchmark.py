@@ -53,6 +53,9 @@ _SPLIT = flags.DEFINE_bool(
 _SWEEP = flags.DEFINE_enum(
   'sweep', None, list(SWEEPS), 'how the cost grows with one setting'
 )
+_SWEEP_VALUES = flags.DEFINE_list(
+  'sweep_values', None, 'what a --sweep sets, instead of its usual values'
+)
 _PLOT = flags.DEFINE_string('plot', None, 'picture of a --sweep')
 _CHECK = flags.DEFINE_bool('check', False, 'ratios that must hold on a CPU')
 _PROFILE = flags.DEFINE_string(
@@ -69,8 +72,8 @@ def main() -> None:
   for path in (_JSON.value, _PLOT.value):
     if path and not Path(path).parent.is_dir():
       raise ConfigError(f'{Path(path).parent} is no folder; make it first')
-  if _PLOT.value and not _SWEEP.value:
-    raise ConfigError('--plot draws a --sweep; say which')
+  if (_PLOT.value or _SWEEP_VALUES.value) and not _SWEEP.value:
+    raise ConfigError('--plot and --sweep_values need a --sweep; say which')
   passed = True
   if _PHYSICS_ONLY.value:
     rows = physics_rows()
@@ -215,7 +218,11 @@ def _configs(task: str, physics: str) -> Any:
     field, values = SWEEPS[_SWEEP.value]
     if len(axes.get(field, [])) > 1:
       raise ConfigError(f'--sweep={_SWEEP.value} sets {field}; leave it out')
-    axes[field] = values
+    texts = _SWEEP_VALUES.value or map(str, values)
+    assignments = [f'{field}={text}' for text in texts]
+    axes[field] = [
+      config_lib.parse_assignments([text])[field] for text in assignments
+    ]
   for values in itertools.product(*axes.values()):
     changes = {**fixed, **dict(zip(axes, values, strict=True))}
     yield config_lib.from_preset(_PRESET.value, **changes)

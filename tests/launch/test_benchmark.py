@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+from launch import breakdown
+
 from . import programs
 
 
@@ -25,15 +29,26 @@ def test_physics_only(tmp_path):
     assert row['ratio_to_c'] == ratio > 0
 
 
-def test_training(tmp_path):
+SMALL = tuple(
+  f'--set={value}'
+  for value in (
+    'critic_width=8',
+    'actor_width=8',
+    'warmup=5',
+    'batch_size=4',
+    'replay_capacity=2000',
+  )
+)
+
+
+def test_training_with_its_parts(tmp_path):
   path = tmp_path / 'training.json'
-  small = ('critic_width=8', 'actor_width=8', 'warmup=5', 'batch_size=4')
   result = programs.run(
     'benchmark',
     '--task=pendulum-swingup',
-    '--updates=20',
     '--repeats=2',
-    *(f'--set={value}' for value in small),
+    '--split',
+    *SMALL,
     f'--json={path}',
   )
   assert result.returncode == 0, result.stderr
@@ -41,6 +56,33 @@ def test_training(tmp_path):
   # UTD 10 per decision of 2 env steps.
   updates = row['env_steps_per_second'] * 5
   assert abs(row['updates_per_second'] / updates - 1) < 0.01
+  ms = dict(row['split']['ms'])
+  assert min(ms[part] for part in breakdown.PARTS) > 0
+  assert ms.pop('whole') == pytest.approx(sum(ms.values()))
+  # 1,000 transitions of two observations, an action, reward and mask.
+  assert row['memory']['replay'] == 1000 * (3 + 3 + 1 + 2) * 4
+  assert row['split']['ceilings']['flops_per_second'] > 0
+
+
+def test_a_sweep_is_drawn(tmp_path):
+  picture, path = tmp_path / 'utd.png', tmp_path / 'utd.json'
+  result = programs.run(
+    'benchmark',
+    '--task=pendulum-swingup',
+    '--sweep=seeds',
+    '--sweep_values=1,2',
+    '--repeats=1',
+    *SMALL,
+    f'--plot={picture}',
+    f'--json={path}',
+  )
+  assert result.returncode == 0, result.stderr
+  rows = json.loads(path.read_text())['rows']
+  assert [row['num_seeds'] for row in rows] == [1, 2]
+  for row in rows:
+    together = row['num_seeds'] * row['updates_per_second']
+    assert row['seed_updates_per_second'] == pytest.approx(together)
+  assert picture.read_bytes().startswith(b'\x89PNG')
 
 
 def test_bad_flags_are_one_line():
@@ -48,6 +90,9 @@ def test_bad_flags_are_one_line():
     (('--task=cheetah',), 'cheetah'),
     (('--task=cheetah-run,dog-run',), '--physics_only'),
     (('--physics_only', '--task=nothing'), 'neither a task nor'),
+    (('--plot=a.png',), '--sweep'),
+    (('--sweep=utd', '--sweep_values=1,x'), 'utd'),
+    (('--json=nowhere/a.json',), 'no folder'),
   ):
     result = programs.run('benchmark', *flags)
     assert result.returncode == 2
