@@ -16,8 +16,9 @@ SMALL = {
   'actor_width': 32,
   'batch_size': 32,
   'replay_capacity': 2000,
+  'matmul_precision': 'highest',
 }
-ITERATIONS = 250  # 200 updates, and the end of an episode of 250 decisions
+ITERATIONS = 255  # 210 updates, and beyond an episode of 250 decisions
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +26,7 @@ def together():
   config = from_preset('crossq_wn', **SMALL, num_seeds=3, seed=5)
   runner = Runner(config, envs.load(config.task))
   state, _ = runner.train_chunk(runner.init(), ITERATIONS)
-  assert config.updates_at(ITERATIONS) == 200
+  assert config.updates_at(ITERATIONS) == 210
   return config, runner, state
 
 
@@ -65,3 +66,11 @@ def test_evaluation_depends_on_seed_and_step_only(together):
   np.testing.assert_array_equal(a, b)
   assert a.shape == (3, 10)
   assert not np.array_equal(a, c)
+
+
+def test_a_chunk_never_talks_to_the_host(together):
+  _, runner, _ = together
+  program = runner.lower_train_chunk().compile().as_text()
+  assert 'while(' in program
+  for word in ('infeed', 'outfeed', ' send(', ' recv(', 'callback'):
+    assert word not in program

@@ -16,6 +16,7 @@ SMALL = {
   'actor_width': 24,
   'batch_size': BATCH,
   'policy_delay': 3,
+  'matmul_precision': 'highest',
 }
 # Renorm is switched on after one call, with limits that some units reach.
 RENORM = {'renorm_warmup': 1, 'renorm_r_max': 1.3, 'renorm_d_max': 0.5}
