@@ -52,6 +52,9 @@ _FIELDS = {
   'checkpoint_every': flags.DEFINE_integer(
     'checkpoint_every', None, 'env steps between checkpoints; 0: at the end'
   ),
+  'diagnostics_every': flags.DEFINE_integer(
+    'diagnostics_every', None, 'env steps between diagnoses; 0: none (0)'
+  ),
 }
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'folder of the run (runs/<task>-<preset>-<seed>-<time>)'

@@ -182,18 +182,26 @@ class Agent:
 
   def act(self, actor: Network, obs: jax.Array, key: jax.Array) -> jax.Array:
     """Samples actions `(rows, actions)` in (-1, 1) for `(rows, obs)`."""
-    return self._sample(actor, obs, key)[0]
+    return self.sample(actor, obs, key)[0]
 
   def act_deterministic(self, actor: Network, obs: jax.Array) -> jax.Array:
     """The evaluation policy `tanh(mean)`, `(rows, actions)`."""
     (mean, _), _ = _apply(self.actor, actor, obs, train=False)
     return distributions.mode(mean)
 
-  def _sample(self, actor: Network, obs: jax.Array, key: jax.Array):
+  def sample(
+    self, actor: Network, obs: jax.Array, key: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     """Action and log density of the policy in eval mode."""
     (mean, log_std), _ = _apply(self.actor, actor, obs, train=False)
     noise = jax.random.normal(key, mean.shape)
     return distributions.sample_and_log_prob(mean, log_std, noise)
+
+  def q_values(
+    self, critic: Network, obs: jax.Array, action: jax.Array
+  ) -> jax.Array:
+    """Q-values in eval mode, `(num_critics, rows)`."""
+    return _apply(self.critic, critic, obs, action, train=False)[0]
 
   # ----------------------------------------------------------------- update
 
@@ -272,7 +280,7 @@ class Agent:
   ) -> tuple[CriticState, Metrics]:
     """AdamW, projection, and the target's Polyak step."""
     critic = state.critic
-    next_action, next_log_prob = self._sample(
+    next_action, next_log_prob = self.sample(
       state.actor.network, batch.next_obs, key
     )
     grads, (batch_stats, metrics) = jax.grad(self.critic_loss, has_aux=True)(
@@ -310,7 +318,7 @@ class Agent:
     )
     noise = jax.random.normal(key, mean.shape)
     action, log_prob = distributions.sample_and_log_prob(mean, log_std, noise)
-    q, _ = _apply(self.critic, critic, batch.obs, action, train=False)
+    q = self.q_values(critic, batch.obs, action)
     alpha = jnp.exp(actor.log_alpha)
     loss = jnp.mean(alpha * log_prob - jnp.min(q, axis=0))
     return loss, (moved, {'actor_loss': loss, 'entropy': -jnp.mean(log_prob)})

@@ -53,6 +53,7 @@ class Config:
   checkpoint_every: int = _field(
     100_000, 'env steps between checkpoints; 0: only at the end'
   )
+  diagnostics_every: int = _field(0, 'env steps between diagnoses; 0: none')
 
   # Data.
   replay_capacity: int = _field(
@@ -192,6 +193,7 @@ _MINIMA = {
   'eval_every': 0,
   'eval_episodes': 1,
   'checkpoint_every': 0,
+  'diagnostics_every': 0,
   'replay_capacity': 1,
   'batch_size': 1,
   'warmup': 1,
@@ -225,6 +227,7 @@ SCHEDULE_FIELDS = (
   'eval_every',
   'eval_episodes',
   'checkpoint_every',
+  'diagnostics_every',
 )
 
 PRESETS: dict[str, dict[str, Any]] = {

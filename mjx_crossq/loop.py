@@ -164,6 +164,7 @@ def _run(
     report(f'compiled the training program in {time.monotonic() - start:.0f} s')
     evaluation = Evaluation(runner, env, files)
     returns = {}
+  diagnosis = Diagnosis(runner, report)
   progress = Progress(c, iteration)
 
   while iteration < c.iterations:
@@ -175,10 +176,11 @@ def _run(
     iteration, step = stop, stop * c.steps_per_iteration
 
     last_returns = np.asarray(state.rollout.last_return).mean(axis=1)
+    measured = train_metrics(sums, last_returns)
+    if c.diagnostics_every and _due(c.diagnostics_every, c, iteration):
+      measured |= diagnosis(state, step)
     if files:
-      files.write_metrics(
-        _records(runner, iteration, mean_metrics(sums), last_returns, speeds)
-      )
+      files.write_metrics(_records(runner, iteration, measured, speeds))
     report(progress.line(iteration, speeds, last_returns))
     if _due(c.eval_every, c, iteration):
       returns = evaluation(state, step)
@@ -220,13 +222,51 @@ class Evaluation:
     return returns
 
 
+class Diagnosis:
+  """Diagnoses, and says once what that costs."""
+
+  def __init__(self, runner: Runner, report: Report):
+    """Compiles nothing yet.
+
+    Args:
+      runner: the compiled programs.
+      report: receives a line for a person.
+    """
+    self._runner = runner
+    self._report = report
+    self._compiled = False
+
+  def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
+    """Series `diag/...` of shape `(num_seeds,)`, as the state is."""
+    runner = self._runner
+    times = [time.monotonic()]
+    if not self._compiled:
+      runner.compile_diagnose(state)
+      times.append(time.monotonic())
+    found = runner.diagnose(state, step)
+    times.append(time.monotonic())
+    if not self._compiled:
+      compiling, one = np.diff(times)
+      self._report(
+        f'diagnostics: {compiling:.0f} s to compile, and {one:.1f} s each '
+        f'{runner.config.diagnostics_every:,} env steps'
+      )
+      self._compiled = True
+    return {f'diag/{name}': values for name, values in found.items()}
+
+
 def next_stop(config: Config, iteration: int) -> int:
-  """The next iteration at which the host logs, evaluates or saves.
+  """The next iteration at which the host has work to do.
 
   Stops are multiples of the intervals, so they are the same in a resumed run.
   """
   stops = [config.iterations]
-  for every in (config.log_every, config.eval_every, config.checkpoint_every):
+  for every in (
+    config.log_every,
+    config.eval_every,
+    config.checkpoint_every,
+    config.diagnostics_every,
+  ):
     if every:
       interval = _interval(every, config)
       stops.append((iteration // interval + 1) * interval)
@@ -244,7 +284,15 @@ def _interval(every: int, config: Config) -> int:
   return -(-every // config.steps_per_iteration)
 
 
-def _records(runner, iteration, metrics, last_returns, speeds):
+def train_metrics(sums, last_returns):
+  """What a chunk of training measured, by the series' names."""
+  found = {'train/episode_return': last_returns}
+  for name, values in mean_metrics(sums).items():
+    found[f'train/{name}'] = values
+  return found
+
+
+def _records(runner, iteration, measured, speeds):
   """One record for each seed of a log point."""
   c = runner.config
   for index, seed in enumerate(runner.seeds):
@@ -253,7 +301,6 @@ def _records(runner, iteration, metrics, last_returns, speeds):
       'env_step': iteration * c.steps_per_iteration,
       'decision': iteration * c.num_envs,
       'update': c.updates_at(iteration),
-      'train/episode_return': last_returns[index],
-      **{f'train/{name}': values[index] for name, values in metrics.items()},
+      **{name: values[index] for name, values in measured.items()},
       **speeds,
     }

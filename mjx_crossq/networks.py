@@ -10,9 +10,14 @@ from flax import linen as nn
 from mjx_crossq.config import Config
 from mjx_crossq.layers import BatchNorm, Dense, Renorm
 
+INTERMEDIATES = 'intermediates'
+
 
 class MLP(nn.Module):
   """Normalised input, hidden blocks, and one Dense layer per head.
+
+  Sows for `diagnostics` what a caller may ask for by `mutable=INTERMEDIATES`:
+  `activations`, of each hidden layer, and `features`, what the heads see.
 
   Attributes:
     config: the source of every setting but the two below.
@@ -39,7 +44,10 @@ class MLP(nn.Module):
     x = self._normalize(x, train)
     for _ in range(self.layers):
       x = self._dense(self.width, c.weight_norm, 2**0.5)(x)
-      x = self._normalize(nn.relu(x), train)
+      x = nn.relu(x)
+      self.sow(INTERMEDIATES, 'activations', x)
+      x = self._normalize(x, train)
+    self.sow(INTERMEDIATES, 'features', x)
     return {
       name: self._dense(outputs, False, gain, name)(x)
       for name, outputs, gain in self.heads
@@ -77,7 +85,7 @@ class Critic(nn.Module):
     c = self.config
     ensemble = nn.vmap(
       MLP,
-      variable_axes={'params': 0, 'batch_stats': 0},
+      variable_axes={'params': 0, 'batch_stats': 0, INTERMEDIATES: 0},
       split_rngs={'params': True},
       in_axes=None,  # pyright: ignore[reportArgumentType]
       axis_size=c.num_critics,

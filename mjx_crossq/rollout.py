@@ -152,6 +152,38 @@ class Rollout:
     decisions = self.env.episode_length // self.action_repeat
     return jax.lax.fori_loop(0, decisions, body, carry)[1]
 
+  def trajectories(
+    self, act: Callable[..., tuple], key: jax.Array, decisions: int
+  ) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+    """A fresh episode in each environment, decision by decision.
+
+    It goes on past the time limit if it is asked for more decisions: a limit
+    is the trainer's clock, which environments know nothing of.
+
+    Args:
+      act: maps `(num_envs, observation_size)` and a key to the actions, and
+        to a tree of anything else that is to be recorded.
+      key: randomness of the initial states and the actions.
+      decisions: how many to take.
+
+    Returns:
+      What `act` recorded; rewards; whether the decision was taken, 0 after a
+      true termination; and `mask`, 0 where it led to a termination. All with
+      leading axes `(decisions, num_envs)`.
+    """
+    key_reset, key_act = jax.random.split(key)
+
+    def step(carry, key):
+      env, alive = carry
+      action, record = act(env.obs, key)
+      env, reward = jax.vmap(self._repeat)(env, action)
+      mask = alive * (1.0 - env.done)
+      return (env, mask), (record, alive * reward, alive, mask)
+
+    carry = self._reset(key_reset), jnp.ones(self.num_envs)
+    keys = jax.random.split(key_act, decisions)
+    return jax.lax.scan(step, carry, keys)[1]
+
   def _reset(self, key: jax.Array) -> State:
     return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
 

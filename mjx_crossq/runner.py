@@ -15,6 +15,7 @@ import numpy as np
 from envs.base import Env
 from mjx_crossq.agent import Metrics, Network
 from mjx_crossq.config import Config, ConfigError
+from mjx_crossq.diagnostics import Diagnostics
 from mjx_crossq.rollout import Rollout
 from mjx_crossq.trainer import Trainer, TrainState
 
@@ -29,7 +30,7 @@ SEED_AXES = TrainState(
 
 
 class Runner:
-  """The compiled programs of a run: init, train a chunk, evaluate.
+  """The compiled programs of a run: init, train, evaluate, diagnose.
 
   Attributes:
     config: the configuration.
@@ -56,7 +57,7 @@ class Runner:
     self.config = config
     self.trainer = Trainer(config, env)
     self.seeds = [config.seed + index for index in range(config.num_seeds)]
-    self.traces = {'init': 0, 'train_chunk': 0, 'evaluate': 0, 'act': 0}
+    self.traces: dict[str, int] = {}
     self._evaluation = Rollout(env, config.eval_episodes, config.action_repeat)
 
     trainer = self.trainer
@@ -71,10 +72,14 @@ class Runner:
     )
     self._evaluate = self._program('evaluate', self._returns, 0, 0)
     self._act = self._program('act', agent.act_deterministic, 0, 0)
+    self._diagnose: Any = self._program(
+      'diagnose', Diagnostics(trainer).diagnose, (0, 0, None, 0), 0
+    )
 
   def _program(self, name, function, in_axes, out_axes, donate=()):
     """`function` of one seed as a compiled program of all seeds."""
     batched = jax.vmap(function, in_axes=in_axes, out_axes=out_axes)
+    self.traces[name] = 0
 
     def traced(*args):
       self.traces[name] += 1
@@ -111,10 +116,35 @@ class Runner:
     Returns:
       Undiscounted returns, `(num_seeds, eval_episodes)`.
     """
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(
-      seed_keys(self.seeds)
-    )
-    return np.asarray(self._evaluate(policy, keys))
+    return np.asarray(self._evaluate(policy, self._keys_at(step)))
+
+  def diagnose(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
+    """Measures what `diagnostics.py` defines; changes nothing.
+
+    Args:
+      state: of all seeds, after one iteration or more.
+      step: its env step; with the seed it decides batches and episodes.
+
+    Returns:
+      Values of shape `(num_seeds,)` by name.
+    """
+    found = self._diagnose(*self._diagnosed(state, step))
+    return jax.device_get(found)
+
+  def compile_diagnose(self, state: TrainState) -> None:
+    """Compiles `diagnose` for a state, so that a call is the cost of one."""
+    lowered = self._diagnose.lower(*self._diagnosed(state, 0))
+    self._diagnose = lowered.compile()
+
+  def _diagnosed(self, state: TrainState, step: int) -> tuple:
+    """The arguments of the program `diagnose`."""
+    keys = self._keys_at(step)
+    return state.agent, state.replay, state.iteration, keys
+
+  def _keys_at(self, step: int) -> jax.Array:
+    """Keys for what is done beside training at an env step, one a seed."""
+    keys = seed_keys(self.seeds)
+    return jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
 
   def act(self, policy: Network, obs: np.ndarray) -> np.ndarray:
     """Deterministic actions, `(num_seeds, rows, action_size)`.

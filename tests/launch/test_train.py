@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import envs
-from mjx_crossq import Runner
+from mjx_crossq import Runner, curves
 from mjx_crossq import config as config_lib
 from mjx_crossq.checkpoint import Checkpointer
 
@@ -30,6 +30,7 @@ FLAGS = {
   'eval_every': HALF,
   'eval_episodes': 3,
   'checkpoint_every': HALF,
+  'diagnostics_every': HALF,
 }
 SETTINGS = {
   'critic_width': 32,
@@ -145,6 +146,20 @@ def test_metrics_have_one_record_for_each_seed_and_log_point(runs):
   assert records[0]['train/critic_loss'] is None or records[0]['update'] > 0
   assert np.isfinite(last['train/critic_loss'])
   assert last['time/env_steps_per_second'] > 0
+
+
+def test_diagnostics_are_in_the_records_of_their_env_steps(runs):
+  folder, (shown, *_) = runs
+  run = curves.Run.read(folder / 'whole')
+  series = run.metrics(['diag/*'])
+  assert {'diag/q_bias_mean', 'diag/critic_weight_norm/q'} <= {*series}
+  for name, seeds in series.items():
+    assert set(seeds) == {3, 4}, name
+    assert all(set(trace) == {HALF, WHOLE} for trace in seeds.values()), name
+  # Weight normalisation: 32 units of norm 1 a hidden layer, less the biases.
+  for trace in series['diag/critic_weight_norm/Dense_1'].values():
+    assert 0.9 * 32**0.5 < trace[WHOLE] <= 1.00001 * 32**0.5
+  assert len(re.findall(r'^diagnostics: .* s each 3,000 env', shown, re.M)) == 1
 
 
 def test_eval_csv_has_both_physics_and_absolute_seeds(runs):

@@ -72,7 +72,8 @@ def test_accounting_traces_and_wrap_around(num_envs):
   runner.evaluate(policy, 0)
   runner.evaluate(policy, 5)
   runner.act(policy, np.zeros((2, 3, 2), np.float32))
-  assert runner.traces == {'init': 1, 'train_chunk': 1, 'evaluate': 1, 'act': 1}
+  once = {'init': 1, 'train_chunk': 1, 'evaluate': 1, 'act': 1}
+  assert runner.traces == {**once, 'diagnose': 0}
 
 
 def test_warmup_actions_are_uniform_and_nothing_is_learned():
