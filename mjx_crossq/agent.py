@@ -2,7 +2,7 @@
 
 *Scaling CrossQ with Weight Normalization* (arXiv 2506.03758) for ONE seed:
 what the networks are, how they act, and what one update does. `crossq` and
-`sac` are the same page with other settings (`config.PRESETS`).
+`sac` are the same page with other settings (`presets.py`).
 
     critic  y = r + gamma * mask * (min_i Q_i(s', a') - alpha * log pi(a'|s'))
             L = sum_i mean (Q_i(s, a) - y)^2 / 2,  in ONE pass over [s; s']
@@ -21,7 +21,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from mjx_crossq import distributions, networks, weight_norm
+from mjx_crossq import distributions, networks, optimizers, weight_norm
 from mjx_crossq.config import Config
 
 Metrics = dict[str, jax.Array]
@@ -129,29 +129,17 @@ class Agent:
   @functools.cached_property
   def actor_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
-    return self._adamw(self.config.actor_lr)
+    return optimizers.network_optimizer(self.config, self.config.actor_lr)
 
   @functools.cached_property
   def critic_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
-    return self._adamw(self.config.critic_lr)
+    return optimizers.network_optimizer(self.config, self.config.critic_lr)
 
   @functools.cached_property
   def alpha_optimizer(self) -> optax.GradientTransformation:
     """Adam on the log temperature."""
     return optax.adam(self.config.alpha_lr, b1=self.config.alpha_b1)
-
-  def _adamw(self, learning_rate: float) -> optax.GradientTransformation:
-    c = self.config
-    if not c.weight_decay:
-      return optax.adam(learning_rate, b1=c.adam_b1, b2=c.adam_b2)
-    return optax.adamw(
-      learning_rate,
-      b1=c.adam_b1,
-      b2=c.adam_b2,
-      weight_decay=c.weight_decay,
-      mask=weight_norm.decay_mask,
-    )
 
   # ------------------------------------------------------------- init, act
 
@@ -237,6 +225,32 @@ class Agent:
     actor, actor_metrics = jax.lax.cond(with_actor, run, skip, state.actor)
     return AgentState(actor, critic), metrics | actor_metrics
 
+  def train_q_values(
+    self, critic: Network, batch: Transition, next_action: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Any]:
+    """Q(s, a) and Q(s', a') in train mode.
+
+    The joint pass `Q([s; s'], [a; a'])` is one forward of 2B rows, so that
+    both halves are normalised by the same batch statistics. Without it each
+    half has its own, and the running ones are those of (s, a).
+
+    Returns:
+      Both, `(num_critics, B)`, and the running statistics after the pass.
+    """
+    if not self.config.joint_pass:
+      q, moved = _apply(
+        self.critic, critic, batch.obs, batch.action, train=True
+      )
+      next_q, _ = _apply(
+        self.critic, critic, batch.next_obs, next_action, train=True
+      )
+      return q, next_q, moved
+    obs = jnp.concatenate([batch.obs, batch.next_obs])
+    action = jnp.concatenate([batch.action, next_action])
+    q, moved = _apply(self.critic, critic, obs, action, train=True)
+    q, next_q = jnp.split(q, 2, axis=1)
+    return q, next_q, moved
+
   def critic_loss(
     self,
     params: Any,
@@ -247,27 +261,19 @@ class Agent:
   ) -> tuple[jax.Array, tuple[Any, Metrics]]:
     """The joint pass, the target and the loss.
 
-    `Q([s; s'], [a; a'])` is one train-mode forward of 2B rows, so that both
-    halves are normalised by the same batch statistics. The target network is
-    evaluated in the same way, over the same rows and with its own batch's
-    statistics; it has no running ones.
+    The target network is evaluated as the online one is, over the same rows
+    and with its own batch's statistics; it has no running ones.
 
     Returns:
       The loss, and the critic's new running statistics and metrics.
     """
     c = self.config
     batch_stats = state.critic.network.batch_stats
-    obs = jnp.concatenate([batch.obs, batch.next_obs])
-    action = jnp.concatenate([batch.action, next_action])
-
-    def joint_pass(params):
-      network = Network(params, batch_stats)
-      q, moved = _apply(self.critic, network, obs, action, train=True)
-      return *jnp.split(q, 2, axis=1), moved
-
-    q, next_q, moved = joint_pass(params)
+    online = Network(params, batch_stats)
+    q, next_q, moved = self.train_q_values(online, batch, next_action)
     if c.target_network:
-      _, next_q, _ = joint_pass(state.critic.target_params)
+      target = Network(state.critic.target_params, batch_stats)
+      _, next_q, _ = self.train_q_values(target, batch, next_action)
 
     alpha = jnp.exp(state.actor.log_alpha)
     next_value = jnp.min(next_q, axis=0) - alpha * next_log_prob

@@ -14,7 +14,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-NORMALIZATIONS = ('none', 'batch', 'batch_renorm')
+from mjx_crossq.presets import PRESETS as PRESETS
+from mjx_crossq.presets import QUICKSTART_ON_ACCELERATOR
+
+NORMALIZATIONS = ('none', 'layer', 'batch', 'batch_renorm')
 INITIALIZERS = ('orthogonal', 'lecun_normal')
 PHYSICS = ('mjx', 'warp')
 MATMUL_PRECISIONS = ('highest', 'tf32', 'bf16')
@@ -90,6 +93,11 @@ class Config:
   weight_norm: bool = _field(
     True, 'project each hidden unit to norm 1 after every optimiser step'
   )
+  soft_l2: float = _field(
+    0.0,
+    'in place of weight_norm: the losses get soft_l2/2 times the sum of '
+    'squares of the hidden layers, which AdamW then does not decay',
+  )
 
   # Learning.
   critic_lr: float = _field(3e-4, 'learning rate of the critic')
@@ -104,6 +112,11 @@ class Config:
   gamma: float = _field(0.99, 'discount per decision')
   tau: float = _field(0.005, 'Polyak rate of the target network')
   target_network: bool = _field(True, 'keep a Polyak-averaged target critic')
+  joint_pass: bool = _field(
+    True,
+    "critic in one pass over [s; s'], with common batch statistics; "
+    'otherwise one pass for each',
+  )
   policy_delay: int = _field(3, 'updates per actor and temperature update')
   init_alpha: float = _field(1.0, 'initial temperature')
   target_entropy: float = _field(
@@ -129,6 +142,11 @@ class Config:
       one_of(name, getattr(self, name), allowed)
     if self.log_std_min >= self.log_std_max:
       raise ConfigError('log_std_min must be below log_std_max')
+    if self.soft_l2 and self.weight_norm:
+      raise ConfigError(
+        f'soft_l2={self.soft_l2} is in place of weight normalisation; set '
+        'weight_norm=false with it, or soft_l2=0'
+      )
     if self.replay_rows < self.num_envs:
       raise ConfigError(
         f'replay_capacity={self.replay_capacity} holds no transition of each '
@@ -210,6 +228,7 @@ _MINIMA = {
   'actor_lr': 0,
   'alpha_lr': 0,
   'weight_decay': 0,
+  'soft_l2': 0,
   'policy_delay': 1,
   'init_alpha': 1e-9,
   'seed': 0,
@@ -229,73 +248,6 @@ SCHEDULE_FIELDS = (
   'checkpoint_every',
   'diagnostics_every',
 )
-
-PRESETS: dict[str, dict[str, Any]] = {
-  # The paper's method: the defaults above.
-  'crossq_wn': {},
-  # CrossQ (ICLR 2024) as its authors released it (adityab/CrossQ), with the
-  # learning rate of its DMC scripts.
-  'crossq': {
-    'action_repeat': 1,
-    'utd': 1,
-    'critic_width': 2048,
-    'initializer': 'lecun_normal',
-    'log_std_min': -20.0,
-    'normalization': 'batch_renorm',
-    'weight_norm': False,
-    'target_network': False,
-    'critic_lr': 8e-4,
-    'actor_lr': 8e-4,
-    'alpha_lr': 8e-4,
-    'adam_b1': 0.5,
-    'weight_decay': 0.0,
-    'target_entropy': -1.0,
-  },
-  # The soft actor-critic baseline: two hidden layers, no normalisation.
-  'sac': {
-    'utd': 1,
-    'critic_width': 256,
-    'normalization': 'none',
-    'weight_norm': False,
-    'alpha_lr': 3e-4,
-    'weight_decay': 0.0,
-    'policy_delay': 1,
-  },
-  # crossq_wn made small, so that a laptop learns an easy task in minutes.
-  'quickstart': {
-    'num_seeds': 2,
-    'env_steps': 60_000,
-    'action_repeat': 4,
-    'utd': 2,
-    'log_every': 2_000,
-    'eval_every': 10_000,
-    'checkpoint_every': 20_000,
-    'replay_capacity': 100_000,
-    'warmup': 1_000,
-    'critic_width': 128,
-    'actor_width': 128,
-    'critic_lr': 1e-3,
-    'actor_lr': 1e-3,
-    'alpha_lr': 1e-3,
-  },
-}
-
-# What quickstart keeps of itself where there is an accelerator: its budget.
-# The networks and learning rates are the paper's there.
-QUICKSTART_ON_ACCELERATOR = {
-  name: PRESETS['quickstart'][name]
-  for name in (
-    'num_seeds',
-    'env_steps',
-    'action_repeat',
-    'utd',
-    'log_every',
-    'eval_every',
-    'checkpoint_every',
-    'replay_capacity',
-    'warmup',
-  )
-}
 
 
 def from_preset(

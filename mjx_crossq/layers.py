@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mjx_crossq import weight_norm
-
 _HIGHEST, _TF32 = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGH
 
 
@@ -68,28 +66,27 @@ def _rounded(x: jax.Array, precision: str) -> jax.Array:
 
 
 class Dense(nn.Module):
-  """A Dense layer that declares whether its units are normalised.
+  """A Dense layer that declares what becomes of its units' norms.
 
   Attributes:
     units: outputs.
-    normalized: keep each unit's weight vector at norm 1 (`weight_norm`).
+    kind: type of its parameters, one of those in `weight_norm`.
     kernel_init: initialiser of the kernel; the bias starts at 0.
     precision: of its matrix products, see `Config.matmul_precision`.
   """
 
   units: int
-  normalized: bool
+  kind: type
   kernel_init: Any
   precision: str
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `(rows, inputs)` to `(rows, units)`."""
-    kind = weight_norm.UnitAffine if self.normalized else weight_norm.Affine
 
     def init(key):
       kernel = self.kernel_init(key, (x.shape[-1], self.units), jnp.float32)
-      return kind(kernel=kernel, bias=jnp.zeros(self.units))
+      return self.kind(kernel=kernel, bias=jnp.zeros(self.units))
 
     layer = self.param('weights', init)
     return affine(x, layer.kernel, layer.bias, self.precision)
@@ -137,6 +134,26 @@ def _shift_scale_backward(residuals, g):
 
 
 shift_scale.defvjp(_shift_scale_forward, _shift_scale_backward)
+
+
+class LayerNorm(nn.Module):
+  """Layer normalisation: each row by its own mean and variance.
+
+  Attributes:
+    eps: added to the variance.
+  """
+
+  eps: float = 1e-6
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises `(rows, features)` over the features."""
+    features = x.shape[-1:]
+    scale = self.param('scale', nn.initializers.ones, features)
+    bias = self.param('bias', nn.initializers.zeros, features)
+    mean = jnp.mean(x, axis=-1, keepdims=True)
+    var = jnp.mean((x - mean) ** 2, axis=-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(var + self.eps) * scale + bias
 
 
 class Renorm(NamedTuple):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mjx_crossq.config import Config
-from mjx_crossq.layers import BatchNorm, Dense, Renorm
+from mjx_crossq.layers import BatchNorm, Dense, LayerNorm, Renorm
+from mjx_crossq.weight_norm import Affine, SoftAffine, UnitAffine
 
 INTERMEDIATES = 'intermediates'
 
@@ -40,32 +41,40 @@ class MLP(nn.Module):
       train: normalise by the batch's statistics and move the running ones
         (collection `batch_stats`); otherwise normalise by the running ones.
     """
-    c = self.config
-    x = self._normalize(x, train)
+    if self.config.normalization != 'layer':
+      # A layer norm of the input would mix observations' units.
+      x = self._normalize(x, train)
     for _ in range(self.layers):
-      x = self._dense(self.width, c.weight_norm, 2**0.5)(x)
+      x = self._dense(self.width, self._hidden_kind(), 2**0.5)(x)
       x = nn.relu(x)
       self.sow(INTERMEDIATES, 'activations', x)
       x = self._normalize(x, train)
     self.sow(INTERMEDIATES, 'features', x)
     return {
-      name: self._dense(outputs, False, gain, name)(x)
+      name: self._dense(outputs, Affine, gain, name)(x)
       for name, outputs, gain in self.heads
     }
 
+  def _hidden_kind(self) -> type:
+    if self.config.weight_norm:
+      return UnitAffine
+    return SoftAffine if self.config.soft_l2 else Affine
+
   def _dense(
-    self, units: int, normalized: bool, gain: float, name: str | None = None
+    self, units: int, kind: type, gain: float, name: str | None = None
   ) -> Dense:
     init = nn.initializers.lecun_normal()
     if self.config.initializer == 'orthogonal':
       init = nn.initializers.orthogonal(gain)
     precision = self.config.matmul_precision
-    return Dense(units, normalized, init, precision, name=name)
+    return Dense(units, kind, init, precision, name=name)
 
   def _normalize(self, x: jax.Array, train: bool) -> jax.Array:
     c = self.config
     if c.normalization == 'none':
       return x
+    if c.normalization == 'layer':
+      return LayerNorm()(x)
     renorm = None
     if c.normalization == 'batch_renorm':
       renorm = Renorm(c.renorm_warmup, c.renorm_r_max, c.renorm_d_max)

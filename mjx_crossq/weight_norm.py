@@ -42,6 +42,16 @@ class UnitAffine:
   bias: jax.Array
 
 
+@struct.dataclass
+class SoftAffine(Affine):
+  """The parameters of a hidden layer with an L2 penalty (`soft_l2`)."""
+
+
+def is_layer(node: Any) -> bool:
+  """Whether a node of a parameter tree is a Dense layer."""
+  return isinstance(node, (Affine, UnitAffine))
+
+
 def is_normalized(node: Any) -> bool:
   """Whether a node of a parameter tree is a normalised layer."""
   return isinstance(node, UnitAffine)
@@ -80,7 +90,16 @@ def project(params: Any) -> Any:
 
 
 def decay_mask(params: Any) -> Any:
-  """True where weight decay applies: on everything that is not normalised."""
+  """True where weight decay applies: neither on normalised nor soft layers."""
   return jax.tree.map(
-    lambda node: not is_normalized(node), params, is_leaf=is_normalized
+    lambda node: not isinstance(node, (UnitAffine, SoftAffine)),
+    params,
+    is_leaf=is_layer,
+  )
+
+
+def soft_mask(params: Any) -> Any:
+  """True on the layers whose norm is penalised in place of projected."""
+  return jax.tree.map(
+    lambda node: isinstance(node, SoftAffine), params, is_leaf=is_layer
   )

@@ -31,6 +31,26 @@ def test_crossq_and_sac_differ_where_their_sources_do():
   assert c.target_network and c.critic_width == 256 and c.policy_delay == 1
 
 
+def test_variants_of_crossq_are_diffs_of_one_or_three_settings():
+  changed = {
+    name: {
+      key
+      for key, value in from_preset(name).to_dict().items()
+      if value != from_preset(base).to_dict()[key]
+    }
+    for name, base in (
+      ('crossq_wn_no_target', 'crossq_wn'),
+      ('crossq_512', 'crossq'),
+    )
+  }
+  assert changed == {
+    'crossq_wn_no_target': {'preset', 'target_network'},
+    'crossq_512': {'preset', 'action_repeat', 'critic_width', 'adam_b1'},
+  }
+  c = from_preset('crossq_512')
+  assert (c.critic_width, c.adam_b1, c.action_repeat) == (512, 0.9, 2)
+
+
 def test_quickstart_is_small_on_a_cpu_only():
   assert from_preset('quickstart').critic_width == 128
   on_gpu = from_preset('quickstart', accelerator=True)
@@ -80,6 +100,7 @@ def test_wrong_assignments_are_refused(assignment, message):
     ({'normalization': 'bath'}, "did you mean 'batch'"),
     ({'log_std_min': 3.0}, 'log_std_min'),
     ({'num_envs': 8, 'replay_capacity': 10}, 'raise it to at least 16'),
+    ({'soft_l2': 1e-4}, 'set weight_norm=false'),
     ({'critic_with': 3}, "did you mean 'critic_width'"),
   ],
 )

@@ -84,6 +84,28 @@ def test_value_is_learned(case, target_network):
   )
 
 
+# Every other preset and option learns one value that takes a bootstrap.
+VARIANTS = {
+  'crossq_512': ('delayed', 'crossq_512', {}),
+  'layer_norm': ('delayed', 'crossq_wn', {'normalization': 'layer'}),
+  'two_passes': ('time_limit', 'crossq_wn', {'joint_pass': False}),
+  'soft_l2': ('delayed', 'crossq_wn', {'weight_norm': False, 'soft_l2': 1e-4}),
+  'four_critics': ('delayed', 'crossq_wn', {'num_critics': 4}),
+}
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_variant_learns_a_value(variant):
+  case, preset, changes = VARIANTS[variant]
+  env, obs, expected = CASES[case]
+  runner, states = learn(env, 2000, preset, **changes)
+  stacked = np.asarray(obs, np.float32).reshape(1, -1, 1)
+  action = runner.act(states[-1].actor.network, stacked)[0]
+  np.testing.assert_allclose(
+    q_values(runner, states, obs, action), expected, rtol=0.05
+  )
+
+
 @pytest.mark.parametrize('preset', ['crossq_wn', 'sac'])
 def test_value_depends_on_the_action_and_the_actor_finds_the_best(preset):
   # A longer warm-up: the policy soon visits its favourite action alone.

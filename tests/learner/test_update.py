@@ -22,11 +22,12 @@ SMALL = {
 RENORM = {'renorm_warmup': 1, 'renorm_r_max': 1.3, 'renorm_d_max': 0.5}
 CASES = {
   'crossq_wn': ('crossq_wn', {}),
-  'crossq_wn_no_target': ('crossq_wn', {'target_network': False}),
+  'crossq_wn_no_target': ('crossq_wn_no_target', {}),
   'crossq_wn_free': ('crossq_wn', {'weight_norm': False}),
   'crossq': ('crossq', RENORM),
   'crossq_target': ('crossq', {**RENORM, 'target_network': True}),
   'crossq_warmup': ('crossq', {}),
+  'crossq_512': ('crossq_512', RENORM),
   'sac': ('sac', {}),
 }
 

@@ -1,0 +1,84 @@
+"""The presets: each the difference of one algorithm from `Config`'s defaults.
+
+Where each number comes from is in docs/algorithm.md.
+"""
+
+from typing import Any
+
+# CrossQ (ICLR 2024) as its authors released it (adityab/CrossQ), with the
+# learning rate of its DMC scripts.
+_CROSSQ: dict[str, Any] = {
+  'action_repeat': 1,
+  'utd': 1,
+  'critic_width': 2048,
+  'initializer': 'lecun_normal',
+  'log_std_min': -20.0,
+  'normalization': 'batch_renorm',
+  'weight_norm': False,
+  'target_network': False,
+  'critic_lr': 8e-4,
+  'actor_lr': 8e-4,
+  'alpha_lr': 8e-4,
+  'adam_b1': 0.5,
+  'weight_decay': 0.0,
+  'target_entropy': -1.0,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+  # The paper's method: the defaults above.
+  'crossq_wn': {},
+  # The wording of arXiv 2506.03758, which mentions no target network.
+  'crossq_wn_no_target': {'target_network': False},
+  'crossq': _CROSSQ,
+  # The CrossQ that arXiv 2502.07523 compares with.
+  'crossq_512': {
+    **_CROSSQ,
+    'action_repeat': 2,
+    'critic_width': 512,
+    'adam_b1': 0.9,
+  },
+  # The soft actor-critic baseline: two hidden layers, no normalisation.
+  'sac': {
+    'utd': 1,
+    'critic_width': 256,
+    'normalization': 'none',
+    'weight_norm': False,
+    'alpha_lr': 3e-4,
+    'weight_decay': 0.0,
+    'policy_delay': 1,
+  },
+  # crossq_wn made small, so that a laptop learns an easy task in minutes.
+  'quickstart': {
+    'num_seeds': 2,
+    'env_steps': 60_000,
+    'action_repeat': 4,
+    'utd': 2,
+    'log_every': 2_000,
+    'eval_every': 10_000,
+    'checkpoint_every': 20_000,
+    'replay_capacity': 100_000,
+    'warmup': 1_000,
+    'critic_width': 128,
+    'actor_width': 128,
+    'critic_lr': 1e-3,
+    'actor_lr': 1e-3,
+    'alpha_lr': 1e-3,
+  },
+}
+
+# What quickstart keeps of itself where there is an accelerator: its budget.
+# The networks and learning rates are the paper's there.
+QUICKSTART_ON_ACCELERATOR = {
+  name: PRESETS['quickstart'][name]
+  for name in (
+    'num_seeds',
+    'env_steps',
+    'action_repeat',
+    'utd',
+    'log_every',
+    'eval_every',
+    'checkpoint_every',
+    'replay_capacity',
+    'warmup',
+  )
+}

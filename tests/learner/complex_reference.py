@@ -1,0 +1,280 @@
+"""The updates of all variants in float64 NumPy, derived by complex steps.
+
+A second independent statement beside `reference.py`: the losses alone, and
+their gradients as `imag(loss(x + ih)) / h`, which is exact to rounding for
+analytic functions. Comparisons (ReLU, clips, minima) look at the real part.
+Networks are the implementation's parameters as nested dicts of arrays, by its
+names: `{'Dense_0': {'kernel', 'bias'}, 'BatchNorm_0': {...}, 'q': {...}}`.
+"""
+
+import numpy as np
+
+from tests.learner.reference import adam, tree_map
+
+STEP = 1e-30
+
+
+def gradients(loss, params):
+  """Gradients of `loss(params)` with respect to every number."""
+  params = tree_map(lambda x: np.array(x, complex), params)
+
+  def of_leaf(leaf):
+    grads = np.zeros(leaf.shape)
+    for index in np.ndindex(leaf.shape):
+      leaf[index] += 1j * STEP
+      grads[index] = np.imag(loss(params)) / STEP
+      leaf[index] = leaf[index].real
+    return grads
+
+  return tree_map(of_leaf, params)
+
+
+# Networks.
+
+
+def relu(x):
+  return np.where(x.real > 0, x, 0)
+
+
+class Pass:
+  """One forward pass of an MLP."""
+
+  def __init__(self, params, stats, config, train):
+    self.params, self.stats, self.config = params, stats, config
+    self.train, self.moved = train, {}
+    self.dense_count = self.norm_count = 0
+
+  def dense(self, x, name=None):
+    if name is None:
+      name = f'Dense_{self.dense_count}'
+      self.dense_count += 1
+    layer = self.params[name]
+    x = x @ layer['kernel']
+    return x if layer.get('bias') is None else x + layer['bias']
+
+  def norm(self, x):
+    kind = {'batch': 'BatchNorm', 'layer': 'LayerNorm', 'none': None}
+    kind = kind[self.config.normalization]
+    if kind is None:
+      return x
+    name = f'{kind}_{self.norm_count}'
+    self.norm_count += 1
+    if kind == 'LayerNorm':
+      mean = x.mean(1, keepdims=True)
+      var, eps = ((x - mean) ** 2).mean(1, keepdims=True), 1e-6
+    else:
+      mean, var, eps = self.batch_statistics(x, name)
+    p = self.params[name]
+    return (x - mean) / np.sqrt(var + eps) * p['scale'] + p['bias']
+
+  def batch_statistics(self, x, name):
+    c, old = self.config, self.stats[name]
+    if not self.train:
+      return old['mean'], old['var'], c.bn_eps
+    mean = x.mean(0)
+    var = ((x - mean) ** 2).mean(0)
+    m = c.bn_momentum
+    self.moved[name] = {
+      'mean': m * old['mean'] + (1 - m) * mean.real,
+      'var': m * old['var'] + (1 - m) * var.real,
+    }
+    return mean, var, c.bn_eps
+
+  def features(self, x, layers):
+    if self.config.normalization != 'layer':
+      x = self.norm(x)
+    for _ in range(layers):
+      x = self.norm(relu(self.dense(x)))
+    return x
+
+
+def critic_outputs(params, stats, obs, action, c, train):
+  """Outputs of one critic, `(rows,)`, and its moved statistics."""
+  run = Pass(params, stats, c, train)
+  x = run.features(np.concatenate([obs, action], 1), c.critic_layers)
+  return run.dense(x, 'q')[:, 0], run.moved
+
+
+def policy(params, stats, obs, noise, c, train):
+  """Action, log density and moved statistics."""
+  run = Pass(params, stats, c, train)
+  x = run.features(obs, c.actor_layers)
+  mean, raw = run.dense(x, 'mean'), run.dense(x, 'log_std')
+  low, high = c.log_std_min, c.log_std_max
+  log_std = np.where(raw.real < low, low, np.where(raw.real > high, high, raw))
+  u = mean + np.exp(log_std) * noise
+  action = np.tanh(u)
+  log_normal = -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi)
+  size = np.where(u.real < 0, -u, u)  # log(1 - tanh(u)^2) is even
+  log_slope = 2 * (np.log(2) - size - np.log1p(np.exp(-2 * size)))
+  log_prob = (log_normal - log_slope).sum(1)
+  return action, log_prob, run.moved
+
+
+def smallest(values):
+  """Along the first axis, by the real part."""
+  index = np.argmin(np.real(values), 0)
+  return np.take_along_axis(np.stack(values), index[None], 0)[0]
+
+
+# The update.
+
+
+def next_outputs(agent, params, i, batch, next_action, c):
+  """What critic i with `params` says of (s', a')."""
+  half, stats = len(next_action), agent['critic_stats'][i]
+  obs, action = batch['next_obs'], next_action
+  if c.joint_pass:
+    obs = np.concatenate([batch['obs'], obs])
+    action = np.concatenate([batch['action'], action])
+  out, _ = critic_outputs(params, stats, obs, action, c, True)
+  return out[-half:]
+
+
+def target(agent, batch, next_action, next_log_prob, c):
+  nets = agent['targets'] if c.target_network else agent['critics']
+  outputs = [
+    next_outputs(agent, params, i, batch, next_action, c)
+    for i, params in enumerate(nets)
+  ]
+  soft = smallest(outputs) - np.exp(agent['log_alpha']) * next_log_prob
+  return batch['reward'] + c.gamma * batch['mask'] * soft
+
+
+def critic_loss(params, stats, batch, next_action, y, c):
+  """Loss of one critic, and its moved statistics."""
+  obs, action, size = batch['obs'], batch['action'], len(next_action)
+  if c.joint_pass:
+    obs = np.concatenate([obs, batch['next_obs']])
+    action = np.concatenate([action, next_action])
+  out, moved = critic_outputs(params, stats, obs, action, c, True)
+  return np.mean((out[:size] - y) ** 2) / 2, moved
+
+
+def actor_loss(params, agent, batch, noise, c):
+  """Loss, log density and moved statistics."""
+  action, log_prob, moved = policy(
+    params, agent['actor_stats'], batch['obs'], noise, c, True
+  )
+  values = [
+    critic_outputs(net, stats, batch['obs'], action, c, False)[0]
+    for net, stats in zip(agent['critics'], agent['critic_stats'], strict=True)
+  ]
+  alpha = np.exp(agent['log_alpha'])
+  return np.mean(alpha * log_prob - smallest(values)), log_prob, moved
+
+
+def is_hidden(name):
+  return name.startswith('Dense_')
+
+
+def descend(params, grads, state, rate, c):
+  """AdamW with the penalty of hidden layers, then the projection."""
+  decay = tree_map(lambda _: c.weight_decay, params)
+  for name in filter(is_hidden, params):
+    if c.soft_l2:
+      grads[name] = tree_map(
+        lambda g, w: g + c.soft_l2 * w, grads[name], params[name]
+      )
+    if c.soft_l2 or c.weight_norm:
+      decay[name] = tree_map(lambda _: 0.0, params[name])
+  params, state = adam(
+    params, grads, state, rate, (c.adam_b1, c.adam_b2), decay
+  )
+  if c.weight_norm:
+    params = {
+      name: unit(layer) if is_hidden(name) else layer
+      for name, layer in params.items()
+    }
+  return params, state
+
+
+def unit(layer):
+  bias = layer['bias']
+  norm = np.sqrt((layer['kernel'] ** 2).sum(0) + bias**2)
+  return {'kernel': layer['kernel'] / norm, 'bias': bias / norm}
+
+
+def start(agent):
+  """Adds fresh optimiser states."""
+
+  def fresh(params):
+    zeros = tree_map(np.zeros_like, params)
+    return {'count': 0, 'mean': zeros, 'square': zeros}
+
+  opts = {'actor': fresh(agent['actor']), 'alpha': fresh(np.float64(0))}
+  opts['critics'] = [fresh(params) for params in agent['critics']]
+  return {**agent, 'opts': opts}
+
+
+def update(agent, batch, noise_next, noise_actor, c, with_actor):
+  """One update of `agent`, which is a dict.
+
+  Args:
+    agent: 'actor', 'actor_stats', 'critics', 'critic_stats', 'targets',
+      'log_alpha', and 'opts' as `start` adds it.
+    batch: 'obs', 'action', 'reward', 'mask', 'next_obs'.
+    noise_next: normals of a', (B, actions).
+    noise_actor: normals of a, (B, actions).
+    c: the configuration.
+    with_actor: whether the actor is due.
+
+  Returns:
+    The agent and a dict of losses.
+  """
+  agent = {**agent, 'opts': dict(agent['opts'])}
+  next_action, next_log_prob, _ = policy(
+    agent['actor'],
+    agent['actor_stats'],
+    batch['next_obs'],
+    noise_next,
+    c,
+    False,
+  )
+  y = target(agent, batch, next_action, next_log_prob, c)
+  critics, opts, moved, info = [], [], [], {'critic_loss': 0.0}
+  for params, stats, opt in zip(
+    agent['critics'],
+    agent['critic_stats'],
+    agent['opts']['critics'],
+    strict=True,
+  ):
+    args = (stats, batch, next_action, y, c)
+    loss, new_stats = critic_loss(params, *args)
+    info['critic_loss'] += loss
+    grads = gradients(lambda p, args=args: critic_loss(p, *args)[0], params)
+    params, opt = descend(params, grads, opt, c.critic_lr, c)
+    critics.append(params)
+    opts.append(opt)
+    moved.append(new_stats)
+  agent |= {'critics': critics, 'critic_stats': moved}
+  agent['opts']['critics'] = opts
+  if c.target_network:
+    agent['targets'] = tree_map(
+      lambda old, new: old + c.tau * (new - old), agent['targets'], critics
+    )
+  if with_actor:
+    agent, info['actor_loss'] = update_actor(agent, batch, noise_actor, c)
+  return agent, info
+
+
+def update_actor(agent, batch, noise, c):
+  """Actor and temperature; also returns the loss."""
+  args = (agent, batch, noise, c)
+  loss, log_prob, moved = actor_loss(agent['actor'], *args)
+  grads = gradients(lambda p: actor_loss(p, *args)[0], agent['actor'])
+  opts = agent['opts']
+  actor, opts['actor'] = descend(
+    agent['actor'], grads, opts['actor'], c.actor_lr, c
+  )
+  entropy = -np.mean(log_prob)
+  slope = entropy - c.target_entropy * noise.shape[1]
+  log_alpha, opts['alpha'] = adam(
+    agent['log_alpha'],
+    np.exp(agent['log_alpha']) * slope,
+    opts['alpha'],
+    c.alpha_lr,
+    (c.alpha_b1, 0.999),
+  )
+  new = {'actor': actor, 'actor_stats': moved, 'log_alpha': log_alpha}
+  return {**agent, **new}, loss
