@@ -5,6 +5,7 @@ Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
 (arXiv 2502.07523 v2, Table 1) where the paper prints none.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -118,6 +119,12 @@ class Config:
     'otherwise one pass for each',
   )
   policy_delay: int = _field(3, 'updates per actor and temperature update')
+  reset_every: int = _field(
+    0, 'updates between full resets of the agent, the replay kept; 0: none'
+  )
+  reset_at: tuple[int, ...] = _field(
+    (), 'env steps after which the agent is reset, such as 15001,50001'
+  )
   init_alpha: float = _field(1.0, 'initial temperature')
   target_entropy: float = _field(
     -0.5, 'entropy target in nats per action dimension: -0.5 means -|A|/2'
@@ -147,12 +154,34 @@ class Config:
         f'soft_l2={self.soft_l2} is in place of weight normalisation; set '
         'weight_norm=false with it, or soft_l2=0'
       )
+    self._check_resets()
     if self.replay_rows < self.num_envs:
       raise ConfigError(
         f'replay_capacity={self.replay_capacity} holds no transition of each '
         f'of num_envs={self.num_envs} environments; raise it to at least '
         f'{self.num_envs * self.action_repeat}'
       )
+
+  def _check_resets(self) -> None:
+    if self.reset_every and self.reset_at:
+      raise ConfigError(
+        'reset_every and reset_at are two schedules; set reset_every=0 or '
+        'reset_at= (nothing)'
+      )
+    if 0 < self.reset_every < self.updates_per_iteration:
+      raise ConfigError(
+        f'reset_every={self.reset_every} is less than the '
+        f'{self.updates_per_iteration} updates of one iteration (num_envs x '
+        'utd); raise it, or set 0 for no resets'
+      )
+    if any(step < 1 for step in self.reset_at):
+      raise ConfigError(f'reset_at={self.reset_at} must be at least 1 each')
+
+  @property
+  def reset_iterations(self) -> tuple[int, ...]:
+    """The iterations in which the env steps `reset_at` are reached."""
+    steps = self.steps_per_iteration
+    return tuple(sorted({-(-step // steps) - 1 for step in self.reset_at}))
 
   @property
   def replay_rows(self) -> int:
@@ -229,6 +258,7 @@ _MINIMA = {
   'alpha_lr': 0,
   'weight_decay': 0,
   'soft_l2': 0,
+  'reset_every': 0,
   'policy_delay': 1,
   'init_alpha': 1e-9,
   'seed': 0,
@@ -332,6 +362,12 @@ def _typed(name: str, value: Any) -> Any:
   one_of('field', name, FIELDS)
   kind = typing.get_type_hints(Config)[name]
   assert not isinstance(kind, types.UnionType)
+  if kind == tuple[int, ...]:
+    if isinstance(value, str):
+      value = [part for part in value.split(',') if part.strip()]
+    if not isinstance(value, list | tuple):
+      raise ConfigError(f'{name}={value!r} is not a list of int')
+    return tuple(_number(name, part, int) for part in value)
   if kind is str:
     if isinstance(value, str):
       return value
@@ -342,15 +378,19 @@ def _typed(name: str, value: Any) -> Any:
       return True
     if str(value).lower() in ('false', '0', 'no', 'off'):
       return False
-  elif not isinstance(value, bool):
-    try:
+  else:
+    return _number(name, value, kind)
+  raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+  """`value` (text, or a JSON number) as an int or a float."""
+  number = math.nan
+  if not isinstance(value, bool):
+    with contextlib.suppress(TypeError, ValueError):
       number = float(value)  # for integers too, so that 1e6 serves
-    except (TypeError, ValueError):
-      number = math.nan
-    if kind is int and number.is_integer():
-      return (
-        int(number) if '.' in str(value) or 'e' in str(value) else int(value)
-      )
-    if kind is float and math.isfinite(number):
-      return number
+  if kind is int and number.is_integer():
+    return int(number) if '.' in str(value) or 'e' in str(value) else int(value)
+  if kind is float and math.isfinite(number):
+    return number
   raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')

@@ -24,6 +24,17 @@ _CROSSQ: dict[str, Any] = {
   'target_entropy': -1.0,
 }
 
+# The soft actor-critic baseline: two hidden layers, no normalisation.
+_SAC: dict[str, Any] = {
+  'utd': 1,
+  'critic_width': 256,
+  'normalization': 'none',
+  'weight_norm': False,
+  'alpha_lr': 3e-4,
+  'weight_decay': 0.0,
+  'policy_delay': 1,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
   # The paper's method: the defaults above.
   'crossq_wn': {},
@@ -37,15 +48,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     'critic_width': 512,
     'adam_b1': 0.9,
   },
-  # The soft actor-critic baseline: two hidden layers, no normalisation.
-  'sac': {
-    'utd': 1,
-    'critic_width': 256,
-    'normalization': 'none',
-    'weight_norm': False,
-    'alpha_lr': 3e-4,
-    'weight_decay': 0.0,
-    'policy_delay': 1,
+  'sac': _SAC,
+  # SAC at a high replay ratio (ICLR 2023), as arXiv 2502.07523 plots it.
+  'sac_resets': {
+    **_SAC,
+    'utd': 32,
+    'warmup': 10_000,
+    'reset_every': 2_560_000,
   },
   # crossq_wn made small, so that a laptop learns an easy task in minutes.
   'quickstart': {

@@ -13,6 +13,7 @@ makes a resumed run equal to an undisturbed one:
     key(seed) -> agent
               -> loop -> fold_in(iteration) -> act, reset, learn
                          learn -> one key an update -> sample, update
+              -> loop -> fold_in(-1) -> fold_in(index) -> a reset's agent
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ from mjx_crossq.agent import (
 )
 from mjx_crossq.config import Config
 from mjx_crossq.replay import Replay
+from mjx_crossq.resets import Resets
 from mjx_crossq.rollout import Rollout, RolloutState
 
 # How often each metric is measured in a chunk: the count, and what it counts.
@@ -65,6 +67,7 @@ class Trainer:
     agent: functions of the agent.
     rollout: functions of the environments.
     replay: functions of the replay.
+    resets: when the agent starts anew.
   """
 
   def __init__(self, config: Config, env: Env):
@@ -77,6 +80,7 @@ class Trainer:
     self.replay = Replay(
       config.replay_rows, config.num_envs, obs_size, action_size
     )
+    self.resets = Resets(config)
 
   def init(self, key: jax.Array) -> TrainState:
     """The state before the first iteration, from the seed's key."""
@@ -129,6 +133,7 @@ class Trainer:
     replay = self.replay.add(state.replay, transitions, state.iteration)
 
     def learn(agent):
+      agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
       return self._learn(agent, replay, key_learn, state.iteration)
 
     def wait(agent):
@@ -166,7 +171,8 @@ class Trainer:
     """The updates of one iteration, and the sums of their metrics."""
     c = self.config
     updates = c.updates_per_iteration
-    first = (iteration - c.warmup_iterations) * updates
+    # Counted from the last reset, as the optimisers do.
+    first = (iteration - self.resets.start(iteration)) * updates
 
     def update(agent, inputs):
       key, index = inputs

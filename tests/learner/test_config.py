@@ -29,6 +29,9 @@ def test_crossq_and_sac_differ_where_their_sources_do():
   c = from_preset('sac')
   assert (c.normalization, c.weight_norm) == ('none', False)
   assert c.target_network and c.critic_width == 256 and c.policy_delay == 1
+  c = from_preset('sac_resets')
+  assert (c.utd, c.warmup, c.reset_every) == (32, 10_000, 32 * 80_000)
+  assert (c.critic_width, c.normalization) == (256, 'none')
 
 
 def test_variants_of_crossq_are_diffs_of_one_or_three_settings():
@@ -65,6 +68,7 @@ def test_assignments_are_typed():
       'critic_lr=1',
       'target_network=off',
       'initializer=lecun_normal',
+      'reset_at=15001,5e4',
     ]
   )
   assert parsed == {
@@ -72,8 +76,10 @@ def test_assignments_are_typed():
     'critic_lr': 1.0,
     'target_network': False,
     'initializer': 'lecun_normal',
+    'reset_at': (15001, 50000),
   }
-  assert [type(v) for v in parsed.values()] == [int, float, bool, str]
+  assert [type(v) for v in parsed.values()] == [int, float, bool, str, tuple]
+  assert config_lib.parse_assignments(['reset_at=']) == {'reset_at': ()}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +91,7 @@ def test_assignments_are_typed():
     ('gamma=nan', 'not of type float'),
     ('weight_norm=2', 'not of type bool'),
     ('gamma', 'key=value'),
+    ('reset_at=5,x', 'not of type int'),
   ],
 )
 def test_wrong_assignments_are_refused(assignment, message):
@@ -101,6 +108,9 @@ def test_wrong_assignments_are_refused(assignment, message):
     ({'log_std_min': 3.0}, 'log_std_min'),
     ({'num_envs': 8, 'replay_capacity': 10}, 'raise it to at least 16'),
     ({'soft_l2': 1e-4}, 'set weight_norm=false'),
+    ({'reset_every': 99, 'reset_at': (5,)}, 'set reset_every=0'),
+    ({'reset_every': 9}, 'less than the 10 updates of one iteration'),
+    ({'reset_at': (0, 5)}, 'at least 1 each'),
     ({'critic_with': 3}, "did you mean 'critic_width'"),
   ],
 )

@@ -32,6 +32,33 @@ def test_weight_decay_spares_exactly_the_normalised_layers():
   assert spared == config.critic_layers
 
 
+def test_soft_l2_is_the_penalty_of_exactly_the_hidden_layers():
+  config = from_preset(
+    'crossq_wn', critic_width=8, weight_norm=False, soft_l2=0.5
+  )
+  agent = Agent(config, observation_size=3, action_size=2)
+  params = agent.init(jax.random.key(0)).critic.network.params
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  decay = weight_norm.decay_mask(params)
+  soft = weight_norm.soft_mask(params)
+  layers = params['VmapMLP_0']
+  for name in layers:
+    hidden = name.startswith('Dense')
+    assert set(jax.tree.leaves(soft['VmapMLP_0'][name])) == {hidden}
+    assert set(jax.tree.leaves(decay['VmapMLP_0'][name])) == {not hidden}
+  # Adam sees the penalty's gradient: its first step has the sign alone.
+  optimizer = agent.critic_optimizer
+  updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+  for name, layer in layers.items():
+    if name.startswith('Dense'):
+      kernel = layer['weights'].kernel
+      np.testing.assert_allclose(
+        updates['VmapMLP_0'][name]['weights'].kernel,
+        -config.critic_lr * jnp.sign(kernel),
+        rtol=1e-3,
+      )
+
+
 def test_projection_lengthens_short_vectors_too():
   layer = weight_norm.UnitAffine(
     kernel=jnp.array([[3.0, 0.01], [0.0, 0.0]]), bias=jnp.array([4.0, 0.0])

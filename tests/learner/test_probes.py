@@ -90,6 +90,8 @@ VARIANTS = {
   'layer_norm': ('delayed', 'crossq_wn', {'normalization': 'layer'}),
   'two_passes': ('time_limit', 'crossq_wn', {'joint_pass': False}),
   'soft_l2': ('delayed', 'crossq_wn', {'weight_norm': False, 'soft_l2': 1e-4}),
+  # 4,000 updates: two resets, of which the last leaves 1,000.
+  'sac_resets': ('delayed', 'sac_resets', {'reset_every': 1500}),
   'four_critics': ('delayed', 'crossq_wn', {'num_critics': 4}),
 }
 
