@@ -1,0 +1,451 @@
+"""Our colliders against C MuJoCo, on random pairs of all kinds.
+
+C computes boxes with boxes and capsules in closed form: ours must be equal,
+save where C itself gives another answer to poses that differ by 1e-6; then ours
+must be one of these answers.
+
+C's contacts of ellipsoids are those of an iteration (GJK, EPA), here with
+`ccd_tolerance` 1e-10 and 1,000 iterations. Where it fails all the same, ours is
+held against the separation along C's own normal, in float64: any direction's is
+a lower bound of the distance.
+"""
+
+import dataclasses
+import functools
+import itertools
+import types as types_lib
+
+import jax
+import jax.numpy as jp
+import mujoco
+import numpy as np
+import pytest
+from mujoco import mjx
+from mujoco.mjx._src import collision_driver, smooth
+from mujoco.mjx._src.collision_types import GeomInfo
+from mujoco.mjx._src.types import GeomType
+
+from envs import colliders
+from envs.colliders import box_box, capsule_box, plane_box
+from envs.colliders import smooth as ellipsoids
+
+_SIZES = {'plane': 3, 'sphere': 1, 'capsule': 2, 'ellipsoid': 3, 'box': 3}
+_CURVED = {
+  ('sphere', 'ellipsoid'): ellipsoids.sphere_ellipsoid,
+  ('capsule', 'ellipsoid'): ellipsoids.capsule_ellipsoid,
+  ('ellipsoid', 'ellipsoid'): ellipsoids.ellipsoid_ellipsoid,
+  ('ellipsoid', 'box'): ellipsoids.ellipsoid_box,
+}
+_BOXES = {
+  ('plane', 'box'): plane_box.plane_box,
+  ('capsule', 'box'): capsule_box.capsule_box,
+  ('box', 'box'): box_box.box_box,
+}
+_CHUNK = 400
+_COUNTS = [400, pytest.param(10_000, marks=pytest.mark.slow)]
+_DEGENERATE = 3
+"""The kind from which on poses are special: see `_draw`."""
+
+
+@dataclasses.dataclass
+class Pairs:
+  """Poses `(n, 2, 3)`, `(n, 2, 3, 3)`, sizes `(n, 2, 3)` and kinds `(n,)`."""
+
+  pos: np.ndarray
+  mat: np.ndarray
+  size: np.ndarray
+  kind: np.ndarray
+
+  def __len__(self):
+    return len(self.pos)
+
+  @property
+  def scale(self):
+    return self.size.max(axis=(1, 2))
+
+
+def _matrix(quat):
+  mat = np.zeros(9)
+  mujoco.mju_quat2Mat(mat, quat / np.linalg.norm(quat))
+  return mat.reshape(3, 3)
+
+
+def _support(kind, size, mat, normal):
+  local = normal @ mat
+  match kind:
+    case 'plane':
+      return 0.0
+    case 'sphere':
+      return size[0]
+    case 'capsule':
+      return size[0] + size[1] * abs(local[2])
+    case 'ellipsoid':
+      return np.linalg.norm(size * local)
+    case 'box':
+      return size @ np.abs(local)
+
+
+def _separation(types, pairs, i, normal):
+  apart = pairs.pos[i, 1] - pairs.pos[i, 0]
+  supports = [
+    _support(types[k], pairs.size[i, k], pairs.mat[i, k], normal)
+    for k in (0, 1)
+  ]
+  return normal @ apart - sum(supports)
+
+
+_TURNS = [
+  np.array(rows)
+  for signs in itertools.product((-1, 1), repeat=3)
+  for order in itertools.permutations(range(3))
+  for rows in [np.diag(signs)[list(order)]]
+  if np.linalg.det(rows) > 0
+]
+
+
+def _draw(types, rng):
+  """One pair: sizes from 2 to 20 cm in every direction.
+
+  Kinds: 0 of any depth, 1 shallow or apart, 2 grazing, 3 parallel or nearly so,
+  4 displaced along an axis, with equal orientations now and then.
+  """
+  kind = rng.randint(5)
+  sizes = np.zeros((2, 3))
+  for k, name in enumerate(types):
+    count = _SIZES[name]
+    sizes[k, :count] = np.exp(rng.uniform(np.log(0.02), np.log(0.2), count))
+  mats = [_matrix(rng.normal(size=4)) for _ in types]
+  direction = rng.normal(size=3)
+  direction /= np.linalg.norm(direction)
+  if kind == 3 or (kind == 4 and rng.rand() < 0.3):
+    mats[1] = mats[0] @ _TURNS[rng.randint(len(_TURNS))]
+    if rng.rand() < 0.5:
+      tilt = rng.normal(size=3) * 10 ** rng.uniform(-7, -2)
+      mats[1] = mats[1] @ _matrix(np.append(1, tilt))
+  if kind == 4:
+    direction = mats[0][:, rng.randint(3)] * rng.choice([-1, 1])
+  if types[0] == 'plane':
+    direction = mats[0][:, 2]
+  reach = sum(
+    _support(*x, direction) for x in zip(types, sizes, mats, strict=True)
+  )
+  share = (
+    rng.uniform(0.02, 1),
+    rng.uniform(0.8, 1.02),
+    1 - 10 ** rng.uniform(-6, -2),
+    rng.uniform(0.5, 1),
+    rng.uniform(0.5, 1.01),
+  )[kind]
+  pos = rng.normal(size=3) * 0.1
+  return [pos, pos + direction * reach * share], mats, sizes, kind
+
+
+@functools.cache
+def _pairs(types, count):
+  rng = np.random.RandomState(0)
+  drawn = [_draw(types, rng) for _ in range(count)]
+  return Pairs(*map(np.array, zip(*drawn, strict=True)))
+
+
+def _nudged(pairs, i, count=64):
+  """One pair in poses within 1e-6 of its size and 1e-6 radians."""
+  rng = np.random.RandomState(i)
+  again = {
+    f.name: np.repeat(getattr(pairs, f.name)[i : i + 1], count, axis=0)
+    for f in dataclasses.fields(pairs)
+  }
+  shift, turn = 1e-6 * rng.uniform(-1, 1, size=(2, count, 2, 3))
+  again['pos'] = again['pos'] + shift * pairs.scale[i]
+  turns = [[_matrix(np.append(1, x)) for x in row] for row in turn]
+  again['mat'] = again['mat'] @ np.array(turns)
+  return Pairs(**again)
+
+
+def _model(types, tolerance, iterations):
+  sizes = [' '.join(['1'] * _SIZES[x]) for x in types]
+  return mujoco.MjModel.from_xml_string(f"""
+  <mujoco>
+    <option ccd_tolerance="{tolerance}" ccd_iterations="{iterations}"/>
+    <worldbody>
+      <body mocap="true"><geom type="{types[0]}" size="{sizes[0]}"/></body>
+      <body><freejoint/><geom type="{types[1]}" size="{sizes[1]}"/></body>
+    </worldbody>
+  </mujoco>""")
+
+
+def _stock(types, pairs, tolerance=1e-6, iterations=35):
+  """C's contacts of each pair: distances, positions and normals."""
+  model = _model(types, tolerance, iterations)
+  data = mujoco.MjData(model)
+  result = []
+  for pos, mat, size in zip(pairs.pos, pairs.mat, pairs.size, strict=True):
+    # Bounds of the unit sizes stay, which are larger.
+    model.geom_size[:] = size
+    data.mocap_pos[0], data.qpos[:3] = pos
+    mujoco.mju_mat2Quat(data.mocap_quat[0], mat[0].ravel())
+    mujoco.mju_mat2Quat(data.qpos[3:], mat[1].ravel())
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_collision(model, data)
+    contact, count = data.contact, data.ncon
+    result.append(
+      (
+        contact.dist[:count].copy(),
+        contact.pos[:count].copy(),
+        contact.frame[:count].reshape(-1, 3, 3).copy(),
+      )
+    )
+  return result
+
+
+@functools.cache
+def _compiled(types):
+  collide = (_CURVED | _BOXES)[types]
+
+  @jax.jit
+  @jax.vmap
+  def both(pos, mat, size):
+    with jax.default_matmul_precision('highest'):
+      return collide(
+        GeomInfo(pos[0], mat[0], size[0]), GeomInfo(pos[1], mat[1], size[1])
+      )
+
+  return both
+
+
+def _ours(types, pairs):
+  """As `_stock`, every slot of it."""
+  parts = []
+  for start in range(0, len(pairs), _CHUNK):
+    part = slice(start, start + _CHUNK)
+    parts.append(
+      _compiled(types)(
+        *(
+          jp.asarray(x[part], jp.float32)
+          for x in (pairs.pos, pairs.mat, pairs.size)
+        )
+      )
+    )
+  return [
+    np.concatenate(x).astype(np.float64) for x in zip(*parts, strict=True)
+  ]
+
+
+def _matched(ours, stock):
+  """Our touching contacts in C's order, or None if their number differs."""
+  touching = np.flatnonzero(ours[0] <= 0)
+  if len(touching) != len(stock[0]):
+    return None
+  apart = ours[1][touching][None] - stock[1][:, None]
+  order = np.linalg.norm(apart, axis=2)
+  index = []
+  for row in order:
+    index.append(int(np.argmin(row)))
+    order[:, index[-1]] = np.inf
+  return tuple(x[touching][index] for x in ours)
+
+
+def _errors(ours, stock, scale):
+  """Of distance, normal and position, in units of size; infinite if lacking."""
+  matched = _matched(ours, stock)
+  if matched is None:
+    return (np.inf,) * 3
+  if not len(stock[0]):
+    return (0.0,) * 3
+  dist, pos, frame = (x - y for x, y in zip(matched, stock, strict=True))
+  return (
+    np.abs(dist).max() / scale,
+    np.linalg.norm(frame[:, 0], axis=1).max(),
+    np.linalg.norm(pos, axis=1).max() / scale,
+  )
+
+
+_BOUNDS = np.array([1e-5, 1e-3, 1e-4])
+"""Of distance, normal and position."""
+
+
+@pytest.mark.parametrize('count', _COUNTS)
+@pytest.mark.parametrize('types', _BOXES)
+def test_boxes_equal_c(types, count):
+  pairs = _pairs(types, count)
+  stock = _stock(types, pairs)
+  dist, pos, frame = _ours(types, pairs)
+  assert np.isfinite(dist).all() and np.isfinite(pos).all()
+  np.testing.assert_allclose(
+    np.einsum('nkij,nklj->nkil', frame, frame),
+    np.broadcast_to(np.eye(3), frame.shape),
+    atol=1e-5,
+  )
+  ours = list(zip(dist, pos, frame[:, :, :1], strict=True))
+  stock = [(d, p, f[:, :1]) for d, p, f in stock]
+  unclear, touching = 0, 0
+  for i, scale in enumerate(pairs.scale):
+    touching += len(stock[i][0]) > 0
+    if (np.array(_errors(ours[i], stock[i], scale)) < _BOUNDS).all():
+      continue
+    # Then C is of two minds, and ours is one of its answers.
+    unclear += pairs.kind[i] < _DEGENERATE
+    answers = _stock(types, _nudged(pairs, i))
+    errors = [_errors(ours[i], (d, p, f[:, :1]), scale) for d, p, f in answers]
+    best = min(errors, key=lambda x: (np.array(x) / _BOUNDS).max())
+    assert (np.array(best) < 2 * _BOUNDS).all(), (i, pairs.kind[i], best)
+  assert touching > 0.3 * count
+  assert unclear <= 0.005 * count
+
+
+@pytest.mark.parametrize('count', _COUNTS)
+@pytest.mark.parametrize('types', _CURVED)
+def test_ellipsoids_equal_c(types, count):
+  pairs = _pairs(types, count)
+  stock = _stock(types, pairs, tolerance=1e-10, iterations=1000)
+  dist, pos, frame = _ours(types, pairs)
+  rough, unlike, off, touching = 0, 0, 0, 0
+  for i, scale in enumerate(pairs.scale):
+    normal = frame[i, 0]
+    np.testing.assert_allclose(frame[i] @ frame[i].T, np.eye(3), atol=1e-5)
+    own = _separation(types, pairs, i, normal)
+    assert abs(own - dist[i]) < 2e-6 * scale
+    c_dist, c_pos, c_frame = stock[i]
+    if not len(c_dist):
+      assert dist[i] > -1e-6 * scale, i  # No false contact.
+      continue
+    assert dist[i] < 1e-6 * scale, i  # None missing.
+    touching += 1
+    certain = _separation(types, pairs, i, c_frame[0, 0])
+    assert dist[i] > certain - 2e-6 * scale, i  # No deeper than C's normal.
+    if abs(certain - c_dist[0]) > 1e-6 * scale:
+      rough += 1  # C's depth is not what its normal gives.
+      continue
+    assert abs(dist[i] - c_dist[0]) < 1e-5 * scale, i
+    if np.linalg.norm(normal - c_frame[0, 0]) > 1e-3:
+      # Not unique: two directions give the same depth.
+      assert abs(own - certain) < 1e-6 * scale, i
+      unlike += pairs.kind[i] < _DEGENERATE
+      continue
+    off += np.linalg.norm(pos[i] - c_pos[0]) > 1e-4 * scale
+  assert touching > 0.3 * count
+  assert rough < 0.05 * touching
+  assert unlike < 0.01 * touching
+  assert off < 0.02 * touching
+
+
+@pytest.mark.parametrize('types', _CURVED)
+def test_no_direction_separates_more(types):
+  """Against 20,000 directions, in float64."""
+  pairs = _pairs(types, 400)
+  dist, _, _ = _ours(types, pairs)
+  normals = np.random.RandomState(1).normal(size=(20_000, 3))
+  normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+  for i in range(40):
+    local = [normals @ mat for mat in pairs.mat[i]]
+    apart = normals @ (pairs.pos[i, 1] - pairs.pos[i, 0])
+    for kind, size, x in zip(types, pairs.size[i], local, strict=True):
+      match kind:
+        case 'sphere':
+          apart = apart - size[0]
+        case 'capsule':
+          apart = apart - size[0] - size[1] * np.abs(x[:, 2])
+        case 'ellipsoid':
+          apart = apart - np.linalg.norm(x * size, axis=1)
+        case 'box':
+          apart = apart - np.abs(x) @ size
+    assert dist[i] > apart.max() - 1e-6 * pairs.scale[i]
+    # The directions are dense enough to be near.
+    assert dist[i] < apart.max() + 0.02 * pairs.scale[i]
+
+
+@pytest.fixture
+def registered(monkeypatch):
+  table = dict(collision_driver._COLLISION_FUNC)
+  monkeypatch.setattr(collision_driver, '_COLLISION_FUNC', table)
+  colliders.register()
+  return table
+
+
+@pytest.mark.parametrize('types', _CURVED)
+def test_two_stages_equal_one(types):
+  """All pairs that touch, few enough, are among those solved exactly."""
+  pairs = _pairs(types, 400)
+  far = np.arange(400) >= 40
+  pos = pairs.pos.copy()
+  pos[far, 1, 0] += 1
+  pairs = dataclasses.replace(pairs, pos=pos)
+  model = types_lib.SimpleNamespace(
+    geom_size=jp.asarray(pairs.size.reshape(-1, 3), jp.float32)
+  )
+  data = types_lib.SimpleNamespace(
+    geom_xpos=jp.asarray(pairs.pos.reshape(-1, 3), jp.float32),
+    geom_xmat=jp.asarray(pairs.mat.reshape(-1, 3, 3), jp.float32),
+  )
+  geom = jp.arange(800).reshape(400, 2)
+  names = tuple(getattr(GeomType, x.upper()) for x in types)
+  solve = jax.jit(
+    lambda geom: colliders.COLLIDERS[names](model, data, None, geom)
+  )
+  with jax.default_matmul_precision('highest'):
+    dist, pos, frame = map(np.asarray, solve(geom))
+  exact, exact_pos, exact_frame = _ours(types, pairs)
+  touching = exact < 0
+  assert 10 < touching.sum() < colliders.EXACT_PAIRS
+  assert ((dist < 0) == touching).all()
+  assert (dist[~touching] < exact[~touching] + 1e-6).all()  # Lower bounds.
+  scale = pairs.scale.max()
+  np.testing.assert_allclose(dist[touching], exact[touching], atol=2e-6 * scale)
+  np.testing.assert_allclose(pos[touching], exact_pos[touching], atol=1e-4)
+  np.testing.assert_allclose(frame[touching], exact_frame[touching], atol=1e-2)
+
+
+_SCENE = """
+<mujoco>
+  <option ccd_tolerance="1e-10" ccd_iterations="1000"/>
+  <worldbody>
+    <body><freejoint/><geom type="ellipsoid" size=".1 .02 .05"/></body>
+    <body><freejoint/><geom type="box" size=".05 .06 .03"/></body>
+  </worldbody>
+</mujoco>
+"""
+
+
+@pytest.mark.slow
+def test_contacts_in_mjx_equal_c(registered):
+  """Of a pair that MJX has no collider for, through MJX's own driver."""
+  assert registered
+  model = mujoco.MjModel.from_xml_string(_SCENE)
+  data = mujoco.MjData(model)
+  mjx_model = mjx.put_model(model, impl='jax')
+  empty = mjx.make_data(model, impl='jax')
+  rng = np.random.RandomState(0)
+  qpos = rng.normal(size=(200, model.nq))
+  qpos.reshape(200, -1, 7)[:, :, :3] *= 0.05
+
+  @jax.jit
+  @jax.vmap
+  def contacts(qpos):
+    data = smooth.kinematics(mjx_model, empty.replace(qpos=qpos))
+    return collision_driver.collision(mjx_model, data)._impl.contact  # pyright: ignore
+
+  ours = contacts(jp.asarray(qpos, jp.float32))
+  touching = 0
+  for i in range(len(qpos)):
+    data.qpos[:] = qpos[i]
+    mujoco.mj_forward(model, data)
+    assert (ours.dist[i, 0] < 0) == data.ncon
+    if data.ncon:
+      touching += 1
+      np.testing.assert_allclose(ours.dist[i], data.contact.dist, atol=1e-6)
+      np.testing.assert_allclose(ours.pos[i], data.contact.pos, atol=1e-5)
+      assert (ours.geom[i] == data.contact.geom).all()
+  assert touching > 50
+
+
+def test_slots_of_the_table(registered):
+  for types, collider in colliders.COLLIDERS.items():
+    assert registered[types] is collider
+  counts = {x.ncon for x in colliders.COLLIDERS.values()}  # pyright: ignore
+  assert counts == {1, 2, plane_box.CONTACTS, box_box.CONTACTS}
+
+
+def test_upstream_still_needs_them():
+  """Fails when MJX has them: then measure anew, and drop ours."""
+  types = mujoco.mjtGeom
+  pair = (types.mjGEOM_ELLIPSOID, types.mjGEOM_BOX)
+  assert not collision_driver.has_collision_fn(*map(int, pair))  # pyright: ignore
