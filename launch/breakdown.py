@@ -55,7 +55,7 @@ class Parts:
     action = jax.random.uniform(key, self._actions, minval=-1.0)
     functions, iteration = self.trainer.rollout, state.iteration
     rollout = functions.begin(state.rollout, key, iteration)
-    rollout, _ = functions.step(rollout, action, iteration)
+    rollout, *_ = functions.step(rollout, action, iteration)
     return state.replace(rollout=rollout)  # pyright: ignore
 
   def _acting(self, state: TrainState, key: jax.Array) -> TrainState:

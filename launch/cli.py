@@ -8,6 +8,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 USAGE_ERROR = 2
+RUN_ERROR = 1
 
 _COMPILATION_CACHE = flags.DEFINE_string(
   'compilation_cache',
@@ -42,7 +43,9 @@ def run(main: Callable[[], None], doc: str | None) -> None:
     return rest
 
   def call(_: Sequence[str]) -> None:
+    from mjx_crossq.budget import OutOfMemoryError
     from mjx_crossq.config import ConfigError
+    from mjx_crossq.logging import WriteError
 
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # orbax tells its life otherwise
@@ -50,16 +53,18 @@ def run(main: Callable[[], None], doc: str | None) -> None:
       main()
     except ConfigError as error:
       fail(error)
+    except (WriteError, OutOfMemoryError) as error:
+      fail(error, RUN_ERROR)
 
   app.run(call, flags_parser=parse)
 
 
-def fail(error: object) -> NoReturn:
-  """Prints one line and exits with code 2."""
+def fail(error: object, code: int = USAGE_ERROR) -> NoReturn:
+  """Prints one line and exits; code 2 says that the input is to be mended."""
   line = ' '.join(str(error).split())
   print(f'error: {line}', file=sys.stderr)
   sys.stdout.flush()
-  sys.exit(USAGE_ERROR)
+  sys.exit(code)
 
 
 def on_accelerator() -> bool:

@@ -43,7 +43,12 @@ _REPLICATES = flags.DEFINE_integer(
 )
 
 # Counts that say nothing of learning; drawn only if --series names them.
-_COUNTS = ('train/updates', 'train/actor_updates')
+_COUNTS = (
+  'train/updates',
+  'train/actor_updates',
+  'train/env_faults',
+  'train/frozen',
+)
 
 
 def main() -> None:

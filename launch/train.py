@@ -3,6 +3,7 @@
 python -m launch.train --task=cheetah-run --num_seeds=10
 """
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ _RESUME = flags.DEFINE_bool(
 _SET = flags.DEFINE_multi_string(
   'set', [], 'key=value for any field that --dry_run prints; repeatable'
 )
+_DEBUG_NANS = flags.DEFINE_bool(
+  'debug_nans', False, 'name the operation that gives the first NaN; slow'
+)
 _ALLOW_UNFAITHFUL = flags.DEFINE_bool(
   'allow_unfaithful', False, 'train on a task that differs from stock'
 )
@@ -94,12 +98,22 @@ def main() -> None:
     dry_run(config, env)
     return
   from mjx_crossq import loop
+  from mjx_crossq.preemption import Preemption
 
   cli.use_compilation_cache()
   _announce(config)
   start = time.monotonic()
   workdir = Path(_WORKDIR.value or _default_workdir(config))
-  loop.train(config, env, workdir, _RESUME.value, _report)
+  with Preemption() as preemption:
+    loop.train(
+      config,
+      env,
+      workdir,
+      _RESUME.value,
+      _report,
+      preemption,
+      _DEBUG_NANS.value,
+    )
   minutes, seconds = divmod(round(time.monotonic() - start), 60)
   print(f'finished in {minutes}:{seconds:02d}')
   print(f'learning curve: {workdir / "learning_curve.png"}')
@@ -175,7 +189,9 @@ def _default_workdir(config: Any) -> str:
 
 
 def _report(line: str) -> None:
-  print(line, flush=True)
+  # Whoever reads the output may go; the run stays.
+  with contextlib.suppress(BrokenPipeError):
+    print(line, flush=True)
 
 
 def run() -> None:

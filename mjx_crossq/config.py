@@ -136,6 +136,10 @@ class Config:
       value = getattr(self, name)
       if not value >= minimum:
         raise ConfigError(f'{name}={value} must be at least {minimum}')
+    for name, maximum in _MAXIMA.items():
+      value = getattr(self, name)
+      if value > maximum:
+        raise ConfigError(f'{name}={value} must be at most {maximum:,}')
     for name in ('gamma', 'tau', 'bn_momentum', 'adam_b1', 'adam_b2'):
       value = getattr(self, name)
       if not 0 <= value <= 1:
@@ -264,6 +268,18 @@ _MINIMA = {
   'seed': 0,
 }
 
+# What a counter on the device holds, and what a program is unrolled over.
+_MAXIMA = {
+  **dict.fromkeys(
+    (name for name, minimum in _MINIMA.items() if isinstance(minimum, int)),
+    2**31 - 1,
+  ),
+  'num_seeds': 10_000,
+  'num_critics': 1_000,
+  'critic_layers': 100,
+  'actor_layers': 100,
+}
+
 FIELDS: dict[str, dataclasses.Field] = {
   field.name: field for field in dataclasses.fields(Config)
 }
@@ -322,6 +338,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
       raise ConfigError(f'--set {assignment}: write it as key=value')
     name = name.strip()
     one_of('field', name, FIELDS)
+    if name == 'preset':
+      raise ConfigError(f'--set {assignment}: choose it by --preset')
     changes[name] = _typed(name, text.strip())
   return changes
 
@@ -331,10 +349,24 @@ def load(path: Any) -> tuple[Config, dict[str, Any]]:
 
   Returns:
     The configuration, and the record of versions that stands beside it.
+
+  Raises:
+    ConfigError: the file cannot be read, or is not such a file.
   """
-  with open(path, encoding='utf-8') as file:
-    record = json.load(file)
-  return Config.from_dict(record['config']), record.get('versions', {})
+  try:
+    with open(path, encoding='utf-8') as file:
+      record = json.load(file)
+    if not isinstance(record, dict) or not isinstance(record['config'], dict):
+      raise ValueError('no record of a configuration')
+    versions = record.get('versions')
+    versions = versions if isinstance(versions, dict) else {}
+    return Config.from_dict(record['config']), versions
+  except ConfigError as error:
+    raise ConfigError(f'{path}: {error}') from None
+  except (OSError, ValueError, KeyError, RecursionError) as error:
+    raise ConfigError(
+      f'{path} is damaged or no file of ours ({error}); put back a copy'
+    ) from None
 
 
 def one_of(what: str, value: str, allowed: Any) -> None:
@@ -387,10 +419,13 @@ def _number(name: str, value: Any, kind: type) -> Any:
   """`value` (text, or a JSON number) as an int or a float."""
   number = math.nan
   if not isinstance(value, bool):
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
       number = float(value)  # for integers too, so that 1e6 serves
   if kind is int and number.is_integer():
-    return int(number) if '.' in str(value) or 'e' in str(value) else int(value)
+    try:
+      return int(value)
+    except ValueError:  # such as 1e6
+      return int(number)
   if kind is float and math.isfinite(number):
     return number
   raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')

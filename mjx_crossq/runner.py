@@ -17,7 +17,7 @@ from mjx_crossq.agent import Metrics, Network
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.diagnostics import Diagnostics
 from mjx_crossq.rollout import Rollout
-from mjx_crossq.trainer import Trainer, TrainState
+from mjx_crossq.trainer import Trainer, TrainState, zero_sums
 
 # The iteration counter is shared; every other leaf has the seeds in front.
 SEED_AXES = TrainState(
@@ -26,6 +26,7 @@ SEED_AXES = TrainState(
   replay=0,  # pyright: ignore
   key=0,  # pyright: ignore
   iteration=None,  # pyright: ignore
+  frozen=0,  # pyright: ignore
 )
 
 
@@ -66,7 +67,7 @@ class Runner:
     self._train_chunk = self._program(
       'train_chunk',
       trainer.train_chunk,
-      (SEED_AXES, None),
+      (SEED_AXES, None, 0),
       (SEED_AXES, 0),
       donate=(0,),
     )
@@ -97,14 +98,28 @@ class Runner:
     return jax.eval_shape(self._init, seed_keys(self.seeds))
 
   def train_chunk(
-    self, state: TrainState, stop: int
+    self, state: TrainState, stop: int, sums: Metrics | None = None
   ) -> tuple[TrainState, Metrics]:
-    """Iterates all seeds until the given iteration; `state` is consumed.
+    """Iterates all seeds; `state` is consumed.
+
+    Args:
+      state: of all seeds.
+      stop: the iteration to stop at. A chunk ends before it if a seed is
+        frozen; the next call goes on.
+      sums: of the chunk that this one goes on from, `(num_seeds,)` each; None
+        begins anew.
 
     Returns:
-      The state, and metrics of shape `(num_seeds,)` each.
+      The state, and sums of metrics of shape `(num_seeds,)` each.
     """
-    return self._train_chunk(state, jnp.int32(stop))
+    sums = self.zero_sums() if sums is None else sums
+    return self._train_chunk(state, jnp.int32(stop), sums)
+
+  def zero_sums(self) -> Metrics:
+    """The sums of a chunk before it begins, `(num_seeds,)` each."""
+    return jax.tree.map(
+      lambda x: jnp.zeros(self.config.num_seeds, x.dtype), zero_sums()
+    )
 
   def evaluate(self, policy: Network, step: int) -> np.ndarray:
     """Returns of the deterministic policy in this project's environment.
@@ -165,7 +180,9 @@ class Runner:
   def lower_train_chunk(self) -> Any:
     """The training program before compilation, for inspection."""
     return self._train_chunk.lower(
-      self.abstract_state(), jax.ShapeDtypeStruct((), jnp.int32)
+      self.abstract_state(),
+      jax.ShapeDtypeStruct((), jnp.int32),
+      jax.eval_shape(self.zero_sums),
     )
 
 
