@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mjx_crossq import Runner
-from mjx_crossq.agent import AgentState, Transition
+from mjx_crossq.agent import Transition
 from mjx_crossq.runner import SEED_AXES
 from mjx_crossq.trainer import Trainer, TrainState
 
@@ -74,7 +74,7 @@ class Parts:
     return state.replace(replay=replay)  # pyright: ignore
 
   def _sampling(self, state: TrainState, key: jax.Array) -> TrainState:
-    total = jnp.sum(self._updates(state, key, self._sampled, jnp.float32(0)))
+    total = self._updates(state, key, self._sampled, jnp.float32(0))
     obs = state.rollout.env.obs
     return _with_obs(state, obs + _TINY * total)
 
@@ -184,8 +184,8 @@ def work(runner: Runner) -> dict[str, float]:
 
   def actor(state: TrainState, key: jax.Array) -> Any:
     batch = parts.batch(state.iteration)
-    learned: AgentState = state.agent
-    return agent.update_actor(learned.actor, learned.critic.network, batch, key)
+    critic = state.agent.critic.network
+    return agent.update_actor(state.agent.actor, critic, batch, key)
 
   state = runner.abstract_state()
   for function, every in ((critic, 1), (actor, c.policy_delay)):

@@ -83,10 +83,9 @@ def main() -> None:
     print('\n'.join(envs.ALL_TASKS))
     return
   config = _config()
-  try:
-    env = envs.load(config.task, _ALLOW_UNFAITHFUL.value, config.physics)
-  except ValueError as error:
-    raise config_lib.ConfigError(error) from None
+  env = cli.load_env(
+    config.task, config.physics, allow_unfaithful=_ALLOW_UNFAITHFUL.value
+  )
   if _RESUME.value and not _WORKDIR.value:
     raise config_lib.ConfigError('--resume needs the --workdir of the run')
 

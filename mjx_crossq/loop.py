@@ -176,7 +176,7 @@ def _run(
     iteration, step = stop, stop * c.steps_per_iteration
 
     last_returns = np.asarray(state.rollout.last_return).mean(axis=1)
-    measured = train_metrics(sums, last_returns)
+    measured = _train_metrics(sums, last_returns)
     if c.diagnostics_every and _due(c.diagnostics_every, c, iteration):
       measured |= diagnosis(state, step)
     if files:
@@ -284,7 +284,7 @@ def _interval(every: int, config: Config) -> int:
   return -(-every // config.steps_per_iteration)
 
 
-def train_metrics(sums, last_returns):
+def _train_metrics(sums, last_returns):
   """What a chunk of training measured, by the series' names."""
   found = {'train/episode_return': last_returns}
   for name, values in mean_metrics(sums).items():
