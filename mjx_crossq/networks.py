@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from mjx_crossq.config import Config
 from mjx_crossq.layers import BatchNorm, Dense, LayerNorm, Renorm
-from mjx_crossq.weight_norm import Affine, SoftAffine, UnitAffine
+from mjx_crossq.weight_norm import Affine, SoftAffine, UnitAffine, UnitKernel
 
 
 class MLP(nn.Module):
@@ -40,12 +40,18 @@ class MLP(nn.Module):
       # A layer norm of the input would mix observations' units.
       x = self._normalize(x, train)
     for _ in range(self.layers):
-      x = self._dense(self.width, self._hidden_kind(), 2**0.5)(x)
-      x = self._normalize(nn.relu(x), train)
+      x = self._hidden(x, train)
+    kind = UnitKernel if self.config.weight_norm_outputs else Affine
     return {
-      name: self._dense(outputs, Affine, gain, name)(x)
+      name: self._dense(outputs, kind, gain, name)(x)
       for name, outputs, gain in self.heads
     }
+
+  def _hidden(self, x: jax.Array, train: bool) -> jax.Array:
+    dense = self._dense(self.width, self._hidden_kind(), 2**0.5)
+    if self.config.block == 'norm_relu':
+      return nn.relu(self._normalize(dense(x), train))
+    return self._normalize(nn.relu(dense(x)), train)
 
   def _hidden_kind(self) -> type:
     if self.config.weight_norm:
@@ -59,7 +65,8 @@ class MLP(nn.Module):
     if self.config.initializer == 'orthogonal':
       init = nn.initializers.orthogonal(gain)
     precision = self.config.matmul_precision
-    return Dense(units, kind, init, precision, name=name)
+    bias = name is not None or self.config.block != 'norm_relu'
+    return Dense(units, kind, init, precision, bias, name=name)
 
   def _normalize(self, x: jax.Array, train: bool) -> jax.Array:
     c = self.config
@@ -82,7 +89,11 @@ class Critic(nn.Module):
   def __call__(
     self, obs: jax.Array, action: jax.Array, train: bool
   ) -> jax.Array:
-    """Q-values `(num_critics, rows)` of `(rows, obs)` and `(rows, actions)`."""
+    """Outputs of `(rows, obs)` and `(rows, actions)`.
+
+    They are Q, `(num_critics, rows)`, of scalar critics, else `(num_critics,
+    rows, atoms)`; `values` says what they mean.
+    """
     c = self.config
     ensemble = nn.vmap(
       MLP,
@@ -90,9 +101,10 @@ class Critic(nn.Module):
       split_rngs={'params': True},
       in_axes=None,  # pyright: ignore[reportArgumentType]
       axis_size=c.num_critics,
-    )(c, c.critic_width, c.critic_layers, (('q', 1, 2**0.5),))
+    )(c, c.critic_width, c.critic_layers, (('q', c.atoms, 2**0.5),))
     x = jnp.concatenate([obs, action], axis=-1)
-    return ensemble(x, train)['q'][..., 0]
+    q = ensemble(x, train)['q']
+    return q[..., 0] if c.critic_value == 'scalar' else q
 
 
 class Actor(nn.Module):

@@ -56,6 +56,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     'warmup': 10_000,
     'reset_every': 2_560_000,
   },
+  # The same authors' next step (ICLR 2026; danielpalenicek/xqc).
+  'xqc': {
+    'utd': 2,
+    'critic_layers': 4,
+    'actor_layers': 4,
+    'block': 'norm_relu',
+    'critic_value': 'categorical',
+    'atoms': 101,
+    'weight_norm_outputs': True,
+    'weight_decay': 0.0,
+    'alpha_lr': 3e-4,
+    'lr_decay_steps': 1_000_000,
+    'init_alpha': 0.01,
+    'normalize_rewards': True,
+  },
   # crossq_wn made small, so that a laptop learns an easy task in minutes.
   'quickstart': {
     'num_seeds': 2,

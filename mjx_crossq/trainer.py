@@ -24,6 +24,7 @@ import numpy as np
 from flax import struct
 
 from envs.base import Env
+from mjx_crossq import reward_scale
 from mjx_crossq.agent import (
   ACTOR_METRICS,
   CRITIC_METRICS,
@@ -76,7 +77,12 @@ class Trainer:
     assert isinstance(obs_size, int), 'observations must be flat vectors'
     self.config = config
     self.agent = Agent(config, obs_size, action_size)
-    self.rollout = Rollout(env, config.num_envs, config.action_repeat)
+    self.rollout = Rollout(
+      env,
+      config.num_envs,
+      config.action_repeat,
+      config.gamma if config.normalize_rewards else None,
+    )
     self.replay = Replay(
       config.replay_rows, config.num_envs, obs_size, action_size
     )
@@ -134,7 +140,7 @@ class Trainer:
 
     def learn(agent):
       agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
-      return self._learn(agent, replay, key_learn, state.iteration)
+      return self._learn(agent, rollout, replay, key_learn, state.iteration)
 
     def wait(agent):
       return agent, _zeros()
@@ -164,6 +170,7 @@ class Trainer:
   def _learn(
     self,
     agent: AgentState,
+    rollout: RolloutState,
     replay: jax.Array,
     key: jax.Array,
     iteration: jax.Array,
@@ -180,6 +187,9 @@ class Trainer:
       batch = self.replay.sample(
         replay, key_sample, c.batch_size, iteration + 1
       )
+      if c.normalize_rewards:
+        scale = reward_scale.scale(rollout.reward_stats)
+        batch = batch.replace(reward=batch.reward / scale)  # pyright: ignore
       with_actor = index % c.policy_delay == 0
       agent, metrics = self.agent.update(agent, batch, key_update, with_actor)
       counts = {

@@ -84,15 +84,18 @@ class Pass:
     if self.config.normalization != 'layer':
       x = self.norm(x)
     for _ in range(layers):
-      x = self.norm(relu(self.dense(x)))
+      if self.config.block == 'norm_relu':
+        x = relu(self.norm(self.dense(x)))
+      else:
+        x = self.norm(relu(self.dense(x)))
     return x
 
 
 def critic_outputs(params, stats, obs, action, c, train):
-  """Outputs of one critic, `(rows,)`, and its moved statistics."""
+  """Outputs of one critic, `(rows, atoms)`, and its moved statistics."""
   run = Pass(params, stats, c, train)
   x = run.features(np.concatenate([obs, action], 1), c.critic_layers)
-  return run.dense(x, 'q')[:, 0], run.moved
+  return run.dense(x, 'q'), run.moved
 
 
 def policy(params, stats, obs, noise, c, train):
@@ -117,6 +120,61 @@ def smallest(values):
   return np.take_along_axis(np.stack(values), index[None], 0)[0]
 
 
+# The meaning of a critic's outputs.
+
+
+def log_softmax(x):
+  x = x - x.real.max(1, keepdims=True)
+  return x - np.log(np.exp(x).sum(1, keepdims=True))
+
+
+def expectation(out, c):
+  """Q, `(rows,)`, of a critic's outputs."""
+  if c.critic_value == 'scalar':
+    return out[:, 0]
+  if c.critic_value == 'quantile':
+    return out.mean(1)
+  support = np.linspace(-c.value_limit, c.value_limit, c.atoms)
+  return np.exp(log_softmax(out)) @ support
+
+
+def ensemble(values, c):
+  if c.critic_reduction == 'mean':
+    return np.mean(values, 0)
+  return smallest(values)
+
+
+def spread(reward, discount, cost, probabilities, c):
+  """The categorical target of one row, mass by mass."""
+  limit = c.value_limit
+  support = np.linspace(-limit, limit, c.atoms)
+  width = support[1] - support[0]
+  result = np.zeros(c.atoms)
+  for z, p in zip(support, probabilities, strict=True):
+    place = np.clip(reward + discount * (z - cost), -limit, limit) + limit
+    below = min(int(np.floor(place / width)), c.atoms - 2)
+    upper = place / width - below
+    result[below] += p * (1 - upper)
+    result[below + 1] += p * upper
+  return result
+
+
+def one_loss(out, y, c):
+  """Loss of one critic's outputs against the target."""
+  if c.critic_value == 'scalar':
+    return np.mean((out[:, 0] - y) ** 2) / 2
+  if c.critic_value == 'categorical':
+    return -np.mean((y * log_softmax(out)).sum(1))
+  loss = 0.0
+  for i in range(c.atoms):
+    level = (2 * i + 1) / (2 * c.atoms)
+    error = y - out[:, i : i + 1]
+    sign = np.where(error.real < 0, -1, 1)
+    huber = np.where(sign * error.real <= 1, error**2 / 2, sign * error - 0.5)
+    loss = loss + np.mean(np.where(sign < 0, 1 - level, level) * huber)
+  return loss
+
+
 # The update.
 
 
@@ -137,8 +195,20 @@ def target(agent, batch, next_action, next_log_prob, c):
     next_outputs(agent, params, i, batch, next_action, c)
     for i, params in enumerate(nets)
   ]
-  soft = smallest(outputs) - np.exp(agent['log_alpha']) * next_log_prob
-  return batch['reward'] + c.gamma * batch['mask'] * soft
+  cost = np.exp(agent['log_alpha']) * next_log_prob
+  reward, discount = batch['reward'], c.gamma * batch['mask']
+  if c.critic_value == 'categorical':
+    means = [expectation(out, c) for out in outputs]
+    rows = []
+    for row, index in enumerate(np.argmin(means, 0)):
+      p = np.exp(log_softmax(outputs[index]))[row]
+      rows.append(spread(reward[row], discount[row], cost[row], p, c))
+    return np.array(rows)
+  if c.critic_value == 'quantile':
+    reward, discount, cost = reward[:, None], discount[:, None], cost[:, None]
+  else:
+    outputs = [out[:, 0] for out in outputs]
+  return reward + discount * (ensemble(outputs, c) - cost)
 
 
 def critic_loss(params, stats, batch, next_action, y, c):
@@ -148,7 +218,7 @@ def critic_loss(params, stats, batch, next_action, y, c):
     obs = np.concatenate([obs, batch['next_obs']])
     action = np.concatenate([action, next_action])
   out, moved = critic_outputs(params, stats, obs, action, c, True)
-  return np.mean((out[:size] - y) ** 2) / 2, moved
+  return one_loss(out[:size], y, c), moved
 
 
 def actor_loss(params, agent, batch, noise, c):
@@ -157,15 +227,27 @@ def actor_loss(params, agent, batch, noise, c):
     params, agent['actor_stats'], batch['obs'], noise, c, True
   )
   values = [
-    critic_outputs(net, stats, batch['obs'], action, c, False)[0]
+    expectation(
+      critic_outputs(net, stats, batch['obs'], action, c, False)[0], c
+    )
     for net, stats in zip(agent['critics'], agent['critic_stats'], strict=True)
   ]
   alpha = np.exp(agent['log_alpha'])
-  return np.mean(alpha * log_prob - smallest(values)), log_prob, moved
+  return np.mean(alpha * log_prob - ensemble(values, c)), log_prob, moved
 
 
 def is_hidden(name):
   return name.startswith('Dense_')
+
+
+def falling(rate, state, delay, c):
+  """The learning rate of an optimiser's next step."""
+  if not c.lr_decay_steps:
+    return rate
+  decisions = -(-c.lr_decay_steps // c.action_repeat)
+  last = -(-(decisions - c.warmup) * c.utd // delay)
+  done = min(state['count'] / last, 1)
+  return rate * (1 - done + done * c.lr_final)
 
 
 def descend(params, grads, state, rate, c):
@@ -182,15 +264,24 @@ def descend(params, grads, state, rate, c):
     params, grads, state, rate, (c.adam_b1, c.adam_b2), decay
   )
   if c.weight_norm:
-    params = {
-      name: unit(layer) if is_hidden(name) else layer
-      for name, layer in params.items()
-    }
+    params = {name: projected(name, x, c) for name, x in params.items()}
   return params, state
+
+
+def projected(name, layer, c):
+  if is_hidden(name):
+    return unit(layer)
+  if c.weight_norm_outputs and 'kernel' in layer:
+    kernel = layer['kernel']
+    return {**layer, 'kernel': kernel / np.linalg.norm(kernel, axis=0)}
+  return layer
 
 
 def unit(layer):
   bias = layer['bias']
+  if bias is None:
+    kernel = layer['kernel']
+    return {'kernel': kernel / np.linalg.norm(kernel, axis=0), 'bias': None}
   norm = np.sqrt((layer['kernel'] ** 2).sum(0) + bias**2)
   return {'kernel': layer['kernel'] / norm, 'bias': bias / norm}
 
@@ -243,7 +334,8 @@ def update(agent, batch, noise_next, noise_actor, c, with_actor):
     loss, new_stats = critic_loss(params, *args)
     info['critic_loss'] += loss
     grads = gradients(lambda p, args=args: critic_loss(p, *args)[0], params)
-    params, opt = descend(params, grads, opt, c.critic_lr, c)
+    rate = falling(c.critic_lr, opt, 1, c)
+    params, opt = descend(params, grads, opt, rate, c)
     critics.append(params)
     opts.append(opt)
     moved.append(new_stats)
@@ -264,16 +356,15 @@ def update_actor(agent, batch, noise, c):
   loss, log_prob, moved = actor_loss(agent['actor'], *args)
   grads = gradients(lambda p: actor_loss(p, *args)[0], agent['actor'])
   opts = agent['opts']
-  actor, opts['actor'] = descend(
-    agent['actor'], grads, opts['actor'], c.actor_lr, c
-  )
+  rate = falling(c.actor_lr, opts['actor'], c.policy_delay, c)
+  actor, opts['actor'] = descend(agent['actor'], grads, opts['actor'], rate, c)
   entropy = -np.mean(log_prob)
   slope = entropy - c.target_entropy * noise.shape[1]
   log_alpha, opts['alpha'] = adam(
     agent['log_alpha'],
     np.exp(agent['log_alpha']) * slope,
     opts['alpha'],
-    c.alpha_lr,
+    falling(c.alpha_lr, opts['alpha'], c.policy_delay, c),
     (c.alpha_b1, 0.999),
   )
   new = {'actor': actor, 'actor_stats': moved, 'log_alpha': log_alpha}

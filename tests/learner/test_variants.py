@@ -24,6 +24,8 @@ SMALL = {
   # So that four updates move the target network visibly.
   'tau': 0.1,
 }
+# Four updates to the last learning rate: the decisions after the warm-up.
+DECAY = {'lr_decay_steps': 5, 'warmup': 1, 'utd': 1, 'action_repeat': 1}
 CASES = {
   'crossq_wn': ('crossq_wn', {}),
   'crossq_wn_no_target': ('crossq_wn_no_target', {}),
@@ -32,6 +34,9 @@ CASES = {
   'two_passes': ('crossq_wn', {'joint_pass': False}),
   'two_passes_no_target': ('crossq_wn_no_target', {'joint_pass': False}),
   'soft_l2': ('crossq_wn', {'weight_norm': False, 'soft_l2': 0.1}),
+  'xqc': ('xqc', DECAY | {'atoms': 11}),
+  'quantile': ('crossq_wn', {'critic_value': 'quantile', 'atoms': 5}),
+  'mean_of_two': ('crossq_wn', {'critic_reduction': 'mean'}),
   'one_critic': ('crossq_wn', {'num_critics': 1}),
   'three_critics': ('crossq_wn', {'num_critics': 3}),
 }
@@ -125,9 +130,18 @@ def assert_close(actual, expected):
 
 def test_parameters_and_statistics_agree(run):
   config, states, mirrors, *_ = run
-  actual = to_reference(states[-1], config)
+  actual, expected = to_reference(states[-1], config), mirrors[-1]
+  if config.block == 'norm_relu':
+    # The next batch norm takes the input's shift out again: its gradient is
+    # 0, and Adam makes steps of the rounding. The next running mean is all
+    # that it shows in.
+    for agent in (actual, expected):
+      for net in (agent['actor'], *agent['critics'], *agent['targets']):
+        del net['BatchNorm_0']['bias']
+      for stats in (agent['actor_stats'], *agent['critic_stats']):
+        assert np.abs(stats['BatchNorm_1'].pop('mean')).max() < 1e-4
   for part in actual:
-    assert_close(actual[part], mirrors[-1][part])
+    assert_close(actual[part], expected[part])
 
 
 def test_losses_agree(run):
