@@ -23,6 +23,7 @@ from flax import linen as nn
 from mjx_crossq import (
   distributions,
   networks,
+  optimism,
   optimizers,
   values,
   weight_norm,
@@ -74,6 +75,11 @@ class Agent:
     return values.of(self.config)
 
   @functools.cached_property
+  def explorer(self) -> optimism.Explorer:
+    """The optimistic actor that collects data, with `config.optimism`."""
+    return optimism.Explorer(self.config, self.action_size)
+
+  @functools.cached_property
   def actor_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
     c = self.config
@@ -104,12 +110,18 @@ class Agent:
     target_params = None
     if self.config.target_network:
       target_params = jax.tree.map(jnp.copy, critic.params)
+    explorer = None
+    if self.config.optimism:
+      explorer = self.explorer.init(
+        jax.random.fold_in(key_actor, 1), self.observation_size
+      )
     return AgentState(
       actor=ActorState(
         network=actor,
         opt_state=self.actor_optimizer.init(actor.params),
         log_alpha=log_alpha,
         alpha_opt_state=self.alpha_optimizer.init(log_alpha),
+        explorer=explorer,
       ),
       critic=CriticState(
         network=critic,
@@ -121,6 +133,16 @@ class Agent:
   def act(self, actor: Network, obs: jax.Array, key: jax.Array) -> jax.Array:
     """Samples actions `(rows, actions)` in (-1, 1) for `(rows, obs)`."""
     return self._sample(actor, obs, key)[0]
+
+  def explore(
+    self, actor: ActorState, obs: jax.Array, key: jax.Array
+  ) -> jax.Array:
+    """Samples the actions that collect data, `(rows, actions)`."""
+    if not self.config.optimism:
+      return self.act(actor.network, obs, key)
+    (mean, log_std), _ = _apply(self.actor, actor.network, obs, train=False)
+    params = actor.explorer.params
+    return self.explorer.sample(params, obs, mean, log_std, key)[0]
 
   def act_deterministic(self, actor: Network, obs: jax.Array) -> jax.Array:
     """The evaluation policy `tanh(mean)`, `(rows, actions)`."""
@@ -290,7 +312,18 @@ class Agent:
       self.alpha_optimizer, alpha_grad, actor.alpha_opt_state, actor.log_alpha
     )
     network = Network(params, batch_stats)
-    actor = ActorState(network, opt_state, log_alpha, alpha_opt_state)
+    explorer = actor.explorer
+    if self.config.optimism:
+      policy, _ = _apply(self.actor, network, batch.obs, train=False)
+      explorer = self.explorer.update(
+        explorer,
+        batch.obs,
+        policy,
+        lambda a: _apply(self.critic, critic, batch.obs, a, train=False)[0],
+        self.values.mean,
+        jax.random.fold_in(key, 1),
+      )
+    actor = ActorState(network, opt_state, log_alpha, alpha_opt_state, explorer)
     return actor, metrics | {'alpha': jnp.exp(log_alpha)}
 
 

@@ -18,7 +18,8 @@ from mjx_crossq.presets import PRESETS as PRESETS
 from mjx_crossq.presets import QUICKSTART_ON_ACCELERATOR
 
 NORMALIZATIONS = ('none', 'layer', 'batch', 'batch_renorm')
-BLOCKS = ('relu_norm', 'norm_relu')
+BLOCKS = ('relu_norm', 'norm_relu', 'residual')
+LOG_STD_BOUNDS = ('clip', 'tanh')
 CRITIC_VALUES = ('scalar', 'categorical', 'quantile')
 CRITIC_REDUCTIONS = ('min', 'mean')
 INITIALIZERS = ('orthogonal', 'lecun_normal')
@@ -65,9 +66,11 @@ class Config:
 
   # Networks: Dense -> ReLU -> normalisation, the input normalised first.
   critic_width: int = _field(512, 'units of a hidden layer of the critic')
-  critic_layers: int = _field(2, 'hidden layers of the critic')
+  critic_layers: int = _field(
+    2, 'hidden layers of the critic (residual: blocks of 2)'
+  )
   actor_width: int = _field(256, 'units of a hidden layer of the actor')
-  actor_layers: int = _field(2, 'hidden layers of the actor')
+  actor_layers: int = _field(2, 'hidden layers of the actor (likewise)')
   block: str = _field(
     'relu_norm',
     f'order of a hidden layer: one of {", ".join(BLOCKS)}; '
@@ -85,6 +88,9 @@ class Config:
     5.0, 'the atoms of a categorical critic are in [-limit, limit]'
   )
   initializer: str = _field('orthogonal', f'one of {", ".join(INITIALIZERS)}')
+  log_std_bound: str = _field(
+    'clip', f'how the log std is bounded: one of {", ".join(LOG_STD_BOUNDS)}'
+  )
   log_std_min: float = _field(-10.0, 'lower clip of the log std')
   log_std_max: float = _field(2.0, 'upper clip of the log std')
 
@@ -141,6 +147,9 @@ class Config:
     'otherwise one pass for each',
   )
   policy_delay: int = _field(3, 'updates per actor and temperature update')
+  optimism: bool = _field(False, 'a second, optimistic actor collects data')
+  explore_std: float = _field(0.75, "its std as a share of the policy's")
+  kl_target: float = _field(0.05, 'its KL to the policy per action dimension')
   reset_every: int = _field(
     0, 'updates between full resets of the agent, the replay kept; 0: none'
   )
@@ -167,6 +176,7 @@ class Config:
       ('normalization', NORMALIZATIONS),
       ('initializer', INITIALIZERS),
       ('block', BLOCKS),
+      ('log_std_bound', LOG_STD_BOUNDS),
       ('critic_value', CRITIC_VALUES),
       ('critic_reduction', CRITIC_REDUCTIONS),
       ('matmul_precision', MATMUL_PRECISIONS),
@@ -186,6 +196,13 @@ class Config:
         f'atoms={self.atoms} does not go with critic_value='
         f'{self.critic_value!r}: a scalar critic has atoms=1, the others '
         'more (101 in XQC, 100 in BRO)'
+      )
+    if self.optimism and (
+      'batch' in self.normalization or self.critic_value == 'categorical'
+    ):
+      raise ConfigError(
+        'optimism=true needs normalization=none or layer, and a scalar or '
+        'quantile critic'
       )
     self._check_resets()
     if self.replay_rows < self.num_envs:
@@ -294,6 +311,8 @@ _MINIMA = {
   'value_limit': 1e-9,
   'lr_decay_steps': 0,
   'lr_final': 0,
+  'explore_std': 0,
+  'kl_target': 0,
   'reset_every': 0,
   'policy_delay': 1,
   'init_alpha': 1e-9,

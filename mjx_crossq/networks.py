@@ -16,16 +16,18 @@ class MLP(nn.Module):
   """Normalised input, hidden blocks, and one Dense layer per head.
 
   Attributes:
-    config: the source of every setting but the two below.
+    config: the source of every setting but those below.
     width: units of a hidden layer.
     layers: hidden layers.
     heads: (name, outputs, gain of the orthogonal initialiser) of each head.
+    head_bias: whether the heads have biases.
   """
 
   config: Config
   width: int
   layers: int
   heads: tuple[tuple[str, int, float], ...]
+  head_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
@@ -39,8 +41,11 @@ class MLP(nn.Module):
     if self.config.normalization != 'layer':
       # A layer norm of the input would mix observations' units.
       x = self._normalize(x, train)
-    for _ in range(self.layers):
-      x = self._hidden(x, train)
+    if self.config.block == 'residual':
+      x = self._residual(x, train)
+    else:
+      for _ in range(self.layers):
+        x = self._hidden(x, train)
     kind = UnitKernel if self.config.weight_norm_outputs else Affine
     return {
       name: self._dense(outputs, kind, gain, name)(x)
@@ -52,6 +57,18 @@ class MLP(nn.Module):
     if self.config.block == 'norm_relu':
       return nn.relu(self._normalize(dense(x), train))
     return self._normalize(nn.relu(dense(x)), train)
+
+  def _residual(self, x: jax.Array, train: bool) -> jax.Array:
+    """BRO's network: a hidden layer, then blocks of two with a skip."""
+
+    def norm_dense(x):
+      dense = self._dense(self.width, self._hidden_kind(), 2**0.5)
+      return self._normalize(dense(x), train)
+
+    x = nn.relu(norm_dense(x))
+    for _ in range(self.layers):
+      x += norm_dense(nn.relu(norm_dense(x)))
+    return x
 
   def _hidden_kind(self) -> type:
     if self.config.weight_norm:
@@ -65,7 +82,9 @@ class MLP(nn.Module):
     if self.config.initializer == 'orthogonal':
       init = nn.initializers.orthogonal(gain)
     precision = self.config.matmul_precision
-    bias = name is not None or self.config.block != 'norm_relu'
+    bias = self.config.block != 'norm_relu'
+    if name is not None:
+      bias = self.head_bias
     return Dense(units, kind, init, precision, bias, name=name)
 
   def _normalize(self, x: jax.Array, train: bool) -> jax.Array:
@@ -124,4 +143,8 @@ class Actor(nn.Module):
       ('log_std', self.action_size, 1.0),
     )
     out = MLP(c, c.actor_width, c.actor_layers, heads)(obs, train)
-    return out['mean'], jnp.clip(out['log_std'], c.log_std_min, c.log_std_max)
+    low, high = c.log_std_min, c.log_std_max
+    if c.log_std_bound == 'tanh':
+      share = 0.5 * (1 + jnp.tanh(out['log_std']))
+      return out['mean'], low + (high - low) * share
+    return out['mean'], jnp.clip(out['log_std'], low, high)

@@ -71,6 +71,27 @@ PRESETS: dict[str, dict[str, Any]] = {
     'init_alpha': 0.01,
     'normalize_rewards': True,
   },
+  # BRO (NeurIPS 2024) as naumix/BiggerRegularizedOptimistic runs it.
+  'bro': {
+    'action_repeat': 1,
+    'batch_size': 128,
+    'warmup': 2_500,
+    'actor_layers': 1,
+    'block': 'residual',
+    'normalization': 'layer',
+    'weight_norm': False,
+    'critic_value': 'quantile',
+    'atoms': 100,
+    'critic_reduction': 'mean',
+    'log_std_bound': 'tanh',
+    'joint_pass': False,
+    'optimism': True,
+    'alpha_lr': 3e-4,
+    'alpha_b1': 0.5,
+    'weight_decay': 1e-4,
+    'policy_delay': 1,
+    'reset_at': (15_001, 50_001, 250_001, 500_001, 750_001),
+  },
   # crossq_wn made small, so that a laptop learns an easy task in minutes.
   'quickstart': {
     'num_seeds': 2,

@@ -44,12 +44,14 @@ class ActorState:
     opt_state: its AdamW state.
     log_alpha: logarithm of the temperature, `()`.
     alpha_opt_state: the temperature's Adam state.
+    explorer: the optimistic actor (`optimism.ExplorerState`), or None.
   """
 
   network: Network
   opt_state: Any
   log_alpha: jax.Array
   alpha_opt_state: Any
+  explorer: Any = None
 
 
 @struct.dataclass

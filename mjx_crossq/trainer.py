@@ -160,7 +160,7 @@ class Trainer:
     shape = (self.config.num_envs, self.agent.action_size)
 
     def act():
-      return self.agent.act(agent.actor.network, obs, key)
+      return self.agent.explore(agent.actor, obs, key)
 
     def explore():
       return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)

@@ -80,7 +80,16 @@ class Pass:
     }
     return mean, var, c.bn_eps
 
+  def residual(self, x, layers):
+    x = relu(self.norm(self.dense(x)))
+    for _ in range(layers):
+      inner = relu(self.norm(self.dense(x)))
+      x = x + self.norm(self.dense(inner))
+    return x
+
   def features(self, x, layers):
+    if self.config.block == 'residual':
+      return self.residual(x, layers)
     if self.config.normalization != 'layer':
       x = self.norm(x)
     for _ in range(layers):
@@ -100,18 +109,28 @@ def critic_outputs(params, stats, obs, action, c, train):
 
 def policy(params, stats, obs, noise, c, train):
   """Action, log density and moved statistics."""
-  run = Pass(params, stats, c, train)
-  x = run.features(obs, c.actor_layers)
-  mean, raw = run.dense(x, 'mean'), run.dense(x, 'log_std')
-  low, high = c.log_std_min, c.log_std_max
-  log_std = np.where(raw.real < low, low, np.where(raw.real > high, high, raw))
+  mean, log_std, moved = gaussian(params, stats, obs, c, train)
   u = mean + np.exp(log_std) * noise
   action = np.tanh(u)
   log_normal = -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi)
   size = np.where(u.real < 0, -u, u)  # log(1 - tanh(u)^2) is even
   log_slope = 2 * (np.log(2) - size - np.log1p(np.exp(-2 * size)))
   log_prob = (log_normal - log_slope).sum(1)
-  return action, log_prob, run.moved
+  return action, log_prob, moved
+
+
+def gaussian(params, stats, obs, c, train):
+  """Mean and log std before tanh, and moved statistics."""
+  run = Pass(params, stats, c, train)
+  x = run.features(obs, c.actor_layers)
+  mean, raw = run.dense(x, 'mean'), run.dense(x, 'log_std')
+  low, high = c.log_std_min, c.log_std_max
+  if c.log_std_bound == 'tanh':
+    log_std = (low + high) / 2 + (high - low) / 2 * np.tanh(raw)
+  else:
+    log_std = np.where(raw.real < low, low, raw)
+    log_std = np.where(raw.real > high, high, log_std)
+  return mean, log_std, run.moved
 
 
 def smallest(values):
@@ -294,19 +313,25 @@ def start(agent):
     return {'count': 0, 'mean': zeros, 'square': zeros}
 
   opts = {'actor': fresh(agent['actor']), 'alpha': fresh(np.float64(0))}
+  if agent['explorer']:
+    opts['explorer'] = fresh(agent['explorer'])
+    opts['raw'] = fresh(agent['raw'])
   opts['critics'] = [fresh(params) for params in agent['critics']]
   return {**agent, 'opts': opts}
 
 
-def update(agent, batch, noise_next, noise_actor, c, with_actor):
+def update(
+  agent, batch, noise_next, noise_actor, noise_explorer, c, with_actor
+):
   """One update of `agent`, which is a dict.
 
   Args:
     agent: 'actor', 'actor_stats', 'critics', 'critic_stats', 'targets',
-      'log_alpha', and 'opts' as `start` adds it.
+      'log_alpha', 'explorer', 'raw', and 'opts' as `start` adds it.
     batch: 'obs', 'action', 'reward', 'mask', 'next_obs'.
     noise_next: normals of a', (B, actions).
     noise_actor: normals of a, (B, actions).
+    noise_explorer: normals of the optimistic actor's a, (B, actions).
     c: the configuration.
     with_actor: whether the actor is due.
 
@@ -346,11 +371,13 @@ def update(agent, batch, noise_next, noise_actor, c, with_actor):
       lambda old, new: old + c.tau * (new - old), agent['targets'], critics
     )
   if with_actor:
-    agent, info['actor_loss'] = update_actor(agent, batch, noise_actor, c)
+    agent, info['actor_loss'] = update_actor(
+      agent, batch, noise_actor, noise_explorer, c
+    )
   return agent, info
 
 
-def update_actor(agent, batch, noise, c):
+def update_actor(agent, batch, noise, noise_explorer, c):
   """Actor and temperature; also returns the loss."""
   args = (agent, batch, noise, c)
   loss, log_prob, moved = actor_loss(agent['actor'], *args)
@@ -368,4 +395,48 @@ def update_actor(agent, batch, noise, c):
     (c.alpha_b1, 0.999),
   )
   new = {'actor': actor, 'actor_stats': moved, 'log_alpha': log_alpha}
-  return {**agent, **new}, loss
+  agent = {**agent, **new}
+  if c.optimism:
+    agent = update_explorer(agent, batch, noise_explorer, c)
+  return agent, loss
+
+
+def bounded(raw):
+  """Optimism and KL weight: exp of between -10 and 7.5."""
+  return np.exp(-1.25 + 8.75 * np.tanh(raw))
+
+
+def explorer_loss(params, agent, batch, noise, c):
+  """BRO's loss of the optimistic actor, and its mean KL."""
+  obs, (optimism, weight) = batch['obs'], bounded(agent['raw'])
+  mean, log_std, _ = gaussian(agent['actor'], {}, obs, c, False)
+  run = Pass(params, {}, c, False)
+  x = run.features(np.concatenate([obs, mean], 1), c.actor_layers)
+  new_mean = mean + run.dense(x, 'shift')
+  std = np.exp(log_std)
+  action = np.tanh(new_mean + c.explore_std * std * noise)
+  q1, q2 = (
+    critic_outputs(net, {}, obs, action, c, False)[0]
+    for net in agent['critics']
+  )
+  gap = np.where((q1 - q2).real < 0, q2 - q1, q1 - q2)
+  upper = ((q1 + q2) / 2 + optimism * gap / 2).mean()
+  kl = (std**2 + (new_mean - mean) ** 2) / (2 * std**2) - 0.5
+  kl = kl.sum(1).mean()
+  return weight * kl - upper, kl
+
+
+def update_explorer(agent, batch, noise, c):
+  """The optimistic actor, then its multipliers."""
+  opts, params, raw = agent['opts'], agent['explorer'], agent['raw']
+  args = (agent, batch, noise, c)
+  grads = gradients(lambda p: explorer_loss(p, *args)[0], params)
+  kl = explorer_loss(params, *args)[1] / noise.shape[1]
+  params, opts['explorer'] = descend(
+    params, grads, opts['explorer'], c.actor_lr, c
+  )
+  slope = bounded(raw) * 8.75 * (1 - np.tanh(raw) ** 2) * (kl - c.kl_target)
+  raw, opts['raw'] = adam(
+    raw, slope * np.array([1, -1]), opts['raw'], 3e-5, (0.5, 0.999)
+  )
+  return {**agent, 'explorer': params, 'raw': raw}

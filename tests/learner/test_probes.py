@@ -98,6 +98,7 @@ VARIANTS = {
     'crossq_wn',
     {'critic_value': 'quantile', 'atoms': 8},
   ),
+  'bro': ('delayed', 'bro', {'atoms': 16, 'reset_at': (800,)}),
   'four_critics': ('delayed', 'crossq_wn', {'num_critics': 4}),
 }
 

@@ -37,6 +37,7 @@ CASES = {
   'xqc': ('xqc', DECAY | {'atoms': 11}),
   'quantile': ('crossq_wn', {'critic_value': 'quantile', 'atoms': 5}),
   'mean_of_two': ('crossq_wn', {'critic_reduction': 'mean'}),
+  'bro': ('bro', {'atoms': 7}),
   'one_critic': ('crossq_wn', {'num_critics': 1}),
   'three_critics': ('crossq_wn', {'num_critics': 3}),
 }
@@ -65,7 +66,7 @@ def members(params, config):
 
 def to_reference(state, config):
   actor, critic = state.actor.network, state.critic.network
-  targets = None
+  targets, explorer = None, state.actor.explorer
   if config.target_network:
     targets = members(state.critic.target_params, config)
   return {
@@ -75,6 +76,8 @@ def to_reference(state, config):
     'critic_stats': members(critic.batch_stats, config),
     'targets': targets,
     'log_alpha': np.float64(state.actor.log_alpha),
+    'explorer': explorer and to_dict(explorer.params),
+    'raw': explorer and to_dict(explorer.raw),
   }
 
 
@@ -104,9 +107,11 @@ def run(request):
     batch, key = make_batch(rng), jax.random.key(index)
     due = index % config.policy_delay == 0
     state, measured = update(state, batch, key, due)
+    keys = list(jax.random.split(key))
+    keys.append(jax.random.fold_in(keys[1], 1))
     noises = (
       np.asarray(jax.random.normal(k, (BATCH, ACTION)), np.float64)
-      for k in jax.random.split(key)
+      for k in keys
     )
     columns = {
       field.name: np.asarray(getattr(batch, field.name), np.float64)
