@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from mjx_crossq import Runner
-from mjx_crossq.agent import Transition
 from mjx_crossq.runner import SEED_AXES
+from mjx_crossq.states import Transition
 from mjx_crossq.trainer import Trainer, TrainState
 
 _Part = Callable[[TrainState, jax.Array], TrainState]
@@ -60,8 +60,7 @@ class Parts:
 
   def _acting(self, state: TrainState, key: jax.Array) -> TrainState:
     obs = state.rollout.env.obs
-    actor = state.agent.actor.network
-    action = self.trainer.agent.act(actor, obs, key)
+    action = self.trainer.agent.explore(state.agent.actor, obs, key)
     return _with_obs(state, obs + _TINY * jnp.sum(action))
 
   def _add(self, state: TrainState, key: jax.Array) -> TrainState:

@@ -12,7 +12,10 @@ from absl import flags
 from launch import cli
 
 _PRESET = flags.DEFINE_string(
-  'preset', 'crossq_wn', 'crossq_wn, crossq, sac, quickstart (small), ...'
+  'preset',
+  'crossq_wn',
+  'crossq_wn, crossq_wn_no_target, crossq, crossq_512, sac, sac_resets, bro, '
+  'xqc, or quickstart (small)',
 )
 # Flags that are fields of the configuration; unset ones keep the preset's.
 _FIELDS = {

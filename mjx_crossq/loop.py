@@ -11,7 +11,6 @@ import numpy as np
 from envs.base import Env
 from mjx_crossq import config as config_lib
 from mjx_crossq import plotting
-from mjx_crossq.agent import Network
 from mjx_crossq.budget import Budget
 from mjx_crossq.checkpoint import Checkpointer
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
@@ -23,6 +22,7 @@ from mjx_crossq.logging import (
   result_table,
 )
 from mjx_crossq.runner import Runner
+from mjx_crossq.states import Network
 from mjx_crossq.trainer import TrainState, mean_metrics
 
 Report = Callable[[str], None]

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mjx_crossq.agent import Metrics, Network
+from mjx_crossq.agent import Metrics
 from mjx_crossq.networks import INTERMEDIATES
+from mjx_crossq.states import Network
 from mjx_crossq.weight_norm import is_layer
 
 DORMANT_THRESHOLD = 0.025  # share of its layer's mean activation

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from mjx_crossq.agent import Transition
+from mjx_crossq import reward_scale
 from mjx_crossq.config import ConfigError
+from mjx_crossq.states import Transition
 
 Policy = Callable[[jax.Array], jax.Array]
 # brax's State with an observation vector, or a batch of them.
@@ -26,12 +27,14 @@ class RolloutState:
     episode_return: undiscounted return of the episode so far.
     episode_length: its env steps so far; 0 where one is to begin.
     last_return: return of the last finished episode; NaN before the first.
+    reward_stats: moments of the discounted returns, or None.
   """
 
   env: State
   episode_return: jax.Array
   episode_length: jax.Array
   last_return: jax.Array
+  reward_stats: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +45,14 @@ class Rollout:
     env: the environment.
     num_envs: environments of this seed.
     action_repeat: env steps per decision; divides the episode's length.
+    stats_gamma: discount of the returns of which moments are kept; None
+      keeps none.
   """
 
   env: Env
   num_envs: int
   action_repeat: int
+  stats_gamma: float | None = None
 
   def __post_init__(self):
     """An episode must end on a decision."""
@@ -68,6 +74,9 @@ class Rollout:
       episode_return=jnp.zeros(self.num_envs),
       episode_length=jnp.zeros(self.num_envs, jnp.int32),
       last_return=jnp.full(self.num_envs, jnp.nan, jnp.float32),
+      reward_stats=(
+        None if self.stats_gamma is None else reward_scale.init(self.num_envs)
+      ),
     )
 
   def begin(
@@ -120,11 +129,15 @@ class Rollout:
     else:
       taken = (iteration + 1) * self.action_repeat
       over = taken % self.env.episode_length == 0
+    stats = state.reward_stats
+    if self.stats_gamma is not None:
+      stats = reward_scale.update(stats, reward, over, self.stats_gamma)
     state = RolloutState(
       env=env,
       episode_return=jnp.where(over, 0.0, episode_return),
       episode_length=jnp.where(over, 0, episode_length),
       last_return=jnp.where(over, episode_return, state.last_return),
+      reward_stats=stats,
     )
     return state, transition
 

@@ -24,17 +24,18 @@ import numpy as np
 from flax import struct
 
 from envs.base import Env
+from mjx_crossq import reward_scale
 from mjx_crossq.agent import (
   ACTOR_METRICS,
   CRITIC_METRICS,
   Agent,
-  AgentState,
   Metrics,
 )
 from mjx_crossq.config import Config
 from mjx_crossq.replay import Replay
 from mjx_crossq.resets import Resets
 from mjx_crossq.rollout import Rollout, RolloutState
+from mjx_crossq.states import AgentState, Transition
 
 # How often each metric is measured in a chunk: the count, and what it counts.
 COUNTS = {'updates': CRITIC_METRICS, 'actor_updates': ACTOR_METRICS}
@@ -76,7 +77,12 @@ class Trainer:
     assert isinstance(obs_size, int), 'observations must be flat vectors'
     self.config = config
     self.agent = Agent(config, obs_size, action_size)
-    self.rollout = Rollout(env, config.num_envs, config.action_repeat)
+    self.rollout = Rollout(
+      env,
+      config.num_envs,
+      config.action_repeat,
+      config.gamma if config.normalize_rewards else None,
+    )
     self.replay = Replay(
       config.replay_rows, config.num_envs, obs_size, action_size
     )
@@ -134,7 +140,7 @@ class Trainer:
 
     def learn(agent):
       agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
-      return self._learn(agent, replay, key_learn, state.iteration)
+      return self._learn(agent, rollout, replay, key_learn, state.iteration)
 
     def wait(agent):
       return agent, _zeros()
@@ -154,16 +160,40 @@ class Trainer:
     shape = (self.config.num_envs, self.agent.action_size)
 
     def act():
-      return self.agent.act(agent.actor.network, obs, key)
+      return self.agent.explore(agent.actor, obs, key)
 
     def explore():
       return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
     return jax.lax.cond(learning, act, explore)
 
+  def sample(
+    self,
+    replay: jax.Array,
+    reward_stats: reward_scale.ReturnStats | None,
+    key: jax.Array,
+    rows: int,
+    iteration: jax.Array,
+  ) -> Transition:
+    """Transitions as the agent learns from them.
+
+    Args:
+      replay: the buffer.
+      reward_stats: of the rollout; their scale divides the rewards.
+      key: randomness.
+      rows: how many.
+      iteration: iterations that have been added.
+    """
+    batch = self.replay.sample(replay, key, rows, iteration)
+    if reward_stats is None:
+      return batch
+    reward = batch.reward / reward_scale.scale(reward_stats)
+    return batch.replace(reward=reward)  # pyright: ignore
+
   def _learn(
     self,
     agent: AgentState,
+    rollout: RolloutState,
     replay: jax.Array,
     key: jax.Array,
     iteration: jax.Array,
@@ -177,8 +207,8 @@ class Trainer:
     def update(agent, inputs):
       key, index = inputs
       key_sample, key_update = jax.random.split(key)
-      batch = self.replay.sample(
-        replay, key_sample, c.batch_size, iteration + 1
+      batch = self.sample(
+        replay, rollout.reward_stats, key_sample, c.batch_size, iteration + 1
       )
       with_actor = index % c.policy_delay == 0
       agent, metrics = self.agent.update(agent, batch, key_update, with_actor)
