@@ -173,7 +173,8 @@ def _announce(config: Any) -> None:
 
 def _default_workdir(config: Any) -> str:
   stamp = time.strftime('%Y%m%d-%H%M%S')
-  return f'runs/{config.task}-{config.preset}-seed{config.seed}-{stamp}'
+  task = config.task.replace(':', '-')
+  return f'runs/{task}-{config.preset}-seed{config.seed}-{stamp}'
 
 
 def _report(line: str) -> None:
