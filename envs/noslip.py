@@ -27,8 +27,9 @@ with runtime.quiet():
 
 _OBJECT: Any = importlib.import_module('mujoco').mjtObj
 
-MAX_PAIRS = 96
-"""Opposed edges of contacts that touch at once, which there is room for."""
+MAX_PAIRS = 160
+"""Opposed edges of contacts that touch at once, which there is room for: at
+most 157 in 60,000 of dog's states under random and scripted actions."""
 _MINVAL = 1e-15
 """C's `mjMINVAL`."""
 _LEAST_INERTIA = 1e-10
