@@ -98,6 +98,12 @@ def use_compilation_cache() -> None:
   jax.config.update('jax_compilation_cache_dir', folder or None)
 
 
+def cache_flags() -> list[str]:
+  """`--compilation_cache` as it was given, for a program that is started."""
+  folder = _COMPILATION_CACHE.value
+  return [] if folder is None else [f'--compilation_cache={folder}']
+
+
 def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
   """A task of `envs`; what it refuses is the user's to mend.
 

@@ -131,7 +131,25 @@ def prepare_workdir(workdir: Path, config: Config, resume: bool) -> None:
       f'{workdir} already holds a run; add --resume to go on with it, or '
       'choose another --workdir'
     )
-  saved, _ = config_lib.load(workdir / 'config.json')
+  check_continuable(workdir, config)
+
+
+def check_continuable(workdir: Path, config: Config) -> None:
+  """Refuses to go on with a run as another one.
+
+  Args:
+    workdir: the folder of a run.
+    config: with which it is to go on.
+
+  Raises:
+    ConfigError: it was started with other settings, or its `config.json`
+      cannot be read.
+  """
+  path = workdir / 'config.json'
+  try:
+    saved, _ = config_lib.load(path)
+  except (ValueError, KeyError, TypeError) as error:
+    raise ConfigError(f'{path} cannot be read: {error}') from None
   differ = [
     f'{name} ({value!r} there, {getattr(config, name)!r} here)'
     for name, value in saved.to_dict().items()
