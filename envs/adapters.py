@@ -97,7 +97,7 @@ class Adapted(base.Env):
     """
     return self._state(self._env.reset(rng))
 
-  def step(self, state: base.State, action: jax.Array) -> base.State:
+  def step(self, state: Any, action: jax.Array) -> base.State:
     """One env step, without a reset.
 
     Args:
@@ -109,7 +109,7 @@ class Adapted(base.Env):
 
   def _state(self, other: Any) -> base.State:
     return base.State(
-      pipeline_state=[
+      pipeline_state=[  # pyright: ignore
         jnp.asarray(x, like.dtype)
         for x, like in zip(jax.tree.leaves(other), self._types, strict=True)
       ],
