@@ -64,9 +64,8 @@ class Settings:
       the nearest ones by bounding spheres.
     collide: which geoms may collide: 'stock' for those that do in stock,
       'not itself' for all but the robot's parts with each other and with height
-      fields, 'ellipsoids
-      with floor' for all but ellipsoids and cylinders with other geoms, or
-      'none'.
+      fields, 'ellipsoids with floor' for all but ellipsoids and cylinders with
+      other geoms, or 'none'.
   """
 
   iterations: int | None = None

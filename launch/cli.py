@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -101,6 +101,32 @@ def use_compilation_cache() -> None:
         f'--compilation_cache={folder}: {error.strerror}; choose another folder'
       ) from None
   jax.config.update('jax_compilation_cache_dir', folder or None)
+
+
+def cache_flags() -> list[str]:
+  """`--compilation_cache` as it was given, for a program that is started."""
+  folder = _COMPILATION_CACHE.value
+  return [] if folder is None else [f'--compilation_cache={folder}']
+
+
+def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
+  """A task of `envs`; what it refuses is the user's to mend.
+
+  Args:
+    task: its name.
+    physics: the backend.
+    allow_unfaithful: whether to take one that is marked as different.
+
+  Raises:
+    ConfigError: there is no such task or backend, or it is marked.
+  """
+  import envs
+  from mjx_crossq.config import ConfigError
+
+  try:
+    return envs.load(task, allow_unfaithful, physics)
+  except ValueError as error:
+    raise ConfigError(error) from None
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:

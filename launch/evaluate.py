@@ -47,10 +47,12 @@ def main() -> None:
   except ValueError as error:
     raise config.ConfigError(error) from None
   env = runner.trainer.rollout.env
+  if _PHYSICS.value == 'dm_control' and env.stock_env(0) is None:
+    raise config.ConfigError(f'{env.name} has no stock task; leave --physics')
   returns = {}
   if _PHYSICS.value != 'dm_control':
     returns[runner.config.physics] = runner.evaluate(policy, step)
-  if _PHYSICS.value in (None, 'dm_control'):
+  if _PHYSICS.value in (None, 'dm_control') and env.stock_env(0) is not None:
     returns['dm_control'] = StockEvaluation(runner, env).returns(policy, step)
   print(f'{runner.config.task} at env step {step:,}')
   print(result_table(runner.seeds, returns))

@@ -13,7 +13,10 @@ from absl import flags
 from launch import cli
 
 _PRESET = flags.DEFINE_string(
-  'preset', 'crossq_wn', 'crossq_wn, crossq, sac, quickstart (small), ...'
+  'preset',
+  'crossq_wn',
+  'crossq_wn, crossq_wn_no_target, crossq, crossq_512, sac, sac_resets, bro, '
+  'xqc, or quickstart (small)',
 )
 # Flags that are fields of the configuration; unset ones keep the preset's.
 _FIELDS = {
@@ -87,10 +90,9 @@ def main() -> None:
     print('\n'.join(envs.ALL_TASKS))
     return
   config = _config()
-  try:
-    env = envs.load(config.task, _ALLOW_UNFAITHFUL.value, config.physics)
-  except ValueError as error:
-    raise config_lib.ConfigError(error) from None
+  env = cli.load_env(
+    config.task, config.physics, allow_unfaithful=_ALLOW_UNFAITHFUL.value
+  )
   if _RESUME.value and not _WORKDIR.value:
     raise config_lib.ConfigError('--resume needs the --workdir of the run')
 
@@ -185,7 +187,8 @@ def _announce(config: Any) -> None:
 
 def _default_workdir(config: Any) -> str:
   stamp = time.strftime('%Y%m%d-%H%M%S')
-  return f'runs/{config.task}-{config.preset}-seed{config.seed}-{stamp}'
+  task = config.task.replace(':', '-')
+  return f'runs/{task}-{config.preset}-seed{config.seed}-{stamp}'
 
 
 def _report(line: str) -> None:

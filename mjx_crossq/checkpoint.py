@@ -18,10 +18,11 @@ import orbax.checkpoint as ocp
 from envs.base import Env
 from mjx_crossq import config as config_lib
 from mjx_crossq import integrity
-from mjx_crossq.agent import Metrics, Network
+from mjx_crossq.agent import Metrics
 from mjx_crossq.config import ConfigError
 from mjx_crossq.logging import WriteError
 from mjx_crossq.runner import Runner
+from mjx_crossq.states import Network
 from mjx_crossq.trainer import TrainState
 
 _ITEMS = ('policy', 'agent', 'rollout', 'replay', 'loop', 'sums')

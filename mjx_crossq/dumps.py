@@ -22,10 +22,11 @@ import numpy as np
 from jax.experimental import checkify
 
 from mjx_crossq import faults
-from mjx_crossq.agent import Agent, AgentState, Transition
+from mjx_crossq.agent import Agent
 from mjx_crossq.checkpoint import from_dict, to_dict
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.runner import Runner
+from mjx_crossq.states import AgentState, Transition
 from mjx_crossq.trainer import TrainState
 
 
@@ -132,18 +133,21 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
   trainer = runner.trainer
   iteration = state.iteration - 1
 
-  def collect(agent, replay, key):
+  def collect(agent, reward_stats, replay, key):
     before = TrainState(agent, None, replay, key, iteration, None)  # pyright: ignore
     agent = trainer.resets.apply(trainer.agent, agent, key, iteration)
     keys, with_actor = trainer.updates(trainer.keys(before)[2], iteration)
-    batches = jax.vmap(lambda k: trainer.batch(replay, k, iteration))(
-      keys[:, 0]
-    )
+    batches = jax.vmap(
+      lambda k: trainer.batch(replay, reward_stats, k, iteration)
+    )(keys[:, 0])
     return agent, batches, keys[:, 1], with_actor
 
   seed_of = functools.partial(jax.tree.map, lambda x: x[index])
   agent, batches, keys, with_actor = jax.jit(collect)(
-    seed_of(state.agent), state.replay[index], state.key[index]
+    seed_of(state.agent),
+    seed_of(state.rollout.reward_stats),
+    state.replay[index],
+    state.key[index],
   )
   arrays = {
     **{f'agent/{name}': leaf for name, leaf in to_dict(agent).items()},

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import custom_batching
 
-from mjx_crossq.agent import Transition
+from mjx_crossq.states import Transition
 
 
 @custom_batching.custom_vmap

@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.base import Env
 from mjx_crossq import dumps, integrity, plotting
-from mjx_crossq.agent import Metrics, Network
+from mjx_crossq.agent import Metrics
 from mjx_crossq.budget import Budget, advice_when_out_of_memory
 from mjx_crossq.checkpoint import Checkpointer
 from mjx_crossq.config import Config
@@ -26,6 +26,7 @@ from mjx_crossq.observers import Diagnosis, Evaluation, has_stock
 from mjx_crossq.pace import Pace
 from mjx_crossq.preemption import Preemption
 from mjx_crossq.runner import Runner
+from mjx_crossq.states import Network
 from mjx_crossq.trainer import TrainState, mean_metrics
 from mjx_crossq.workdir import own_workdir
 
@@ -279,7 +280,7 @@ class Host:
     sums = jax.device_get(runner.zero_sums() if sums is None else sums)
     speeds = self._progress.speeds(iteration, max(seconds, 1e-9))
     last_returns = np.asarray(state.rollout.last_return).mean(axis=1)
-    measured = train_metrics(sums, last_returns, np.asarray(state.frozen))
+    measured = _train_metrics(sums, last_returns, np.asarray(state.frozen))
     if c.diagnostics_every and _due(c.diagnostics_every, c, iteration):
       measured |= self._diagnosis(state, self._step(state))
     if self._files:
@@ -321,7 +322,7 @@ def _interval(every: int, config: Config) -> int:
   return -(-every // config.steps_per_iteration)
 
 
-def train_metrics(sums, last_returns, frozen):
+def _train_metrics(sums, last_returns, frozen):
   """What a chunk of training measured, by the series' names."""
   found = {
     'train/episode_return': last_returns,

@@ -12,7 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mjx_crossq.agent import Transition
+from mjx_crossq.states import Transition
 
 
 @dataclasses.dataclass(frozen=True)

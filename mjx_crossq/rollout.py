@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from mjx_crossq import faults
-from mjx_crossq.agent import Transition
+from mjx_crossq import faults, reward_scale
 from mjx_crossq.config import ConfigError
+from mjx_crossq.states import Transition
 
 Policy = Callable[[jax.Array], jax.Array]
 # brax's State with an observation vector, or a batch of them.
@@ -27,12 +27,14 @@ class RolloutState:
     episode_return: undiscounted return of the episode so far.
     episode_length: its env steps so far; 0 where one is to begin.
     last_return: return of the last finished episode; NaN before the first.
+    reward_stats: moments of the discounted returns, or None.
   """
 
   env: State
   episode_return: jax.Array
   episode_length: jax.Array
   last_return: jax.Array
+  reward_stats: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +45,14 @@ class Rollout:
     env: the environment.
     num_envs: environments of this seed.
     action_repeat: env steps per decision; divides the episode's length.
+    stats_gamma: discount of the returns of which moments are kept; None
+      keeps none.
   """
 
   env: Env
   num_envs: int
   action_repeat: int
+  stats_gamma: float | None = None
 
   def __post_init__(self):
     """An episode must end on a decision."""
@@ -69,6 +74,9 @@ class Rollout:
       episode_return=jnp.zeros(self.num_envs),
       episode_length=jnp.zeros(self.num_envs, jnp.int32),
       last_return=jnp.full(self.num_envs, jnp.nan, jnp.float32),
+      reward_stats=(
+        None if self.stats_gamma is None else reward_scale.init(self.num_envs)
+      ),
     )
 
   def begin(
@@ -134,11 +142,15 @@ class Rollout:
       over = taken % self.env.episode_length == 0
       ended = over & sound & (episode_length >= self.env.episode_length)
     over |= ~sound
+    stats = state.reward_stats
+    if self.stats_gamma is not None:
+      stats = reward_scale.update(stats, reward, over, self.stats_gamma)
     state = RolloutState(
       env=env,
       episode_return=jnp.where(over, 0.0, episode_return),
       episode_length=jnp.where(over, 0, episode_length),
       last_return=jnp.where(ended, episode_return, state.last_return),
+      reward_stats=stats,
     )
     return state, transition, sound
 

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Env
-from mjx_crossq.agent import Metrics, Network
+from mjx_crossq.agent import Metrics
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.diagnostics import Diagnostics
 from mjx_crossq.rollout import Rollout
+from mjx_crossq.states import Network
 from mjx_crossq.trainer import Trainer, TrainState, zero_sums
 
 # The iteration counter is shared; every other leaf has the seeds in front.
@@ -74,7 +75,7 @@ class Runner:
     self._evaluate = self._program('evaluate', self._returns, 0, 0)
     self._act = self._program('act', agent.act_deterministic, 0, 0)
     self._diagnose: Any = self._program(
-      'diagnose', Diagnostics(trainer).diagnose, (0, 0, None, 0), 0
+      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, None, 0), 0
     )
 
   def _program(self, name, function, in_axes, out_axes, donate=()):
@@ -153,8 +154,8 @@ class Runner:
 
   def _diagnosed(self, state: TrainState, step: int) -> tuple:
     """The arguments of the program `diagnose`."""
-    keys = self._keys_at(step)
-    return state.agent, state.replay, state.iteration, keys
+    stats, keys = state.rollout.reward_stats, self._keys_at(step)
+    return state.agent, stats, state.replay, state.iteration, keys
 
   def _keys_at(self, step: int) -> jax.Array:
     """Keys for what is done beside training at an env step, one a seed."""

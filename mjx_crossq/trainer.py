@@ -24,19 +24,18 @@ import numpy as np
 from flax import struct
 
 from envs.base import Env
-from mjx_crossq import faults
+from mjx_crossq import faults, reward_scale
 from mjx_crossq.agent import (
   ACTOR_METRICS,
   CRITIC_METRICS,
   Agent,
-  AgentState,
   Metrics,
-  Transition,
 )
 from mjx_crossq.config import Config
 from mjx_crossq.replay import Replay
 from mjx_crossq.resets import Resets
 from mjx_crossq.rollout import Rollout, RolloutState
+from mjx_crossq.states import AgentState, Transition
 
 # How often each metric is measured in a chunk: the count, and what it counts.
 COUNTS = {'updates': CRITIC_METRICS, 'actor_updates': ACTOR_METRICS}
@@ -83,7 +82,12 @@ class Trainer:
     assert isinstance(obs_size, int), 'observations must be flat vectors'
     self.config = config
     self.agent = Agent(config, obs_size, action_size)
-    self.rollout = Rollout(env, config.num_envs, config.action_repeat)
+    self.rollout = Rollout(
+      env,
+      config.num_envs,
+      config.action_repeat,
+      config.gamma if config.normalize_rewards else None,
+    )
     self.replay = Replay(
       config.replay_rows, config.num_envs, obs_size, action_size
     )
@@ -150,7 +154,9 @@ class Trainer:
 
     def learn(agent):
       agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
-      agent, metrics = self._learn(agent, replay, key_learn, state.iteration)
+      agent, metrics = self._learn(
+        agent, rollout.reward_stats, replay, key_learn, state.iteration
+      )
       return *faults.guard(state.agent, agent, state.frozen), metrics
 
     def wait(agent):
@@ -185,16 +191,40 @@ class Trainer:
     shape = (self.config.num_envs, self.agent.action_size)
 
     def act():
-      return self.agent.act(agent.actor.network, obs, key)
+      return self.agent.explore(agent.actor, obs, key)
 
     def explore():
       return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
     return jax.lax.cond(learning, act, explore)
 
+  def sample(
+    self,
+    replay: jax.Array,
+    reward_stats: reward_scale.ReturnStats | None,
+    key: jax.Array,
+    rows: int,
+    iteration: jax.Array,
+  ) -> Transition:
+    """Transitions as the agent learns from them.
+
+    Args:
+      replay: the buffer.
+      reward_stats: of the rollout; their scale divides the rewards.
+      key: randomness.
+      rows: how many.
+      iteration: iterations that have been added.
+    """
+    batch = self.replay.sample(replay, key, rows, iteration)
+    if reward_stats is None:
+      return batch
+    reward = batch.reward / reward_scale.scale(reward_stats)
+    return batch.replace(reward=reward)  # pyright: ignore
+
   def _learn(
     self,
     agent: AgentState,
+    reward_stats: reward_scale.ReturnStats | None,
     replay: jax.Array,
     key: jax.Array,
     iteration: jax.Array,
@@ -203,7 +233,7 @@ class Trainer:
 
     def update(agent, inputs):
       keys, with_actor = inputs
-      batch = self.batch(replay, keys[0], iteration)
+      batch = self.batch(replay, reward_stats, keys[0], iteration)
       key_update = keys[1]
       agent, metrics = self.agent.update(agent, batch, key_update, with_actor)
       counts = {
@@ -238,11 +268,15 @@ class Trainer:
     return keys, with_actor
 
   def batch(
-    self, replay: jax.Array, key: jax.Array, iteration: jax.Array
+    self,
+    replay: jax.Array,
+    reward_stats: reward_scale.ReturnStats | None,
+    key: jax.Array,
+    iteration: jax.Array,
   ) -> Transition:
     """The batch of one update, drawn after an iteration's acting."""
     size = self.config.batch_size
-    return self.replay.sample(replay, key, size, iteration + 1)
+    return self.sample(replay, reward_stats, key, size, iteration + 1)
 
 
 def zero_sums() -> Metrics:

@@ -93,6 +93,20 @@ def _refuse_other_run(workdir: Path, config: Config, resume: bool) -> None:
       f'{workdir} already holds a run; add --resume to go on with it, or '
       'choose another --workdir'
     )
+  check_continuable(workdir, config)
+
+
+def check_continuable(workdir: Path, config: Config) -> None:
+  """Refuses to go on with a run as another one.
+
+  Args:
+    workdir: the folder of a run.
+    config: with which it is to go on.
+
+  Raises:
+    ConfigError: it was started with other settings, or its `config.json`
+      cannot be read.
+  """
   saved, _ = config_lib.load(workdir / 'config.json')
   differ = [
     f'{name} ({value!r} there, {getattr(config, name)!r} here)'

@@ -45,13 +45,13 @@ def with_layers(network, change):
 
 
 def constant_critic(agent, value, alpha=0.0):
-  """The agent with Q = value everywhere, and a temperature."""
+  """The agent whose critics say `value` everywhere, and a temperature."""
 
   def change(name, layer):
     if name != 'q':
       return layer
     return layer.replace(
-      kernel=layer.kernel * 0, bias=jnp.full_like(layer.bias, value)
+      kernel=layer.kernel * 0, bias=jnp.zeros_like(layer.bias) + value
     )
 
   critic = agent.critic.replace(
@@ -95,6 +95,19 @@ def test_a_critic_that_looks_past_the_time_limit_is_right():
   assert 0 < exact['q_bias_mean'] < 0.0102
   double = bias(constant_critic(agent, 200.0), jax.random.key(1))
   np.testing.assert_allclose(double['q_bias_mean'], 1.0, atol=0.03)
+
+
+def test_bias_of_a_critic_of_scaled_rewards_is_in_rewards_as_they_are():
+  """Rewards of 1 divided by 25: the right distribution is at 100 / 25 = 4."""
+  diagnostics, agent = of_probe(probes.TimeLimit(), 'xqc')
+  atom = int(np.argmin(np.abs(np.linspace(-5, 5, 101) - 4)))
+  sure = constant_critic(agent, 50.0 * (jnp.arange(101) == atom))
+  key = jax.random.key(1)
+  found = jax.jit(diagnostics.q_bias)(sure, key, 25.0)
+  assert 0 < found['q_bias_mean'] < 0.0102
+  # In units of the scaled rewards all returns would be below the least, 10.
+  wrong = jax.jit(diagnostics.q_bias)(sure, key, 50.0)
+  np.testing.assert_allclose(wrong['q_bias_mean'], 1.0, atol=0.03)
 
 
 def test_the_returns_have_the_entropies_that_follow():
@@ -295,9 +308,8 @@ def test_dead_units_are_counted():
   critic = agent.critic.replace(
     network=with_layers(agent.critic.network, change)
   )
-  rows = diagnostics._replay.sample(
-    jax.random.normal(jax.random.key(1), (64, 7)), jax.random.key(2), 32, 64
-  )
+  replay = jax.random.normal(jax.random.key(1), (64, 7))
+  rows = diagnostics._sample(replay, None, jax.random.key(2), 32, 64)
   found = jax.jit(diagnostics.activations)(agent.replace(critic=critic), rows)
   np.testing.assert_allclose(found['critic_dormant'], (0 + 4 / 32) / 2)
   # Without weights every row has the same features.
@@ -368,6 +380,32 @@ def test_hidden_activations_are_those_of_the_reference(preset):
       mirror['critic_stats'][i],
       np.concatenate([batch.obs, batch.action], axis=1),
     )
+
+
+@pytest.mark.parametrize(('preset', 'layers'), [('xqc', 4), ('bro', 3)])
+def test_hidden_activations_of_other_blocks(preset, layers):
+  """What the heads make of the features is what the network says."""
+  settings = {**SMALL, 'critic_layers': layers if preset == 'xqc' else 2}
+  config = from_preset(preset, **settings)
+  agent = Agent(config, OBS, ACTION)
+  state = jax.jit(agent.init)(jax.random.key(0))
+  batch = make_batch(np.random.default_rng(0))
+  critic = state.critic.network
+  activations, features = plasticity.hidden(
+    agent.critic, critic, batch.obs, batch.action
+  )
+  assert len(activations) == layers
+  for layer in activations:
+    assert layer.shape == (config.num_critics, BATCH, WIDTH)
+    assert jnp.min(layer) == 0 < jnp.max(layer)
+  (module,) = critic.params
+  head = critic.params[module]['q']['weights']
+  out = features @ head.kernel + head.bias[:, None]
+  np.testing.assert_allclose(
+    agent.values.mean(out),
+    agent.q_values(critic, batch.obs, batch.action),
+    atol=1e-5,
+  )
 
 
 def test_entropy_of_a_gaussian_that_tanh_hardly_bends():
