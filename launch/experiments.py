@@ -11,7 +11,7 @@ from typing import Any
 
 import envs
 from mjx_crossq import config as config_lib
-from mjx_crossq import integrity
+from mjx_crossq import curves, integrity
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.workdir import check_continuable
 
@@ -189,11 +189,11 @@ def last_step(config: Config) -> int:
 
 
 def reached(config: Config, where: Path) -> int:
-  """The env step of the newest intact checkpoint in a folder, or 0.
+  """The env step of the newest checkpoint in a folder, or 0.
 
   It is the mark of how far a run is: the loop saves a checkpoint after the
-  evaluation and the records of its env step are on the disk, and it counts
-  only when all of it is intact. A run that has `last_step` is complete.
+  evaluation and the records of its env step are on the disk. Whether it is
+  intact is for the process that reads it.
 
   Args:
     config: what was to be run there.
@@ -212,10 +212,27 @@ def reached(config: Config, where: Path) -> int:
       )
     return 0
   check_continuable(where, config)
-  checkpoints = where / 'checkpoints'
-  return (
-    (integrity.newest_intact(checkpoints) or 0) if checkpoints.is_dir() else 0
-  )
+  return max(integrity.saved(where / 'checkpoints'), default=0)
+
+
+def complete(config: Config, where: Path) -> bool:
+  """Whether a run has ended, its last evaluation included.
+
+  A process that is asked to stop saves its state before it evaluates.
+
+  Args:
+    config: what was to be run there, in a task with a stock environment.
+    where: the run's folder.
+
+  Raises:
+    ConfigError: as `reached`.
+  """
+  last = last_step(config)
+  if reached(config, where) < last or not (where / 'eval.csv').exists():
+    return False
+  seeds = curves.read_returns(where / 'eval.csv').get('dm_control', {})
+  episodes = [len(steps.get(last, ())) for steps in seeds.values()]
+  return episodes == config.num_seeds * [config.eval_episodes]
 
 
 def flags(config: Config) -> list[str]:

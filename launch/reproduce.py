@@ -113,14 +113,11 @@ def _missing(runs: Sequence[Any], workdir: Path) -> dict[Any, int]:
   """Runs that are not complete, and the env step that each has reached."""
   from launch import experiments
 
-  found = {
-    config: experiments.reached(config, experiments.folder(workdir, config))
-    for config in runs
-  }
+  folders = {config: experiments.folder(workdir, config) for config in runs}
   missing = {
-    config: step
-    for config, step in found.items()
-    if step < experiments.last_step(config)
+    config: experiments.reached(config, where)
+    for config, where in folders.items()
+    if not experiments.complete(config, where)
   }
   for task, physics in dict.fromkeys((c.task, c.physics) for c in missing):
     cli.load_env(task, physics, allow_unfaithful=False)

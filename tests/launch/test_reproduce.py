@@ -206,6 +206,20 @@ def test_a_budget_may_end_early_and_be_raised(story):
   assert experiments.reached(config, first) == 2_000
 
 
+def test_a_run_without_its_last_evaluation_is_not_complete(story, tmp_path):
+  _, first, _, _, _ = story
+  config = experiments.runs(3, 'smoke', num_seeds=1)[0]
+  assert experiments.complete(config, first)
+  cut = tmp_path / 'run'
+  shutil.copytree(first, cut)
+  lines = (first / 'eval.csv').read_text().splitlines(keepends=True)
+  (cut / 'eval.csv').write_text(''.join(lines[:-1]))
+  assert experiments.reached(config, cut) == 2_000
+  assert not experiments.complete(config, cut)
+  (cut / 'eval.csv').unlink()
+  assert not experiments.complete(config, cut)
+
+
 def test_a_failed_run_is_named_and_the_others_are_drawn(story):
   folder, _, second, _, shown = story
   assert '[2/2] cartpole-swingup, crossq_wn, UTD 1\n' in shown['failed']
