@@ -81,7 +81,8 @@ class Case:
     self._iterate(self.chunk)
 
   def _iterate(self, iterations: int) -> None:
-    self._run(self._program, iterations)
+    sums = self.runner.zero_sums()
+    self._run(lambda state, stop: self._program(state, stop, sums), iterations)
 
   def _run(self, program: Any, iterations: int) -> None:
     """Iterates a program that takes the state and the iteration to stop at."""

@@ -85,7 +85,7 @@ def test_batches_are_divided_by_the_spread(monkeypatch):
   with jax.disable_jit(), pytest.raises(StopIteration):
     trainer._learn(
       state.agent,
-      state.rollout.replace(reward_stats=stats),
+      stats,
       replay,
       jax.random.key(1),
       jnp.int32(6),
