@@ -102,7 +102,7 @@ def main() -> None:
   missing = _missing(runs, workdir)
   _make_folders(workdir, output)
   failed = train_all(missing, len(runs), workdir)
-  draw(number, runs, workdir, output)
+  draw(number, runs, workdir, output, _REPLICATES.value)
   if failed:
     print('failed: ' + '; '.join(failed))
     print('the same command runs them again, and nothing that is complete')
@@ -191,7 +191,13 @@ def _train(config: Any, folder: Path) -> int:
       process.wait()
 
 
-def draw(number: int, runs: Sequence[Any], workdir: Path, output: Path) -> None:
+def draw(
+  number: int,
+  runs: Sequence[Any],
+  workdir: Path,
+  output: Path,
+  replicates: int,
+) -> None:
   """Draws the figure and writes tables, of the runs that have evaluations.
 
   Args:
@@ -199,6 +205,7 @@ def draw(number: int, runs: Sequence[Any], workdir: Path, output: Path) -> None:
     runs: all of the figure's.
     workdir: their folder.
     output: where the files go.
+    replicates: of the bootstrap.
 
   Raises:
     ConfigError: no run has an evaluation.
@@ -244,24 +251,28 @@ def draw(number: int, runs: Sequence[Any], workdir: Path, output: Path) -> None:
         if common and all(task in by_task for task in common)
       },
       None,
-      _REPLICATES.value,
+      replicates,
     )
     drawn['tasks'] = figures.task_grid(shown, tasks, pooled)
     if pooled:
       drawn['aggregate'] = figures.aggregate(shown, pooled, compared, step)
   drawing.save(drawn, output / 'figure')
   groups = {task: [task] for task in tasks} | drawing.groups(common)
-  _write_tables(ours, series, groups, output)
+  _write_tables(ours, series, groups, output, replicates)
 
 
 def _write_tables(
-  ours: Any, series: Any, groups: dict[str, list[str]], output: Path
+  ours: Any,
+  series: Any,
+  groups: dict[str, list[str]],
+  output: Path,
+  replicates: int,
 ) -> None:
   """Ours beside everything that is published, and what the figure draws."""
   from mjx_crossq import baselines, comparison
 
   published = drawing.published(baselines.algorithms())
-  rows = comparison.rows(ours, published, groups, _REPLICATES.value)
+  rows = comparison.rows(ours, published, groups, replicates)
   texts = {
     'table.csv': comparison.to_csv(rows),
     'table.md': comparison.to_markdown(rows),

@@ -263,7 +263,7 @@ def test_the_first_figure_draws_the_diagnostics(story, capsys):
   runs = [c for c in experiments.runs(1, 'smoke', num_seeds=1) if c.utd == 2]
   output = folder / 'figure1'
   output.mkdir()
-  reproduce.draw(1, runs, folder, output)
+  reproduce.draw(1, runs, folder, output, replicates=50)
   assert 'left out: ' in capsys.readouterr().out  # crossq_512 was not run
   text = (output / 'figure_diagnostics.svg').read_text()
   for series in ('q bias mean', 'q bias std', 'critic weight norm'):
