@@ -117,7 +117,8 @@ def report(
   budgets, total, left = _budgets(runs), 0, 0.0
   unmeasured = []
   for config in runs:
-    step = experiments.reached(config, experiments.folder(workdir, config))
+    folder = experiments.folder(workdir, config)
+    step = experiments.reached(config, folder)
     count = updates(config, step) * config.num_seeds
     time = hours(config, speeds, step)
     row = nearest(config, speeds)
@@ -130,7 +131,7 @@ def report(
       f'{config.env_steps:10,} {count:13,} '
       f'{budgets[config].total / 2**20:7,.0f} '
       f'{"-" if time is None else f"{time:.2f}":>7}  '
-      + _progress(step, experiments.last_step(config))
+      + _progress(step, experiments.complete(config, folder))
       + (f', speed of {row["task"]} at UTD {row["utd"]}' if row else '')
     )
   largest = max(budgets.values(), key=lambda budget: budget.total)
@@ -167,10 +168,10 @@ def _budgets(runs: Sequence[Any]) -> dict[Any, Any]:
   return {c: found[c.replace(utd=1, reset_every=0)] for c in runs}
 
 
-def _progress(step: int, last: int) -> str:
+def _progress(step: int, complete: bool) -> str:
   if not step:
     return 'missing'
-  return 'complete' if step >= last else f'at {step:,}'
+  return 'complete' if complete else f'at {step:,}'
 
 
 def _command(config: Any) -> str:

@@ -285,10 +285,7 @@ class Watch:
         }
       )
       rollout, action = jax.jit(trainer.decide)(one)
-      after, _, sound = jax.jit(trainer.rollout.step)(
-        rollout, action, one.iteration
-      )
-      del after
+      *_, sound = jax.jit(trainer.rollout.step)(rollout, action, one.iteration)
       if not np.all(sound):
         step = lambda *a: trainer.rollout.step(*a)[0].env  # noqa: E731
         found = first_nan(step, rollout, action, one.iteration)

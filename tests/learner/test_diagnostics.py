@@ -18,8 +18,10 @@ from tests.learner.test_update import (
   BATCH,
   OBS,
   make_batch,
+  reference_inputs,
   to_reference,
 )
+from tests.reliability.runs import assert_same_bits
 
 GAMMA = 0.99
 WIDTH = SMALL['critic_width']
@@ -253,18 +255,7 @@ def test_gradient_norms_are_those_of_the_reference(preset):
   found = jax.jit(diagnostics.gradients)(state, batch, key)
 
   mirror = to_reference(state, config)
-  noise_next, noise = (
-    np.asarray(jax.random.normal(k, (BATCH, ACTION)), np.float64)
-    for k in jax.random.split(key)
-  )
-  columns = {
-    'obs': batch.obs,
-    'action': batch.action,
-    'reward': batch.reward,
-    'discount_mask': batch.mask,
-    'next_obs': batch.next_obs,
-  }
-  columns = {k: np.asarray(v, np.float64) for k, v in columns.items()}
+  columns, noise_next, noise = reference_inputs(batch, key)
   next_action, next_log_prob, _, _ = reference.policy_forward(
     mirror['actor'],
     mirror['actor_stats'],
@@ -438,15 +429,7 @@ def test_a_diagnosed_run_is_the_run_it_would_have_been(tmp_path):
   diagnosed = train(
     plain.replace(diagnostics_every=24), env, tmp_path, report=lines.append
   )
-  pairs = zip(
-    jax.tree.leaves(without.state),
-    jax.tree.leaves(diagnosed.state),
-    strict=True,
-  )
-  for a, b in pairs:
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-      a, b = jax.random.key_data(a), jax.random.key_data(b)
-    np.testing.assert_array_equal(a, b)
+  assert_same_bits(without.state, diagnosed.state)
 
   text = (tmp_path / 'metrics.jsonl').read_text()
   records = [json.loads(line) for line in text.splitlines()]
