@@ -217,6 +217,43 @@ def test_evaluate_gives_the_returns_of_the_run(runs, physics, step):
     assert re.search(rf'{seed} +{re.escape(mean)}', done.stdout), done.stdout
 
 
+def test_export_acts_in_stock_as_the_run_did(runs, tmp_path):
+  folder, _ = runs
+  done = launch(
+    'export',
+    f'--workdir={folder / "whole"}',
+    '--seed=4',
+    '--formats=numpy,stablehlo,onnx',
+    f'--output={tmp_path}',
+  )
+  returns = {
+    name: [float(x) for x in rest.split()]
+    for name, rest in re.findall(
+      r'(\w+): return in stock dm_control (.*)', done.stdout
+    )
+  }
+  rows = read_csv(folder / 'whole' / 'eval.csv')[1:]
+  key = ['4', str(WHOLE), 'dm_control']
+  evaluated = [float(r[4]) for r in rows if r[:3] == key]
+  np.testing.assert_allclose(returns['live'][:3], evaluated, atol=0.01)
+  for name in ('numpy', 'stablehlo', 'onnx'):
+    assert f'{name}: differs from the live policy by at most' in done.stdout
+    np.testing.assert_allclose(returns[name], returns['live'], rtol=0.02)
+  assert sorted(os.listdir(tmp_path)) == [
+    'numpy_policy.py',
+    'policy.npz',
+    'policy.onnx',
+    'policy.stablehlo',
+  ]
+  whole = f'--workdir={folder / "whole"}'
+  for args, message in {
+    (whole, '--seed=5'): 'the run has 3, 4',
+    (whole, '--formats=numpy,onx'): 'numpy, stablehlo, onnx',
+  }.items():
+    done = launch('export', *args, check=False)
+    assert done.returncode == 2 and message in done.stderr
+
+
 def test_list_tasks():
   shown = launch('train', '--list_tasks').stdout.split()
   assert shown == list(envs.ALL_TASKS)
@@ -240,7 +277,7 @@ def test_dry_run_prints_config_sizes_and_memory_and_writes_nothing(tmp_path):
   assert re.search(rf'replay +{replay:,.1f} MiB\n', shown)
 
 
-@pytest.mark.parametrize('program', ['train', 'evaluate'])
+@pytest.mark.parametrize('program', ['train', 'evaluate', 'export'])
 def test_help(program):
   assert '--workdir' in launch(program, '--help').stdout
 

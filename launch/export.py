@@ -1,0 +1,118 @@
+"""Writes a trained policy as files that need none of this project.
+
+python -m launch.export --workdir=runs/... --formats=numpy,stablehlo,onnx
+"""
+
+import functools
+from pathlib import Path
+
+from absl import flags
+
+from launch import cli
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+_STEP = flags.DEFINE_integer(
+  'step', None, 'env step of the checkpoint (the newest)'
+)
+_SEED = flags.DEFINE_integer('seed', None, "which seed (the run's first)")
+_FORMATS = flags.DEFINE_list(
+  'formats', ['numpy'], 'of numpy, stablehlo, onnx; the last two need .[export]'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'folder to write (export/seed...-step... in the workdir)'
+)
+
+_OBSERVATIONS = 1000
+"""How many observations each file is compared on, at least."""
+
+
+def main() -> None:
+  """Reads the flags, writes and compares."""
+  import jax
+
+  import envs
+  from mjx_crossq import checkpoint, config, export
+  from mjx_crossq.observers import has_stock
+
+  if not _WORKDIR.value:
+    raise config.ConfigError('--workdir is needed')
+  unknown = [name for name in _FORMATS.value if name not in export.FORMATS]
+  if unknown or not _FORMATS.value:
+    raise config.ConfigError(
+      f'--formats={",".join(_FORMATS.value)}: take some of '
+      f'{", ".join(export.FORMATS)}'
+    )
+  cli.use_compilation_cache()
+  load = functools.partial(envs.load, allow_unfaithful=True)
+  try:
+    runner, policy, step = checkpoint.load_policy(
+      _WORKDIR.value, load, _STEP.value
+    )
+  except ValueError as error:
+    raise config.ConfigError(error) from None
+  seed = runner.seeds[0] if _SEED.value is None else _SEED.value
+  if seed not in runner.seeds:
+    raise config.ConfigError(
+      f'--seed={seed}: the run has {", ".join(map(str, runner.seeds))}'
+    )
+  env, c = runner.trainer.rollout.env, runner.config
+  network = jax.tree.map(lambda x: x[runner.seeds.index(seed)], policy)
+  exporter = export.Exporter(c, env, network, seed, step)
+  folder = Path(
+    _OUTPUT.value or f'{_WORKDIR.value}/export/seed{seed}-step{step}'
+  )
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {name: getattr(exporter, name)(folder) for name in _FORMATS.value}
+  except OSError as error:
+    raise config.ConfigError(
+      f'cannot write {folder}: {error.strerror}; choose another --output'
+    ) from None
+  if has_stock(env):
+    obs = _roll_out(exporter, written)
+  else:
+    keys = jax.random.split(jax.random.key(seed), _OBSERVATIONS)
+    obs = jax.device_get(jax.jit(jax.vmap(env.reset))(keys).obs)
+  for name, act in written.items():
+    try:
+      worst = exporter.check(act, obs, name)
+    except export.ExportError as error:
+      cli.fail(error, cli.RUN_ERROR)
+    print(
+      f'{name}: differs from the live policy by at most {worst:.1e} on '
+      f'{len(obs):,} observations'
+    )
+  print(f'written: {folder}')
+
+
+def _roll_out(exporter, written):
+  """Prints returns in stock dm_control; gives the observations seen."""
+  from envs.base import flatten_observation
+  from mjx_crossq import export
+
+  c, env = exporter.config, exporter.env
+  count = -(-_OBSERVATIONS * c.action_repeat // env.episode_length)
+  seeds = [(exporter.seed, exporter.step, k) for k in range(count)]
+
+  def roll_out(name, act):
+    def decide(observation):
+      return act(flatten_observation(observation)[None])[0]
+
+    returns, obs = export.stock_episodes(env, c, decide, seeds)
+    shown = ' '.join(f'{value:.2f}' for value in returns)
+    print(f'{name}: return in stock dm_control {shown}')
+    return obs
+
+  seen = roll_out('live', exporter.live)
+  for name, act in written.items():
+    roll_out(name, act)
+  return seen
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main, __doc__)
+
+
+if __name__ == '__main__':
+  run()

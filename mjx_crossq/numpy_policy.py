@@ -1,0 +1,104 @@
+"""A trained policy with nothing but NumPy.
+
+This file is whole: copy it, with a `policy.npz`, to wherever the policy is to
+act. `python -m launch.export` puts both in one folder.
+
+    policy = Policy('policy.npz')
+    action = policy(timestep.observation)  # a dict of stock dm_control,
+    action = policy(vector)                # or the vector it flattens to
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Policy:
+  """The deterministic policy of one seed.
+
+  Attributes:
+    meta: what the file says of itself: `task`, `env_step`, `seed`,
+      `action_repeat` (env steps that an action is to be held),
+      `observation` (name and shape of each part, in order), `layers`.
+    low: lower bounds of an action, `(action_size,)`.
+    high: upper bounds, `(action_size,)`.
+  """
+
+  def __init__(self, path: str | Path):
+    """Reads a policy.
+
+    Args:
+      path: a file that `launch.export` wrote; it holds no pickle.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+      self.meta: dict[str, Any] = json.loads(str(stored['meta']))
+      self._layers = [
+        (
+          kind,
+          {
+            name.partition('.')[2]: stored[name]
+            for name in stored.files
+            if name.startswith(f'{index}.')
+          },
+        )
+        for index, kind in enumerate(self.meta['layers'])
+      ]
+      self.low, self.high = stored['low'], stored['high']
+
+  def __call__(self, observation: Mapping[str, Any] | Any) -> np.ndarray:
+    """The action, `(..., action_size)`, in the task's own units.
+
+    Args:
+      observation: arrays by stock name, of one state, in any order; or
+        vectors `(..., observation_size)`.
+
+    Raises:
+      ValueError: it is not an observation of the task.
+    """
+    share = (self.normalized(observation).astype(np.float64) + 1) / 2
+    action = self.low + share * (self.high - self.low)
+    return np.clip(action, self.low, self.high)
+
+  def normalized(self, observation: Mapping[str, Any] | Any) -> np.ndarray:
+    """The action in [-1, 1]; see `__call__`."""
+    x = self._flat(observation)
+    skips = []
+    for kind, p in self._layers:
+      if kind == 'dense':
+        x = x @ p['kernel'] + p['bias']
+      elif kind == 'relu':
+        x = np.maximum(x, np.float32(0))
+      elif kind == 'normalize':
+        x = (x - p['mean']) * p['scale'] + p['bias']
+      elif kind == 'layer_norm':
+        x = x - x.mean(axis=-1, keepdims=True)
+        var = np.mean(x * x, axis=-1, keepdims=True)
+        x = x / np.sqrt(var + p['eps']) * p['scale'] + p['bias']
+      elif kind == 'keep':
+        skips.append(x)
+      elif kind == 'add':
+        x = x + skips.pop()
+      else:
+        raise ValueError(f'a layer {kind!r} needs a newer numpy_policy.py')
+    return np.tanh(x)
+
+  def _flat(self, observation: Mapping[str, Any] | Any) -> np.ndarray:
+    """The observation as float32 vectors."""
+    parts = self.meta['observation']
+    if isinstance(observation, Mapping):
+      missing = [name for name, _ in parts if name not in observation]
+      if missing:
+        raise ValueError(f'the observation lacks {", ".join(missing)}')
+      observation = np.concatenate(
+        [np.ravel(observation[name]) for name, _ in parts]
+      )
+    x = np.asarray(observation, np.float32)
+    size = sum(int(np.prod(shape)) for _, shape in parts)
+    if not x.ndim or x.shape[-1] != size:
+      raise ValueError(
+        f'{self.meta["task"]} observes {size} numbers, not {x.shape}'
+      )
+    return x
