@@ -4,6 +4,8 @@ python -m launch.train --task=cheetah-run --num_seeds=10
 """
 
 import contextlib
+import functools
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,19 @@ _RESUME = flags.DEFINE_bool(
 _SET = flags.DEFINE_multi_string(
   'set', [], 'key=value for any field that --dry_run prints; repeatable'
 )
+_TENSORBOARD = flags.DEFINE_bool(
+  'tensorboard', False, 'mirror the series in tensorboard/ of the workdir'
+)
+_WANDB = flags.DEFINE_string(
+  'wandb', None, 'mirror the series in this project of Weights & Biases'
+)
+_WANDB_GROUP = flags.DEFINE_string('wandb_group', None, 'group of runs there')
+_WANDB_MODE = flags.DEFINE_enum(
+  'wandb_mode',
+  'online',
+  ['online', 'offline'],
+  'offline keeps all in the workdir, for `wandb sync`',
+)
 _DEBUG_NANS = flags.DEFINE_bool(
   'debug_nans', False, 'name the operation that gives the first NaN; slow'
 )
@@ -103,18 +118,28 @@ def main() -> None:
   from mjx_crossq.preemption import Preemption
 
   cli.use_compilation_cache()
-  _announce(config)
   start = time.monotonic()
   workdir = Path(_WORKDIR.value or _default_workdir(config))
-  with Preemption() as preemption:
+  with contextlib.ExitStack() as stack:
+    followers = [
+      stack.enter_context(contextlib.closing(follower))
+      for follower in _followers(workdir, config)
+    ]
+
+    def follow(step):
+      for follower in followers:
+        follower(step)
+
+    _announce(config)
     loop.train(
       config,
       env,
       workdir,
       _RESUME.value,
       _report,
-      preemption,
+      stack.enter_context(Preemption()),
       _DEBUG_NANS.value,
+      follow,
     )
   minutes, seconds = divmod(round(time.monotonic() - start), 60)
   print(f'finished in {minutes}:{seconds:02d}')
@@ -167,6 +192,26 @@ def dry_run(config: Any, env: Any) -> None:
   memory.check()
 
 
+def _followers(workdir: Path, config: Any) -> list[Any]:
+  """What shows the run beside its files: the bar, and trackers asked for."""
+  from mjx_crossq import trackers
+
+  found: list[Any] = [trackers.Bar(config.env_steps)]
+  if _TENSORBOARD.value:
+    sink = trackers.TensorBoard
+    found.append(trackers.Follower(workdir, config, sink, _report))
+  if _WANDB.value:
+    trackers.check_wandb(_WANDB_MODE.value)
+    sink = functools.partial(
+      trackers.WandB,
+      project=_WANDB.value,
+      group=_WANDB_GROUP.value,
+      mode=_WANDB_MODE.value,
+    )
+    found.append(trackers.Follower(workdir, config, sink, _report))
+  return found
+
+
 def _announce(config: Any) -> None:
   import jax
 
@@ -194,6 +239,8 @@ def _default_workdir(config: Any) -> str:
 def _report(line: str) -> None:
   # Whoever reads the output may go; the run stays.
   with contextlib.suppress(BrokenPipeError):
+    if sys.stderr.isatty():  # in place of the bar, which comes again
+      print('\r\x1b[K', end='', file=sys.stderr, flush=True)
     print(line, flush=True)
 
 

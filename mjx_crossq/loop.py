@@ -67,6 +67,7 @@ def train(
   report: Report = print,
   preemption: Preemption | None = None,
   debug_nans: bool = False,
+  follow: Callable[[int], None] = lambda step: None,
 ) -> Result:
   """Trains all seeds of a run in one program.
 
@@ -78,6 +79,8 @@ def train(
     report: receives lines for a person.
     preemption: entered; what to do when the process is asked to stop.
     debug_nans: find the operation that made a number not finite; slow.
+    follow: called with the env step when the run has advanced or written to
+      its files; see `trackers`.
 
   Returns:
     The final state and returns.
@@ -95,11 +98,15 @@ def train(
   with advice_when_out_of_memory():
     if workdir is None:
       report(_COMPILING)
-      host = Host(runner, env, None, None, report, preemption, debug_nans)
+      host = Host(
+        runner, env, None, None, report, preemption, debug_nans, follow
+      )
       return host.run(runner.init(), None)
     workdir = Path(workdir)
     with own_workdir(workdir, config, resume):
-      result = _train_in(workdir, runner, env, report, preemption, debug_nans)
+      result = _train_in(
+        workdir, runner, env, report, preemption, debug_nans, follow
+      )
   plotting.learning_curve(
     workdir / 'eval.csv',
     f'{config.task}, {config.preset}',
@@ -108,7 +115,7 @@ def train(
   return dataclasses.replace(result, workdir=workdir)
 
 
-def _train_in(workdir, runner, env, report, preemption, debug_nans):
+def _train_in(workdir, runner, env, report, preemption, debug_nans, follow):
   """Trains in a folder of ours, from its newest intact checkpoint."""
   c = runner.config
   folder = workdir / 'checkpoints'
@@ -131,7 +138,14 @@ def _train_in(workdir, runner, env, report, preemption, debug_nans):
     rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
     with RunFiles(workdir, c, newest or 0, rows if due else 0) as files:
       host = Host(
-        runner, env, files, checkpointer, report, preemption, debug_nans
+        runner,
+        env,
+        files,
+        checkpointer,
+        report,
+        preemption,
+        debug_nans,
+        follow,
       )
       return host.run(state, sums)
 
@@ -148,6 +162,7 @@ class Host:
     report: Report,
     preemption: Preemption,
     debug_nans: bool,
+    follow: Callable[[int], None],
   ):
     """Compiles nothing yet.
 
@@ -159,6 +174,7 @@ class Host:
       report: receives lines for a person.
       preemption: what to do when the process is asked to stop.
       debug_nans: find the operation that made a number not finite.
+      follow: called with the env step when there is something new.
     """
     self._runner = runner
     self._env = env
@@ -170,6 +186,7 @@ class Host:
     folder = files.workdir / 'faults' if files else None
     self._watch = dumps.Watch(runner, folder, report, debug_nans)
     self._debug = debug_nans
+    self._follow = follow
 
   def run(self, state: TrainState, sums: Metrics | None) -> Result:
     """Trains to the end.
@@ -196,6 +213,7 @@ class Host:
     if iteration and is_stop(c, iteration):  # perhaps it was left half done
       returns = self._stop(state, sums, 0.0, again=True)
       sums = None
+    self._follow(self._step(state))
     while iteration < c.iterations:
       stop = next_stop(c, iteration)
       state, sums, seconds = self._advance(state, sums, stop)
@@ -203,6 +221,7 @@ class Host:
       self._preemption.stop_if_asked()
       returns = self._stop(state, sums, seconds) or returns
       sums = None
+      self._follow(self._step(state))
     if not returns:  # nothing was left to do: only say how it ended
       returns = Evaluation(runner, self._env, None)(state, self._step(state))
     self._report(f'return in {c.eval_episodes} episodes, mean +- std:')
@@ -228,6 +247,7 @@ class Host:
         total += seconds
         self._watch(before, state, sums)
         self._rest(state, sums)
+      self._follow(self._step(state))
       if self._preemption.signal is not None:
         break
     return state, sums, total
