@@ -1,7 +1,8 @@
 """Curves chosen, pooled and compared for a figure; shared by the programs."""
 
+import glob
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,49 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 
-def published(names: Iterable[str]) -> dict[str, Any]:
+COUNTS = (
+  'train/updates',
+  'train/actor_updates',
+  'train/env_faults',
+  'train/frozen',
+)
+"""Series that say nothing of learning; drawn only where they are named."""
+
+
+def runs(patterns: Sequence[str]) -> list[Any]:
+  """The runs (`curves.Run`) in some folders.
+
+  Args:
+    patterns: folders; those with a * stand for what matches.
+
+  Raises:
+    ConfigError: a pattern matches nothing, or a folder holds no run.
+  """
+  from mjx_crossq.config import ConfigError
+  from mjx_crossq.curves import Run
+
+  folders: list[str] = []
+  for pattern in patterns:
+    found = sorted(glob.glob(pattern)) if '*' in pattern else [pattern]
+    if not found:
+      raise ConfigError(f'--workdirs={pattern} matches no folder')
+    folders += found
+  return [Run.read(folder) for folder in dict.fromkeys(folders)]
+
+
+def published(names: Sequence[str]) -> dict[str, Any]:
   """Published curves by label and task.
 
   Args:
-    names: algorithms, as docs/baselines.md has them.
+    names: algorithms, as docs/baselines.md has them; 'all' alone for all.
 
   Raises:
     ConfigError: there is no such algorithm.
   """
   from mjx_crossq import baselines
 
+  if names == ['all']:
+    names = baselines.algorithms()
   return {published_label(name): baselines.load(name) for name in names}
 
 

@@ -4,7 +4,6 @@ python -m launch.plot --workdirs=runs/a,runs/b --baselines=BRO_utd10 \
   --output=figures/mine
 """
 
-import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,23 +40,15 @@ _REPLICATES = flags.DEFINE_integer(
   'replicates', 2000, 'bootstrap replicates of the intervals', 10
 )
 
-# Counts that say nothing of learning; drawn only if --series names them.
-_COUNTS = (
-  'train/updates',
-  'train/actor_updates',
-  'train/env_faults',
-  'train/frozen',
-)
-
 
 def main() -> None:
   """Reads the flags, computes everything, then writes."""
   from mjx_crossq import curves, figures
 
   stem = _stem()
-  runs = _runs()
+  runs = drawing.runs(_WORKDIRS.value)
   ours = curves.evaluations(runs)
-  everything = ours | _baselines()
+  everything = ours | drawing.published(_BASELINES.value)
   tasks = _tasks(ours, everything)
   shown = drawing.selected(everything, tasks, ours)
   pooled, compared, step = drawing.aggregates(
@@ -88,30 +79,6 @@ def _stem() -> Path:
   if not stem.parent.is_dir():
     raise ConfigError(f'{stem.parent} is no folder; make it first')
   return stem
-
-
-def _runs() -> list[Any]:
-  """The runs of --workdirs."""
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.curves import Run
-
-  folders: list[str] = []
-  for pattern in _WORKDIRS.value:
-    found = sorted(glob.glob(pattern)) if '*' in pattern else [pattern]
-    if not found:
-      raise ConfigError(f'--workdirs={pattern} matches no folder')
-    folders += found
-  return [Run.read(folder) for folder in dict.fromkeys(folders)]
-
-
-def _baselines() -> dict[str, Any]:
-  """The curves of --baselines by label."""
-  from mjx_crossq import baselines
-
-  names = _BASELINES.value
-  if names == ['all']:
-    names = baselines.algorithms()
-  return drawing.published(names)
 
 
 def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
@@ -155,7 +122,7 @@ def _diagnostics(
   series = {
     name: found
     for name, found in curves.diagnostics(runs, _SERIES.value).items()
-    if name not in _COUNTS or name in _SERIES.value
+    if name not in drawing.COUNTS or name in _SERIES.value
     if any(task in by_task for by_task in found.values() for task in tasks)
   }
   if not series:

@@ -15,6 +15,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,10 +107,12 @@ class Run:
   Attributes:
     workdir: the folder.
     config: what was run there.
+    versions: of Python and packages, and the commit, as the run wrote them.
   """
 
   workdir: Path
   config: Config
+  versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def read(cls, workdir: str | Path) -> 'Run':
@@ -125,12 +128,12 @@ class Run:
           f'{workdir} has no {name}; name the folder that launch.train wrote'
         )
     try:
-      config, _ = config_lib.load(workdir / 'config.json')
+      config, versions = config_lib.load(workdir / 'config.json')
     except (ValueError, KeyError, TypeError) as error:
       raise ConfigError(
         f'{workdir / "config.json"} cannot be read: {error}'
       ) from None
-    return cls(workdir, config)
+    return cls(workdir, config, versions)
 
   def returns(self) -> dict[int, Trace]:
     """Mean evaluation return by env step, for each seed.

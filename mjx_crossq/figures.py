@@ -64,6 +64,32 @@ def task_grid(
   return figure
 
 
+def seeds(curves: LabelledCurves, tasks: Sequence[str]) -> 'Figure':
+  """A panel a task with a line a seed.
+
+  Args:
+    curves: values by label and task.
+    tasks: in the order of the panels.
+  """
+  columns = min(len(tasks), 5)
+  rows = -(-len(tasks) // columns)
+  figure = _figure(columns, rows, curves)
+  panels = figure.subplots(rows, columns, squeeze=False)
+  for axes in panels.flat:
+    axes.set_visible(False)
+  for axes, task in zip(panels.flat, tasks, strict=False):
+    for row in range(
+      max(len(c[task].values) for c in _with_task(curves, task))
+    ):
+      _panel(axes, _one_seed(curves, task, row), curves, task, signed=True)
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+  for axes in panels[:, 0]:
+    axes.set_ylabel('return', fontsize=8)
+  _label_steps(panels)
+  _legend(figure, curves, 'A line a seed.')
+  return figure
+
+
 def aggregate(
   curves: LabelledCurves,
   pooled: Mapping[str, Bands],
@@ -236,6 +262,20 @@ def _seed_bands(curves: LabelledCurves, task: str) -> dict[str, Band]:
     for label, by_task in curves.items()
     if task in by_task
   }
+
+
+def _with_task(curves: LabelledCurves, task: str) -> list:
+  return [by_task for by_task in curves.values() if task in by_task]
+
+
+def _one_seed(curves: LabelledCurves, task: str, row: int) -> dict[str, Band]:
+  """A seed of each label that has so many, as a band of no width."""
+  found = {}
+  for label, by_task in curves.items():
+    if task in by_task and row < len(by_task[task].values):
+      line = by_task[task].values[row]
+      found[label] = Band(by_task[task].steps, line, line, line)
+  return found
 
 
 def _legend_columns(width: float, curves: LabelledCurves) -> int:

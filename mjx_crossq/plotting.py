@@ -1,5 +1,6 @@
 """How every figure looks, and the learning curve of a run."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -90,20 +91,29 @@ def save(figure: 'Figure', stem: Path) -> list[Path]:
   Raises:
     ConfigError: they cannot be written.
   """
+  files = [stem.with_name(f'{stem.name}.{kind}') for kind in ('png', 'svg')]
+  for file in files:
+    try:
+      if file.suffix == '.svg':
+        file.write_bytes(svg(figure))
+      else:
+        figure.savefig(file, dpi=150)
+    except OSError as error:
+      raise ConfigError(f'cannot write {file}: {error.strerror}') from None
+  return files
+
+
+def svg(figure: 'Figure') -> bytes:
+  """A figure as SVG; the same figure gives the same bytes."""
   import matplotlib
 
-  files = [stem.with_name(f'{stem.name}.{kind}') for kind in ('png', 'svg')]
-  # The same figure gives the same bytes: no date, no random identifiers.
+  file = io.BytesIO()
+  # No date, no random identifiers.
   with matplotlib.rc_context(
     {'svg.fonttype': 'none', 'svg.hashsalt': 'mjx_crossq'}
   ):
-    for file in files:
-      metadata = {'Date': None} if file.suffix == '.svg' else {}
-      try:
-        figure.savefig(file, dpi=150, metadata=metadata)
-      except OSError as error:
-        raise ConfigError(f'cannot write {file}: {error.strerror}') from None
-  return files
+    figure.savefig(file, format='svg', metadata={'Date': None})
+  return file.getvalue()
 
 
 def learning_curve(eval_csv: Path, title: str, output: Path) -> None:

@@ -1,0 +1,105 @@
+"""Puts runs on one HTML page that needs no network and no other file.
+
+python -m launch.report --workdirs='runs/*' --output=report.html
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from launch import cli, drawing
+
+_WORKDIRS = flags.DEFINE_list(
+  'workdirs', [], 'folders of runs; patterns such as runs/* serve too'
+)
+_BASELINES = flags.DEFINE_list(
+  'baselines', [], 'published algorithms (docs/baselines.md), or all'
+)
+_OUTPUT = flags.DEFINE_string('output', 'report.html', 'the page')
+_TITLE = flags.DEFINE_string('title', 'mjx_crossq: runs', 'its title')
+_REPLICATES = flags.DEFINE_integer(
+  'replicates', 500, 'bootstrap replicates of the intervals', 10
+)
+
+
+def main() -> None:
+  """Reads the flags, draws everything, then writes the page."""
+  from mjx_crossq import curves, report
+  from mjx_crossq.config import ConfigError
+
+  output = Path(_OUTPUT.value)
+  if output.suffix not in ('.html', '.htm'):
+    raise ConfigError(f'--output={output} must end in .html')
+  if not output.parent.is_dir():
+    raise ConfigError(f'{output.parent} is no folder; make it first')
+  if not _WORKDIRS.value:
+    raise ConfigError('--workdirs is needed')
+  runs = drawing.runs(_WORKDIRS.value)
+  labels = curves.labels(runs)
+  ours = curves.evaluations(runs)
+  tasks = sorted({task for by_task in ours.values() for task in by_task})
+  pairs = list(zip(runs, labels, strict=True))
+  sections = {
+    'Runs': report.overview(runs, labels),
+    'Returns': _returns(ours, tasks),
+    'Videos': ''.join(report.videos(run) for run in runs),
+    'Diagnostics': _series(runs, ours, tasks, 'diag/*', 'train/*'),
+    'System': _series(runs, ours, tasks, 'time/*_per_second'),
+    'Configuration': ''.join(report.configuration(*pair) for pair in pairs),
+  }
+  try:
+    output.write_text(report.page(_TITLE.value, sections), encoding='utf-8')
+  except OSError as error:
+    raise ConfigError(f'cannot write {output}: {error.strerror}') from None
+  print(f'wrote {output}, {output.stat().st_size / 2**20:.1f} MiB')
+
+
+def _returns(ours: dict[str, Any], tasks: Sequence[str]) -> str:
+  """Each task's curves, the seeds, and what is over all tasks."""
+  from mjx_crossq import figures, report
+
+  everything = ours | drawing.published(_BASELINES.value)
+  shown = drawing.selected(everything, tasks, ours)
+  pooled, compared, step = drawing.aggregates(shown, None, _REPLICATES.value)
+  found = report.figure(
+    figures.task_grid(shown, tasks, pooled),
+    f'Return over env steps in {", ".join(tasks)}.',
+  )
+  found += report.figure(
+    figures.seeds(ours, tasks), 'Return over env steps, a line a seed.'
+  )
+  if pooled:
+    found += report.figure(
+      figures.aggregate(shown, pooled, compared, step),
+      'Returns of all tasks together, with intervals.',
+    )
+  return found
+
+
+def _series(
+  runs: Sequence[Any], ours: Mapping, tasks: Sequence[str], *patterns: str
+) -> str:
+  """A figure of logged series, a row each."""
+  from mjx_crossq import curves, figures, report
+
+  series = {
+    name: labelled
+    for name, labelled in curves.diagnostics(runs, patterns).items()
+    if name not in drawing.COUNTS and labelled
+  }
+  if not series:
+    return ''
+  # The first has every label, as the legend needs it.
+  drawn = figures.diagnostics({'eval/return': ours} | series, tasks)
+  return report.figure(drawn, f'{", ".join(series)} over env steps.')
+
+
+def run() -> None:
+  """Entry point."""
+  cli.run(main, __doc__)
+
+
+if __name__ == '__main__':
+  run()
