@@ -17,7 +17,7 @@ ARGS ?=
 export PJRT_NPROC ?= 16
 WORKERS ?= 2
 
-.PHONY: help venv train test test-all lint type format build lock clean
+.PHONY: help venv train test test-all lint type format build docs lock clean
 
 help:
 	@echo 'make train      learn cartpole-swingup with two seeds (ARGS="--task=... --num_seeds=4")'
@@ -25,6 +25,7 @@ help:
 	@echo 'make test-all   the slow checks too'
 	@echo 'make format     rewrite the code in the house style'
 	@echo 'make build      build the wheel and smoke-test it in a clean environment'
+	@echo 'make docs       build the documentation in site/ (installs the extra docs)'
 	@echo 'make lock       resolve the locks anew (needs uv)'
 	@echo 'CUDA=1          with any of them: install the NVIDIA build of JAX'
 
@@ -62,8 +63,12 @@ format: venv
 build: venv
 	PYTHON=$(BIN)/python .ci/smoke_wheel
 
+docs: venv
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
+
 lock:
 	.ci/lock
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache
