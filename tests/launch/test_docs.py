@@ -1,6 +1,9 @@
 """Examples of the documentation, run as they stand."""
 
+import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,3 +53,42 @@ def test_pages_are_in_the_navigation():
   config = (DOCS.parent / 'mkdocs.yml').read_text()
   listed = set(re.findall(r'[\w]+\.md', config))
   assert listed == {path.name for path in DOCS.glob('*.md')}
+
+
+def notebook():
+  cells = json.loads((DOCS / 'quickstart.ipynb').read_text())['cells']
+  return [
+    (cell['metadata'].get('tags', []), ''.join(cell['source']))
+    for cell in cells
+    if cell['cell_type'] == 'code'
+  ]
+
+
+def test_notebook_has_no_outputs():
+  assert json.loads((DOCS / 'quickstart.ipynb').read_text())['nbformat'] == 4
+  assert '"outputs": []' in (DOCS / 'quickstart.ipynb').read_text()
+  assert '"data"' not in (DOCS / 'quickstart.ipynb').read_text()
+
+
+@pytest.mark.slow
+def test_notebook_runs(tmp_path):
+  """Its cells one after the other, with a small budget."""
+  shown = 'class Image:\n  def __init__(self, data):\n    print(len(data))\n'
+  (tmp_path / 'IPython').mkdir()
+  (tmp_path / 'IPython' / '__init__.py').touch()
+  (tmp_path / 'IPython' / 'display.py').write_text(shown)
+  code = [text for tags, text in notebook() if 'install' not in tags]
+  script = '\n\n'.join(code)
+  assert 'ENV_STEPS = 60_000' in script
+  script = script.replace('ENV_STEPS = 60_000', 'ENV_STEPS = 8_000')
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{DOCS.parent}'},
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert done.returncode == 0, done.stderr
+  assert re.search(r'\(100, 5\) \d+', done.stdout)
+  assert re.search(r'return \d+\.\d', done.stdout)
