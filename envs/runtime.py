@@ -34,6 +34,19 @@ def configure() -> None:
     os.environ.setdefault('PJRT_NPROC', str(MIN_CPU_THREADS))
 
 
+_DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
+
+
+def make_deterministic() -> None:
+  """Keeps XLA from GPU operations whose results vary from run to run.
+
+  CPUs need nothing. It has an effect only before jax's first computation.
+  """
+  chosen = os.environ.get('XLA_FLAGS', '')
+  if _DETERMINISTIC not in chosen.split():
+    os.environ['XLA_FLAGS'] = f'{chosen} {_DETERMINISTIC}'.strip()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
   """Silences what robotics packages say when they are imported or load models.

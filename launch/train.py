@@ -87,6 +87,9 @@ _WANDB_MODE = flags.DEFINE_enum(
 _DEBUG_NANS = flags.DEFINE_bool(
   'debug_nans', False, 'name the operation that gives the first NaN; slow'
 )
+_DETERMINISTIC = flags.DEFINE_bool(
+  'deterministic', False, 'the same bits from the same flags on a GPU; slower'
+)
 _ALLOW_UNFAITHFUL = flags.DEFINE_bool(
   'allow_unfaithful', False, 'train on a task that differs from stock'
 )
@@ -99,12 +102,19 @@ _DRY_RUN = flags.DEFINE_bool(
 def main() -> None:
   """Reads the flags and trains."""
   import envs
+  from envs import runtime
   from mjx_crossq import config as config_lib
 
   if _LIST_TASKS.value:
     print('\n'.join(envs.ALL_TASKS))
     return
+  if _DETERMINISTIC.value:
+    runtime.make_deterministic()
   config = _config()
+  if _DETERMINISTIC.value and config.physics == 'warp':
+    raise config_lib.ConfigError(
+      '--deterministic: Warp adds in no fixed order; take --physics=mjx'
+    )
   env = cli.load_env(
     config.task, config.physics, allow_unfaithful=_ALLOW_UNFAITHFUL.value
   )

@@ -24,6 +24,18 @@ def _python(code, **variables):
   return json.loads(result.stdout)
 
 
+def test_deterministic_operations_are_asked_for_once():
+  code = (
+    'import json, os; from envs import runtime; runtime.make_deterministic(); '
+    'runtime.make_deterministic(); import jax; jax.numpy.ones(1); '
+    'print(json.dumps(os.environ["XLA_FLAGS"].split()))'
+  )
+  ours = '--xla_gpu_deterministic_ops=true'
+  theirs = '--xla_cpu_enable_fast_math=false'
+  assert _python(code, XLA_FLAGS=theirs) == [theirs, ours]
+  assert _python(code, XLA_FLAGS='') == [ours]
+
+
 def test_the_whole_suite_is_there():
   stock = suite.import_stock('')
   assert {'-'.join(pair) for pair in stock.ALL_TASKS} <= set(envs.ALL_TASKS)

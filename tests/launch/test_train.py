@@ -302,6 +302,7 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
     ('--uttd=2',): "'uttd'",
     ('train',): "unexpected argument 'train'",
     ('--action_repeat=3',): 'must divide',
+    ('--deterministic', '--physics=warp'): 'take --physics=mjx',
     ('--resume',): '--workdir',
     (
       '--num_seeds=1000',
