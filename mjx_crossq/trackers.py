@@ -77,9 +77,11 @@ class Follower:
       self._try(self._follow)
 
   def close(self) -> None:
-    """Mirrors the rest and closes the sink."""
+    """Mirrors the rest and closes the sink, if the run ever began."""
+    if self._sink is None:
+      return  # the folder may be somebody else's
     self(0)
-    if self._sink and not self._failed:
+    if not self._failed:
       self._try(self._sink.close)
 
   def _try(self, function: Callable[[], None]) -> None:

@@ -94,6 +94,15 @@ def test_follower_hands_over_whole_groups_once(tmp_path):
   ]
 
 
+def test_refused_folder_is_not_touched(tmp_path):
+  theirs = tmp_path / 'tensorboard' / 'thesis.tex'
+  theirs.parent.mkdir()
+  theirs.write_text('do not touch')
+  trackers.Follower(tmp_path, CONFIG, trackers.TensorBoard).close()
+  assert theirs.read_text() == 'do not touch'
+  assert list(tmp_path.iterdir()) == [theirs.parent]
+
+
 def test_failing_sink_is_left_and_said_once(tmp_path):
   class Full(Recorder):
     def write(self, kind, step, groups):
