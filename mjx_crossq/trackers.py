@@ -192,6 +192,7 @@ class WandB:
       resume='allow',
       name=workdir.name,
       config=config.to_dict(),
+      settings=wandb.Settings(quiet=True),
       **settings,
     )
     self._run.define_metric('*', step_metric='env_step')
@@ -213,7 +214,7 @@ class WandB:
 
   def close(self) -> None:
     """See `Sink`."""
-    self._run.finish(quiet=True)
+    self._run.finish()
 
 
 def check_wandb(mode: str) -> None:

@@ -147,13 +147,13 @@ def test_wandb_goes_on_where_it_was(tmp_path, monkeypatch):
       settings=settings,
       logged=[],
       define_metric=lambda *args, **kwargs: None,
-      finish=lambda quiet: None,
+      finish=lambda: None,
     )
     run.log = run.logged.append
     runs.append(run)
     return run
 
-  wandb = types.SimpleNamespace(init=init)
+  wandb = types.SimpleNamespace(init=init, Settings=dict)
   monkeypatch.setitem(sys.modules, 'wandb', wandb)
   # Killed at 30, it goes on from 20; 40 is the first that is new.
   for resumed_at, steps in ((0, (10, 20, 30)), (20, (30, 40))):
