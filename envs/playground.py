@@ -125,13 +125,13 @@ class MjxEnv(mujoco_playground.MjxEnv):
 
 
 def _to_playground(state: base.State) -> Any:
-  """Playground's state, whose dictionaries wrappers may write into."""
+  """The same state by Playground's names."""
   data: Any = state.pipeline_state
   return State(
     data=data,
     obs=state.obs,
     reward=state.reward,
     done=state.done,
-    metrics=dict(state.metrics),
-    info=dict(state.info),
+    metrics=state.metrics,
+    info=state.info,
   )

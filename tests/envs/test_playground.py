@@ -102,6 +102,13 @@ def test_playgrounds_domain_randomisation(playground, env):
   assert np.abs(obs[1, 1] - state.obs[1]).max() > 1e-3
 
 
+def test_warp_cannot_randomise(env, monkeypatch):
+  monkeypatch.setattr(type(env.task), 'backend', 'warp')
+  monkeypatch.setattr(env, '_mjx_model', None)
+  with pytest.raises(ValueError, match="only physics='mjx'"):
+    env.reset(jax.random.key(0))
+
+
 def test_other_tasks_are_refused(playground):
   from envs.playground import MjxEnv
   from tests.learner.probes import ConstantReward
