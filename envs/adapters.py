@@ -160,7 +160,8 @@ def _playground(name: str) -> tuple[Any, int]:
   config = registry.get_default_config(name)
   overrides = {'impl': 'jax'} if 'impl' in config else {}
   env = registry.load(name, config=config, config_overrides=overrides)
-  return env, int(config.episode_length)
+  length: Any = config.episode_length
+  return env, int(length)
 
 
 def _imported(module: str, function: str) -> tuple[Any, int]:

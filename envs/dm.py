@@ -127,6 +127,8 @@ class Environment(dm_env.Environment):
     no effect on the simulation.
     """
     physics, state = self._known.physics, self._state
+    if state is None:
+      return physics
     with physics.reset_context():
       self.task.write_params(physics, state.info)  # pyright: ignore
       for name in ('qpos', 'qvel', 'act'):
