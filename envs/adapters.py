@@ -158,7 +158,7 @@ def _playground(name: str) -> tuple[Any, int]:
     ) from None
   _choose('playground', name, registry.ALL_ENVS)
   config = registry.get_default_config(name)
-  overrides = {'impl': 'jax'} if 'impl' in config else {}
+  overrides: Any = {'impl': 'jax'} if 'impl' in config else {}
   env = registry.load(name, config=config, config_overrides=overrides)
   length: Any = config.episode_length
   return env, int(length)
