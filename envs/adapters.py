@@ -158,9 +158,10 @@ def _playground(name: str) -> tuple[Any, int]:
     ) from None
   _choose('playground', name, registry.ALL_ENVS)
   config = registry.get_default_config(name)
-  overrides = {'impl': 'jax'} if 'impl' in config else {}
+  overrides: Any = {'impl': 'jax'} if 'impl' in config else {}
   env = registry.load(name, config=config, config_overrides=overrides)
-  return env, int(config.episode_length)
+  length: Any = config.episode_length
+  return env, int(length)
 
 
 def _imported(module: str, function: str) -> tuple[Any, int]:

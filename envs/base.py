@@ -105,6 +105,19 @@ class Env(brax_base.Env):
     raise NotImplementedError
 
 
+def episode_key(seed: jax.Array, episode: jax.Array) -> jax.Array:
+  """The key of a reset, where an interface counts the episodes itself.
+
+  Args:
+    seed: of the environment, uint32.
+    episode: how many it began before.
+
+  Returns:
+    A key for `Env.reset`.
+  """
+  return jax.random.fold_in(jax.random.key(seed), episode)
+
+
 def flatten_observation(observation: Mapping[str, Any]) -> np.ndarray:
   """Flattens a stock observation as policies see it.
 

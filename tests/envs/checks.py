@@ -16,7 +16,7 @@ from mujoco import mjx
 from mujoco.mjx._src import collision_driver, smooth
 
 import envs
-from envs import base, bounds, parity, suite
+from envs import base, bounds, dm, parity, suite
 
 
 @functools.cache
@@ -95,6 +95,20 @@ class StockParity:
     assert env.episode_length == steps
     size = suite.base.flatten_observation(timestep.observation).size
     assert env.observation_size == size
+
+  def test_dm_env_has_stocks_specs(self, task):
+    ours, stock = dm.Environment(load(task)), load(task).stock_env(seed=0)
+    assert list(ours.observation_spec()) == list(stock.observation_spec())
+    for name, spec in stock.observation_spec().items():
+      assert repr(ours.observation_spec()[name]) == repr(spec)
+    assert ours.control_timestep() == stock.control_timestep()
+    assert ours.reward_spec() == stock.reward_spec()
+    assert ours.discount_spec() == stock.discount_spec()
+    if task.startswith('lqr'):  # Not bounded in stock.
+      assert ours.action_spec().shape == stock.action_spec().shape
+      assert (ours.action_spec().maximum == 1).all()
+    else:
+      assert repr(ours.action_spec()) == repr(stock.action_spec())
 
   def test_step_keeps_structure_and_types(self, task):
     env = load(task)  # Abstract evaluation: traced, not compiled.

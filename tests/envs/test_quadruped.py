@@ -14,6 +14,9 @@ class TestQuadruped(checks.StockParity):
   models = ('run', 'fetch')
   slow = ('walk', 'fetch')
 
+  def test_escape_has_stocks_specs_too(self):
+    self.test_dm_env_has_stocks_specs('quadruped-escape')
+
 
 def test_begins_at_stocks_height():
   """The height that stock's search finds for the same orientations."""

@@ -95,6 +95,15 @@ _SETTING = (
 _SMALL = 'import os; os.cpu_count = lambda: 2; '
 
 
+def test_loading_needs_neither_learner_nor_extras():
+  loaded = _python(
+    'import envs, json, sys; env = envs.load("pendulum-swingup"); '
+    'names = ("envs.suite", "mjx_crossq", "optax", "gymnasium");'
+    'print(json.dumps([m in sys.modules for m in names]))'
+  )
+  assert loaded == [True, False, False, False]
+
+
 def test_cures_small_cpu_pools_only():
   large = (
     'import os; os.cpu_count = lambda: 64; '

@@ -1,0 +1,241 @@
+"""Tasks as gymnasium's environments, single and batched."""
+
+import importlib
+import sys
+import warnings
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.utils import env_checker
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import vector as wrappers
+
+import envs
+import envs.gym
+from envs import base
+from envs.vector import VectorEnv
+
+from . import checks
+
+PENDULUM = 'pendulum-swingup'
+
+
+class Line(base.Env):
+  """A point on a line, which ends where it leaves [-1, 1]."""
+
+  name, episode_length, terminates = 'line', 6, True
+  observation_size, action_size = 2, 1
+
+  def reset(self, rng):
+    return self._state(jax.random.uniform(rng, (2,)) - 0.5)
+
+  def step(self, state, action):
+    x = state.obs[0] + 0.5 * action[0]
+    return self._state(jnp.stack([x, state.obs[1]]))
+
+  def _state(self, obs):
+    done = jnp.float32(jnp.abs(obs[0]) > 1)
+    return base.State(None, obs, obs.sum(), done)
+
+
+def actions(steps, num_envs, size=1):
+  rng = np.random.default_rng(0)
+  return rng.uniform(-1, 1, (steps, num_envs, size)).astype(np.float32)
+
+
+@pytest.mark.parametrize('arrays', ['numpy', 'jax'])
+def test_trajectory_is_that_of_vmap_bit_for_bit(arrays):
+  task, seeds = checks.load(PENDULUM), jnp.arange(7, 10)
+  batch = VectorEnv(task, 3, arrays=arrays, max_episode_steps=4)
+  obs, _ = batch.reset(seed=7)
+  reset, step = jax.jit(jax.vmap(task.reset)), jax.jit(jax.vmap(task.step))
+
+  def fresh(episode):
+    keys = [jax.random.fold_in(jax.random.key(s), episode) for s in seeds]
+    return reset(jnp.stack(keys))
+
+  state = fresh(0)
+  np.testing.assert_array_equal(obs, state.obs)
+  for i, action in enumerate(actions(9, 3), 1):
+    out = batch.step(action)
+    # Every fifth step begins the next episode.
+    state = step(state, action) if i % 5 else fresh(i // 5)
+    np.testing.assert_array_equal(out[0], state.obs)
+    np.testing.assert_array_equal(out[1], state.reward if i % 5 else 0)
+    assert not out[2].any() and (out[3] == (i % 5 == 4)).all()
+    if i % 5 == 4:
+      assert (out[4]['episode']['l'] == 4).all()
+    else:
+      assert not out[4]
+  kind = np.ndarray if arrays == 'numpy' else jax.Array
+  assert all(isinstance(x, kind) for x in out[:4])
+  assert batch.metadata['jax'] is (arrays == 'jax')
+
+
+@pytest.mark.parametrize('arrays', ['numpy', 'jax'])
+@pytest.mark.parametrize('mode', ['NextStep', 'SameStep'])
+def test_equals_gymnasiums_own_vectorisation(mode, arrays):
+  """Over episodes that end by themselves and by their time limit."""
+  n = 4
+  sync = SyncVectorEnv([lambda: envs.gym.Env(Line())] * n, autoreset_mode=mode)
+  batch = VectorEnv(Line(), n, autoreset_mode=mode, arrays=arrays)
+  assert batch.metadata['autoreset_mode'] is sync.metadata['autoreset_mode']
+  for space in ('', 'single_'):
+    for kind in ('observation_space', 'action_space'):
+      assert getattr(batch, space + kind) == getattr(sync, space + kind)
+  ended = np.zeros(2, int)
+
+  def compare(ours, theirs, path=''):
+    if isinstance(theirs, dict):
+      # Vector wrappers put `episode` beside `final_info` also.
+      more = {'episode', '_episode'} & set(theirs.get('final_info', {}))
+      assert set(ours) == set(theirs) | more
+      for key, value in theirs.items():
+        compare(ours[key], value, key)
+    elif path == 'final_obs':
+      for a, b in zip(ours, theirs, strict=True):
+        if b is not None:
+          np.testing.assert_allclose(a, b, rtol=1e-5)
+        elif arrays == 'numpy':
+          assert a is None
+    else:
+      np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+      if arrays == 'numpy':
+        assert ours.dtype == theirs.dtype
+
+  for seed in (3, None, [5, 1, 2, 9]):
+    compare(batch.reset(seed=seed)[0], sync.reset(seed=seed)[0])
+    for action in actions(30, n):
+      ours, theirs = batch.step(action), sync.step(action)
+      for a, b in zip(ours, theirs, strict=True):
+        compare(a, b)
+      ended += [ours[2].sum(), ours[3].sum()]
+      if ours[2].any() or ours[3].any():
+        assert (ours[4]['_episode'] == (ours[2] | ours[3])).all()
+  assert (ended > 5).all()
+
+
+def test_terminations_and_truncations_are_kept_apart():
+  batch = VectorEnv(Line(), 8, max_episode_steps=2)
+  batch.reset(seed=0)
+  for _ in range(2):
+    obs, _, terminated, truncated, _ = batch.step(np.ones((8, 1)))
+  np.testing.assert_array_equal(terminated, obs[:, 0] > 1)
+  np.testing.assert_array_equal(truncated, ~terminated)
+  assert terminated.any() and truncated.any()
+
+
+def test_masked_resets_where_nothing_resets_by_itself():
+  batch = VectorEnv(Line(), 3, autoreset_mode=AutoresetMode.DISABLED)
+  with pytest.raises(gymnasium.error.ResetNeeded):
+    batch.step(np.zeros((3, 1)))
+  first, _ = batch.reset(seed=0)
+  for _ in range(6):
+    obs, _, terminated, truncated, _ = batch.step(np.zeros((3, 1)))
+  assert truncated.all() and not terminated.any()
+  with pytest.raises(gymnasium.error.ResetNeeded):
+    batch.step(np.zeros((3, 1)))
+  mask = np.array([True, False, True])
+  again, _ = batch.reset(seed=0, options={'reset_mask': mask})
+  np.testing.assert_array_equal(again, np.where(mask[:, None], first, obs))
+  with pytest.raises(gymnasium.error.ResetNeeded):
+    batch.step(np.zeros((3, 1)))
+  batch.reset(options={'reset_mask': ~mask})
+  assert not batch.step(np.zeros((3, 1)))[3].any()
+
+
+def test_seeds():
+  batch = VectorEnv(Line(), 3)
+  first, _ = batch.reset(seed=1)
+  later, _ = batch.reset()
+  assert (first != later).all()
+  np.testing.assert_array_equal(batch.reset(seed=1)[0], first)
+  np.testing.assert_array_equal(batch.reset()[0], later)
+  np.testing.assert_array_equal(batch.reset(seed=2)[0][:2], first[1:])
+  # Without any seed, two draw differently.
+  unseeded = [VectorEnv(Line(), 3).reset()[0] for _ in range(2)]
+  assert (unseeded[0] != unseeded[1]).all()
+  singles = [envs.gym.Env(Line()).reset()[0] for _ in range(2)]
+  assert (singles[0] != singles[1]).all()
+  single = envs.gym.Env(Line())
+  np.testing.assert_array_equal(single.reset(seed=2)[0], first[1])
+
+
+def test_returned_arrays_are_the_callers_own():
+  batch = VectorEnv(Line(), 2)
+  obs, _ = batch.reset(seed=0)
+  kept = obs.copy()
+  obs[:] = 9
+  np.testing.assert_array_equal(batch.step(np.zeros((2, 1)))[0], kept)
+
+
+def test_gymnasiums_wrappers_take_it():
+  batch = VectorEnv(Line(), 3, record_episodes=False)
+  batch = wrappers.RecordEpisodeStatistics(batch)
+  batch.reset(seed=0)
+  for action in actions(20, 3):
+    obs = batch.step(action)[0]
+  assert isinstance(obs, np.ndarray)
+  assert batch.episode_count > 3
+  batch.close()
+  with pytest.raises(gymnasium.error.ResetNeeded):
+    batch.step(actions(1, 3)[0])
+
+
+@pytest.mark.parametrize(
+  ('kwargs', 'message'),
+  [
+    ({'num_envs': 0}, 'at least 1'),
+    ({'arrays': 'torch'}, "'numpy' or 'jax'"),
+    ({'autoreset_mode': 'Never'}, 'AutoresetMode'),
+  ],
+)
+def test_wrong_options_say_what_to_do(kwargs, message):
+  with pytest.raises(ValueError, match=message):
+    VectorEnv(Line(), **kwargs)
+
+
+def test_wrong_shapes_are_refused():
+  batch = VectorEnv(Line(), 3)
+  with pytest.raises(ValueError, match='2 seeds'):
+    batch.reset(seed=[1, 2])
+  batch.reset()
+  with pytest.raises(ValueError, match=r'actions \(3,\); take \(3, 1\)'):
+    batch.step(np.zeros(3))
+
+
+def test_checker_passes_by_name():
+  envs.gym.register_all()
+  assert {f'mjx_crossq/{t}-v0' for t in envs.ALL_TASKS} <= set(
+    gymnasium.registry
+  )
+  env = gymnasium.make(f'mjx_crossq/{PENDULUM}-v0')
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    # Observations have no bounds, in stock neither.
+    warnings.filterwarnings('ignore', '.*observation space m.*infinity')
+    env_checker.check_env(env.unwrapped)
+  batch = gymnasium.make_vec(
+    f'mjx_crossq/{PENDULUM}-v0', num_envs=3, max_episode_steps=2
+  )
+  assert isinstance(batch, VectorEnv)
+  batch.reset(seed=0)
+  for action in actions(2, 3):
+    _, _, _, truncated, infos = batch.step(action)
+  assert truncated.all() and not infos
+
+
+def test_unfaithful_tasks_are_refused_by_gymnasium_too():
+  envs.gym.register_all()
+  with pytest.raises(ValueError, match='allow_unfaithful=True'):
+    gymnasium.make('mjx_crossq/stacker-stack_2-v0')
+
+
+def test_missing_gymnasium_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'gymnasium', None)
+  monkeypatch.delitem(sys.modules, 'envs.vector')
+  with pytest.raises(ImportError, match=r'mjx-crossq\[gymnasium\]'):
+    importlib.import_module('envs.vector')
