@@ -64,7 +64,8 @@ def write(
   )
 
   def act(obs: np.ndarray) -> np.ndarray:
-    return session.run(None, {'observation': np.float32(obs)})[0]
+    (action,) = session.run(None, {'observation': np.float32(obs)})
+    return np.asarray(action)
 
   return act
 
