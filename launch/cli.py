@@ -2,14 +2,17 @@
 
 import functools
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 USAGE_ERROR = 2
 RUN_ERROR = 1
+_RENDER_SECONDS = 600  # then a video is given up
 
 _COMPILATION_CACHE = flags.DEFINE_string(
   'compilation_cache',
@@ -115,6 +118,42 @@ def cache_flags() -> list[str]:
   """`--compilation_cache` as it was given, for a program that is started."""
   folder = _COMPILATION_CACHE.value
   return [] if folder is None else [f'--compilation_cache={folder}']
+
+
+def render(workdir: Path) -> str:
+  """Starts `launch.render`, on the CPU.
+
+  In a process of its own a broken OpenGL driver ends nothing but the video: the
+  run is finished, and stays so.
+
+  Args:
+    workdir: folder of a finished run.
+
+  Returns:
+    The path of the GIF, or why there is none.
+  """
+  from envs import runtime
+
+  output = workdir / 'policy.gif'
+  command = [sys.executable, '-m', 'launch.render', f'--workdir={workdir}']
+  command += [f'--output={output}', *cache_flags()]
+  try:
+    with runtime.quiet():  # JAX warns of any process that is started
+      done = subprocess.run(
+        command,
+        env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+        capture_output=True,
+        text=True,
+        errors='replace',
+        timeout=_RENDER_SECONDS,
+        check=False,
+      )
+  except (OSError, subprocess.SubprocessError) as error:
+    return f'none ({error})'
+  if done.returncode == 0:
+    return str(output)
+  *_, line = ['no message', *filter(None, done.stderr.splitlines())]
+  return f'none ({line.removeprefix("error: ")})'
 
 
 def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:

@@ -1,5 +1,6 @@
 """Chooses what MuJoCo draws with, before MuJoCo is imported."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ def choose() -> str:
   Returns:
     What is wrong, in one line that says what to do; '' if a backend works.
   """
+  logging.getLogger('OpenGL').setLevel(logging.WARNING)
   given = os.environ.get('MUJOCO_GL', '').lower().strip()
   if given in _OFF:
     return f'MUJOCO_GL={given} switches rendering off; unset it'

@@ -28,7 +28,7 @@ _OUTPUT = flags.DEFINE_string(
   'output', None, 'the file (videos/step<step>.<format> in the workdir)'
 )
 _CAMERA = flags.DEFINE_string(
-  'camera', None, "name or number of the model's; -1: free (the first)"
+  'camera', None, "name or number of the model's; -1: free (side, or the first)"
 )
 _SECONDS = flags.DEFINE_float(
   'seconds', None, 'length in simulated time (the whole episode)', 1e-3
@@ -117,7 +117,7 @@ def _default_output(step: int, kind: str) -> Path:
   seed = '' if _SEED.value is None else f'-seed{_SEED.value}'
   episode = f'-episode{_EPISODE.value}' if _EPISODE.value else ''
   name = f'step{step}{seed}{episode}.{kind}'
-  return Path(_WORKDIR.value) / 'videos' / name
+  return Path(_WORKDIR.value or '') / 'videos' / name
 
 
 def _prepare() -> None:

@@ -38,7 +38,7 @@ class StockEpisodes:
       env: a task with a stock environment.
       count: how many episodes are played at a time.
     """
-    self._runner = runner
+    self.runner = runner
     self._env = env
     self.stock: list[Any] = [env.stock_env(0) for _ in range(count)]
 
@@ -65,10 +65,10 @@ class StockEpisodes:
     Returns:
       Undiscounted returns, one for each cell.
     """
-    c = self._runner.config
+    c = self.runner.config
     rows, episodes = np.array(cells).T
     for env, (row, episode) in zip(self.stock, cells, strict=True):
-      seed = [self._runner.seeds[row], step, episode]
+      seed = [self.runner.seeds[row], step, episode]
       env.task.random.seed(np.random.SeedSequence(seed).generate_state(1))
     length = self._env.episode_length
     if env_steps is not None:
@@ -103,7 +103,7 @@ class StockEpisodes:
           (c.num_seeds, c.eval_episodes, obs.shape[1]), obs.dtype
         )
         asked[rows, episodes] = obs
-        action = self._runner.act(policy, asked)[rows, episodes]
+        action = self.runner.act(policy, asked)[rows, episodes]
         action = low + (action.astype(np.float64) + 1) / 2 * (high - low)
         repeats = [min(c.action_repeat, length - done)] * len(self.stock)
         results = pool.map(decide, indices, action, timesteps, repeats)

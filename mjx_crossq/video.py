@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from envs import runtime
 from mjx_crossq.config import ConfigError
 from mjx_crossq.logging import WriteError
 from mjx_crossq.recording import Episode
@@ -25,7 +26,7 @@ GIF_SHORTEST = 0.02
 """Seconds; browsers show a frame that is shorter for a tenth of a second."""
 
 _GAP = 2  # pixels between the panels of a grid
-_COLORS = 128  # of a GIF
+_SHADOW = 2048  # texels; more cost memory and are not seen at this size
 _BACKGROUND = (24, 24, 27)
 
 
@@ -81,7 +82,7 @@ class Clip:
       episodes: one or more, of one task.
       size: width and height of an episode's panel, in pixels.
       every: env steps from frame to frame.
-      camera: name or number of the model's; None for its first one.
+      camera: name or number of the model's; None for `side` or its first one.
 
     Raises:
       ConfigError: there is no such camera.
@@ -94,9 +95,10 @@ class Clip:
     self.dt = every * episodes[0].dt
     self._camera = _camera(episodes[0].physics.model, camera)
     for episode in episodes:
-      buffer = episode.physics.model.vis.global_
-      buffer.offwidth = max(buffer.offwidth, size[0])
-      buffer.offheight = max(buffer.offheight, size[1])
+      looks = episode.physics.model.vis
+      looks.global_.offwidth = max(looks.global_.offwidth, size[0])
+      looks.global_.offheight = max(looks.global_.offheight, size[1])
+      looks.quality.shadowsize = min(looks.quality.shadowsize, _SHADOW)
 
   def __len__(self) -> int:
     """How many frames there are."""
@@ -184,7 +186,7 @@ def write_gif(frames: Frames, path: Path) -> None:
   """
   sample = {round(i) for i in np.linspace(0, len(frames) - 1, 6)}
   mosaic = Image.fromarray(np.concatenate([frames[i] for i in sorted(sample)]))
-  palette = mosaic.quantize(_COLORS, Image.Quantize.MEDIANCUT)
+  palette = mosaic.quantize(256, Image.Quantize.MEDIANCUT)
 
   def reduced(index):
     image = Image.fromarray(frames[index])
@@ -192,7 +194,7 @@ def write_gif(frames: Frames, path: Path) -> None:
 
   # A GIF counts in hundredths of a second: rounded times, not durations.
   ends = np.round(100 * frames.dt * np.arange(len(frames) + 1)).astype(int)
-  with _replacing(path) as file:
+  with replacing(path) as file:
     reduced(0).save(
       file,
       format='GIF',
@@ -216,7 +218,7 @@ def write_mp4(frames: Frames, path: Path) -> None:
   """
   ffmpeg = require_ffmpeg()
   first = frames[0]
-  with _replacing(path) as file:
+  with replacing(path) as file:
     writer = ffmpeg.write_frames(
       str(file),
       first.shape[1::-1],
@@ -227,7 +229,8 @@ def write_mp4(frames: Frames, path: Path) -> None:
       ffmpeg_log_level='error',
       output_params=['-crf', '20', '-movflags', '+faststart', '-f', 'mp4'],
     )
-    writer.send(None)
+    with runtime.quiet():  # JAX warns of any process that is started
+      writer.send(None)
     rest = (frames[i] for i in range(1, len(frames)))
     for frame in itertools.chain([first], rest):
       writer.send(np.ascontiguousarray(frame))
@@ -251,7 +254,7 @@ def require_ffmpeg() -> Any:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
   """A file beside `path` that takes its place once it is whole."""
   draft = path.with_name(f'.{path.name}.part')
   try:
@@ -270,7 +273,7 @@ def _camera(model: Any, camera: str | int | None) -> str | int:
   """A camera of the model; -1 is the free one."""
   names = [model.id2name(i, 'camera') for i in range(model.ncam)]
   if camera is None:
-    return 0 if names else -1
+    return 'side' if 'side' in names else 0 if names else -1
   if str(camera) in names:
     return str(camera)
   with contextlib.suppress(ValueError):
