@@ -27,6 +27,7 @@ GIF_SHORTEST = 0.02
 
 _GAP = 2  # pixels between the panels of a grid
 _SHADOW = 2048  # texels; more cost memory and are not seen at this size
+_CAMERAS = ('side', 'x')  # preferred to a model's first
 _BACKGROUND = (24, 24, 27)
 
 
@@ -82,7 +83,8 @@ class Clip:
       episodes: one or more, of one task.
       size: width and height of an episode's panel, in pixels.
       every: env steps from frame to frame.
-      camera: name or number of the model's; None for `side` or its first one.
+      camera: name or number of the model's; None for one at the side, or its
+        first.
 
     Raises:
       ConfigError: there is no such camera.
@@ -229,12 +231,12 @@ def write_mp4(frames: Frames, path: Path) -> None:
       ffmpeg_log_level='error',
       output_params=['-crf', '20', '-movflags', '+faststart', '-f', 'mp4'],
     )
-    with runtime.quiet():  # JAX warns of any process that is started
-      writer.send(None)
-    rest = (frames[i] for i in range(1, len(frames)))
-    for frame in itertools.chain([first], rest):
-      writer.send(np.ascontiguousarray(frame))
-    writer.close()
+    with contextlib.closing(writer):
+      with runtime.quiet():  # JAX warns of any process that is started
+        writer.send(None)
+      rest = (frames[i] for i in range(1, len(frames)))
+      for frame in itertools.chain([first], rest):
+        writer.send(np.ascontiguousarray(frame))
 
 
 def require_ffmpeg() -> Any:
@@ -266,14 +268,16 @@ def replacing(path: Path) -> Iterator[Path]:
       f'cannot write {path}: {error.strerror or error}'
     ) from None
   finally:
-    draft.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      draft.unlink()
 
 
 def _camera(model: Any, camera: str | int | None) -> str | int:
   """A camera of the model; -1 is the free one."""
   names = [model.id2name(i, 'camera') for i in range(model.ncam)]
   if camera is None:
-    return 'side' if 'side' in names else 0 if names else -1
+    known = [name for name in _CAMERAS if name in names]
+    return known[0] if known else 0 if names else -1
   if str(camera) in names:
     return str(camera)
   with contextlib.suppress(ValueError):

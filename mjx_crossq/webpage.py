@@ -33,7 +33,7 @@ body {{ margin: 1em; background: #18181b; color: #eee; font: 1em sans-serif }}
 h1 {{ font-size: 1.1em; font-weight: normal }}
 main {{ display: flex; flex-wrap: wrap; gap: 1em }}
 figure {{ margin: 0; flex: 1 1 30em }}
-iframe {{ width: 100%; height: 480px; border: 0; background: #fff }}
+iframe {{ width: 100%; height: {height}px; border: 0; background: #fff }}
 </style>
 </head>
 <body>
@@ -59,6 +59,7 @@ _SHOWN = (
   _GEOM.mjGEOM_BOX,
   _GEOM.mjGEOM_MESH,
 )
+_HEIGHT = 480  # pixels
 _HIDDEN_GROUP = 3  # MuJoCo shows the groups below
 
 
@@ -85,7 +86,9 @@ def write(
     )
     for e in episodes
   ]
-  page = _PAGE.format(title=html.escape(title), figures='\n'.join(figures))
+  page = _PAGE.format(
+    title=html.escape(title), height=_HEIGHT, figures='\n'.join(figures)
+  )
   with replacing(path) as file:
     file.write_text(page, encoding='utf-8')
 
@@ -104,7 +107,7 @@ def viewer(episode: Episode, every: int = 1) -> str:
     ConfigError: the viewer cannot show a geom of the model.
   """
   return brax_html.render_from_json(
-    trajectory(episode, every), height=480, colab=False, base_url=None
+    trajectory(episode, every), height=_HEIGHT, colab=True, base_url=None
   )
 
 
@@ -139,10 +142,12 @@ def trajectory(episode: Episode, every: int = 1) -> str:
 
 def _system(model: Any) -> types.SimpleNamespace:
   """The visible geoms, by the names of brax's `System`."""
-  rgba = np.array(model.geom_rgba)
-  # A geom's own colour wins over its material's where it is not the default.
-  plain = (rgba == [0.5, 0.5, 0.5, 1]).all(axis=1) & (model.geom_matid >= 0)
-  rgba[plain] = model.mat_rgba[model.geom_matid[plain]]
+  if model.nskin:
+    raise ConfigError(
+      "brax's viewer shows no skin, which the model has; "
+      'take --format=gif or mp4'
+    )
+  rgba = _colors(model)
   shown = np.flatnonzero((rgba[:, 3] > 0) & (model.geom_group < _HIDDEN_GROUP))
   kind, size = np.array(model.geom_type), np.array(model.geom_size)
   mesh = np.array(model.geom_dataid)
@@ -169,6 +174,24 @@ def _system(model: Any) -> types.SimpleNamespace:
     geom_dataid=mesh[shown],
     mj_model=types.SimpleNamespace(geom_rgba=rgba[shown], **vars(meshes)),
   )
+
+
+def _colors(model: Any) -> np.ndarray:
+  """Colours of geoms, `(ngeom, 4)`; those of textures are averaged."""
+  rgba = np.array(model.geom_rgba)
+  # A geom's own colour wins over its material's where it is not the default.
+  plain = (rgba == [0.5, 0.5, 0.5, 1]).all(axis=1) & (model.geom_matid >= 0)
+  for geom in np.flatnonzero(plain):
+    material = model.geom_matid[geom]
+    rgba[geom] = model.mat_rgba[material]
+    texture = model.mat_texid[material].max()
+    if texture >= 0 and model.tex_nchannel[texture] >= 3:
+      channels = model.tex_nchannel[texture]
+      count = channels * model.tex_height[texture] * model.tex_width[texture]
+      start = model.tex_adr[texture]
+      texels = model.tex_data[start : start + count].reshape(-1, channels)
+      rgba[geom, :3] *= texels[:, :3].mean(axis=0) / 255
+  return rgba
 
 
 class _Meshes:

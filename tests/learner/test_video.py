@@ -5,6 +5,7 @@ import json
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import jax
@@ -101,8 +102,9 @@ class Test_record:  # noqa: N801
 
   def test_nothing_to_draw(self):
     runner = Runner(from_preset('crossq_wn', **SMALL), Counter(12))
+    policy: Any = None  # never asked
     with pytest.raises(ConfigError, match='cannot be drawn'):
-      recording.record(runner, runner.init().agent.actor.network, STEP)
+      recording.record(runner, policy, STEP)
 
 
 class Sliding:
@@ -373,9 +375,26 @@ def test_viewer_gets_ellipsoids_as_closed_meshes():
     assert 0.9 * whole < volume < whole
 
 
-def test_viewer_says_what_it_cannot_show():
-  with pytest.raises(ConfigError, match='hfield.*terrain.*--format=gif'):
-    webpage.trajectory(stock_episode('quadruped-escape', 1))
+@pytest.mark.parametrize(
+  ('task', 'message'),
+  [
+    ('quadruped-escape', r'hfield.*terrain.*--format=gif'),
+    ('dog-walk', r'no skin.*--format=gif'),
+  ],
+)
+def test_viewer_says_what_it_cannot_show(task, message):
+  with pytest.raises(ConfigError, match=message):
+    webpage.trajectory(stock_episode(task, 1))
+
+
+def test_viewer_colours():
+  geoms = json.loads(webpage.trajectory(stock_episode('walker-run')))['geoms']
+  red, green, blue, _ = geoms['torso'][0]['rgba']
+  assert (red, green, blue) == pytest.approx((0.7, 0.5, 0.3))  # its material
+  (floor,) = (g for g in geoms['world'] if g['name'] == 'Plane')
+  red, green, blue, _ = floor['rgba']
+  # Its texture's squares are (.1 .2 .3) and (.2 .3 .4).
+  assert (red, green, blue) == pytest.approx((0.15, 0.25, 0.35), abs=0.03)
 
 
 def test_page_has_a_viewer_for_each_seed(tmp_path):
