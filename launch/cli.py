@@ -137,11 +137,14 @@ def render(workdir: Path) -> str:
   output = workdir / 'policy.gif'
   command = [sys.executable, '-m', 'launch.render', f'--workdir={workdir}']
   command += [f'--output={output}', *cache_flags()]
+  variables = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  # dm_control has set it here for the backend that it found first.
+  variables.pop('PYOPENGL_PLATFORM', None)
   try:
     with runtime.quiet():  # JAX warns of any process that is started
       done = subprocess.run(
         command,
-        env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+        env=variables,
         capture_output=True,
         text=True,
         errors='replace',
@@ -150,6 +153,8 @@ def render(workdir: Path) -> str:
       )
   except (OSError, subprocess.SubprocessError) as error:
     return f'none ({error})'
+  except KeyboardInterrupt:
+    return 'none (interrupted)'
   if done.returncode == 0:
     return str(output)
   *_, line = ['no message', *filter(None, done.stderr.splitlines())]

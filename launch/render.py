@@ -75,7 +75,7 @@ def main() -> None:
       f'seed {episode.seed}: return {episode.returns[-1]:.1f} in '
       f'{episode.steps * episode.dt:.2f} s'
     )
-  print(f'video: {path} ({path.stat().st_size / 1e6:.1f} MB)')
+  print(f'video: {path} ({path.stat().st_size / 1e3:,.0f} kB)')
 
 
 def _stride(episodes: Any, fps: float) -> int:

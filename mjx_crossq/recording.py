@@ -125,7 +125,7 @@ def _stock(runner, env, policy, step, rows, episode, env_steps, seconds):
 def _own(runner, env, policy, step, rows, episode, env_steps, seconds):
   """Of an environment of others; one env step at a time, compiled."""
   model = getattr(env, 'mj_model', None)
-  if model is None:
+  if model is None or not hasattr(env, 'physics_states'):
     raise ConfigError(
       f'{env.name} has neither a stock environment nor a MuJoCo model; it '
       'cannot be drawn'
