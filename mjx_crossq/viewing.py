@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Callable
 from typing import Any
 
 from mjx_crossq.evaluation import StockEpisodes
@@ -20,7 +19,6 @@ def show(
   row: int,
   viewer: Any,
   speed: float = 1.0,
-  sleep: Callable[[float], None] = time.sleep,
 ) -> None:
   """Plays the episodes of an evaluation in turn until the window is closed.
 
@@ -31,7 +29,6 @@ def show(
     row: of the seed.
     viewer: as `mujoco.viewer.launch_passive` returns.
     speed: times real time.
-    sleep: waits for seconds.
   """
   period = episodes.stock[0].control_timestep() / speed
   due = time.monotonic()
@@ -44,7 +41,7 @@ def show(
     viewer.sync()
     # What is late is not made up for: the motion would jump.
     due = max(due + period, time.monotonic())
-    sleep(due - time.monotonic())
+    time.sleep(due - time.monotonic())
 
   count = episodes.runner.config.eval_episodes
   try:

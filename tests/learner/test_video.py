@@ -179,15 +179,31 @@ class Window:
     self.seen.append(self.stock.physics.get_state().copy())
 
 
-def test_viewing_shows_every_state_at_its_time(untrained, capsys):
+class Clock:
+  """Time that passes only where somebody sleeps."""
+
+  def __init__(self):
+    self.now, self.times = 5.0, []
+
+  def monotonic(self):
+    return self.now
+
+  def sleep(self, seconds):
+    self.now += seconds
+    self.times.append(self.now)
+
+
+def test_viewing_shows_every_state_at_its_time(untrained, capsys, monkeypatch):
   runner, policy, returns = untrained
   env = runner.trainer.rollout.env
   episodes = StockEpisodes(runner, env, 1)
   window = Window(episodes.stock[0], 1001 + 1001 + 5)
-  waits = []
-  viewing.show(episodes, policy, STEP, 1, window, 0.5, waits.append)
-  assert len(window.seen) == len(waits) == 2007
-  assert 0.039 < max(waits) <= 0.0401 * 2007  # 20 ms, at half the speed
+  clock = Clock()
+  monkeypatch.setattr(viewing, 'time', clock)
+  viewing.show(episodes, policy, STEP, 1, window, speed=0.5)
+  assert len(window.seen) == 2007
+  # Steps of 20 ms, at half the speed.
+  np.testing.assert_allclose(clock.times, 5 + 0.04 * np.arange(1, 2008))
   shown = capsys.readouterr().out.splitlines()
   assert shown == [f'episode {i}: return {returns[1, i]:.1f}' for i in range(2)]
   (played,) = recording.record(runner, policy, STEP, [1])
