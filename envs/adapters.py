@@ -85,6 +85,34 @@ class Adapted(base.Env):
     return self._env
 
   @property
+  def mj_model(self) -> Any | None:
+    """The C model, if it has one and says so as brax or Playground do."""
+    owner = getattr(self._env, 'sys', self._env)
+    return getattr(owner, 'mj_model', None)
+
+  @property
+  def control_timestep(self) -> float:
+    """Seconds of an env step; of environments with a `mj_model`."""
+    return float(self._env.dt)
+
+  def physics_states(self, states: base.State) -> list[np.ndarray]:
+    """What MuJoCo calls the state; of environments with a `mj_model`.
+
+    Args:
+      states: a batch of this environment's.
+
+    Returns:
+      qpos, qvel and act in one vector, for each of the batch.
+    """
+    other = jax.tree.unflatten(
+      self._treedef,
+      states.pipeline_state,  # pyright: ignore
+    )
+    data = getattr(other, 'data', None) or other.pipeline_state
+    parts = [np.asarray(x) for x in (data.qpos, data.qvel, data.act)]
+    return list(np.concatenate(parts, axis=-1).astype(np.float64))
+
+  @property
   def action_range(self) -> tuple[np.ndarray, np.ndarray]:
     """-1 and 1."""
     return -np.ones(self.action_size), np.ones(self.action_size)

@@ -1,14 +1,18 @@
 """What the programs share: flags, and errors in one line with exit code 2."""
 
+import functools
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 USAGE_ERROR = 2
 RUN_ERROR = 1
+_RENDER_SECONDS = 600  # then a video is given up
 
 _COMPILATION_CACHE = flags.DEFINE_string(
   'compilation_cache',
@@ -17,7 +21,11 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 )
 
 
-def run(main: Callable[[], None], doc: str | None) -> None:
+def run(
+  main: Callable[[], None],
+  doc: str | None,
+  prepare: Callable[[], None] | None = None,
+) -> None:
   """Runs a program's `main` after its flags are parsed.
 
   A `ValueError` of ours (`ConfigError` and what `envs` raises for unknown
@@ -26,6 +34,7 @@ def run(main: Callable[[], None], doc: str | None) -> None:
   Args:
     main: the program; reads its flags.
     doc: printed by --help above the flags.
+    prepare: called first, when neither JAX nor MuJoCo is imported yet.
   """
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
@@ -43,6 +52,8 @@ def run(main: Callable[[], None], doc: str | None) -> None:
     return rest
 
   def call(_: Sequence[str]) -> None:
+    if prepare:
+      prepare()
     from mjx_crossq.budget import OutOfMemoryError
     from mjx_crossq.config import ConfigError
     from mjx_crossq.logging import WriteError
@@ -109,6 +120,47 @@ def cache_flags() -> list[str]:
   return [] if folder is None else [f'--compilation_cache={folder}']
 
 
+def render(workdir: Path) -> str:
+  """Starts `launch.render`, on the CPU.
+
+  In a process of its own a broken OpenGL driver ends nothing but the video: the
+  run is finished, and stays so.
+
+  Args:
+    workdir: folder of a finished run.
+
+  Returns:
+    The path of the GIF, or why there is none.
+  """
+  from envs import runtime
+
+  output = workdir / 'policy.gif'
+  command = [sys.executable, '-m', 'launch.render', f'--workdir={workdir}']
+  command += [f'--output={output}', *cache_flags()]
+  variables = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  # dm_control has set it here for the backend that it found first.
+  variables.pop('PYOPENGL_PLATFORM', None)
+  try:
+    with runtime.quiet():  # JAX warns of any process that is started
+      done = subprocess.run(
+        command,
+        env=variables,
+        capture_output=True,
+        text=True,
+        errors='replace',
+        timeout=_RENDER_SECONDS,
+        check=False,
+      )
+  except (OSError, subprocess.SubprocessError) as error:
+    return f'none ({error})'
+  except KeyboardInterrupt:
+    return 'none (interrupted)'
+  if done.returncode == 0:
+    return str(output)
+  *_, line = ['no message', *filter(None, done.stderr.splitlines())]
+  return f'none ({line.removeprefix("error: ")})'
+
+
 def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
   """A task of `envs`; what it refuses is the user's to mend.
 
@@ -127,6 +179,58 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
     return envs.load(task, allow_unfaithful, physics)
   except ValueError as error:
     raise ConfigError(error) from None
+
+
+def load_policy(
+  workdir: str | None, step: int | None, **changes: Any
+) -> tuple[Any, Any, int]:
+  """`checkpoint.load_policy` for a program with the flag --workdir.
+
+  Args:
+    workdir: folder of the run.
+    step: env step of the checkpoint; None for the newest.
+    **changes: fields of the configuration to change.
+
+  Returns:
+    The runner, the policies of all seeds, their env step.
+
+  Raises:
+    ConfigError: there is no such run, checkpoint or environment.
+  """
+  import envs
+  from mjx_crossq import checkpoint
+  from mjx_crossq.config import ConfigError
+
+  if not workdir:
+    raise ConfigError('--workdir is needed')
+  load = functools.partial(envs.load, allow_unfaithful=True)
+  try:
+    return checkpoint.load_policy(workdir, load, step, **changes)
+  except ValueError as error:
+    raise ConfigError(error) from None
+
+
+def rows(runner: Any, seed: int | None) -> list[int]:
+  """Where a seed is among a runner's; all of them for None.
+
+  Args:
+    runner: of the run.
+    seed: as --seed has it.
+
+  Returns:
+    Rows of the policies.
+
+  Raises:
+    ConfigError: the run has no such seed.
+  """
+  from mjx_crossq.config import ConfigError
+
+  if seed is None:
+    return list(range(len(runner.seeds)))
+  if seed not in runner.seeds:
+    known = ', '.join(map(str, runner.seeds))
+    raise ConfigError(f'--seed={seed} is not in the run; there are: {known}')
+  return [runner.seeds.index(seed)]
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:

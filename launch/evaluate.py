@@ -3,8 +3,6 @@
 python -m launch.evaluate --workdir=runs/... --physics=dm_control
 """
 
-import functools
-
 from absl import flags
 
 from launch import cli
@@ -26,27 +24,18 @@ _EPISODES = flags.DEFINE_integer(
 
 def main() -> None:
   """Reads the flags and evaluates."""
-  import envs
-  from mjx_crossq import checkpoint, config
+  from mjx_crossq import config
   from mjx_crossq.evaluation import StockEvaluation
   from mjx_crossq.logging import result_table
   from mjx_crossq.observers import has_stock
 
-  if not _WORKDIR.value:
-    raise config.ConfigError('--workdir is needed')
   cli.use_compilation_cache()
-  load = functools.partial(envs.load, allow_unfaithful=True)
   changes = {}
   if _EPISODES.value is not None:
     changes['eval_episodes'] = _EPISODES.value
   if _PHYSICS.value in config.PHYSICS:
     changes['physics'] = _PHYSICS.value
-  try:
-    runner, policy, step = checkpoint.load_policy(
-      _WORKDIR.value, load, _STEP.value, **changes
-    )
-  except ValueError as error:
-    raise config.ConfigError(error) from None
+  runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value, **changes)
   env = runner.trainer.rollout.env
   stock = _PHYSICS.value in (None, 'dm_control') and has_stock(env)
   if _PHYSICS.value == 'dm_control' and not stock:

@@ -93,6 +93,9 @@ _DETERMINISTIC = flags.DEFINE_bool(
 _ALLOW_UNFAITHFUL = flags.DEFINE_bool(
   'allow_unfaithful', False, 'train on a task that differs from stock'
 )
+_RENDER = flags.DEFINE_bool(
+  'render', None, 'end with a GIF of the policies (only with quickstart)'
+)
 _LIST_TASKS = flags.DEFINE_bool('list_tasks', False, 'print the tasks and stop')
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'print configuration, sizes and memory, and stop'
@@ -152,9 +155,14 @@ def main() -> None:
       follow,
     )
   minutes, seconds = divmod(round(time.monotonic() - start), 60)
-  print(f'finished in {minutes}:{seconds:02d}')
-  print(f'learning curve: {workdir / "learning_curve.png"}')
-  print(f'run directory:  {workdir}')
+  _report(f'finished in {minutes}:{seconds:02d}')
+  _report(f'learning curve: {workdir / "learning_curve.png"}')
+  wanted = _RENDER.value
+  if wanted is None:
+    wanted = config.preset == 'quickstart'
+  if wanted:
+    _report(f'video:          {cli.render(workdir)}')
+  _report(f'run directory:  {workdir}')
 
 
 def _config() -> Any:

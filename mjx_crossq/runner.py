@@ -134,6 +134,19 @@ class Runner:
     """
     return np.asarray(self._evaluate(policy, self._keys_at(step)))
 
+  def reset_keys(self, step: int) -> jax.Array:
+    """Keys of the initial states of `evaluate`'s episodes.
+
+    Args:
+      step: env step of the policy.
+
+    Returns:
+      Typed keys, `(num_seeds, eval_episodes)`.
+    """
+    count = self.config.eval_episodes
+    keys = self._keys_at(step)
+    return jax.vmap(lambda key: jax.random.split(key, count))(keys)
+
   def diagnose(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
     """Measures what `diagnostics.py` defines; changes nothing.
 

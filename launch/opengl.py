@@ -1,0 +1,63 @@
+"""Chooses what MuJoCo draws with, before MuJoCo is imported."""
+
+import logging
+import os
+import subprocess
+import sys
+
+_PROBE = """
+import mujoco
+renderer = mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 8, 8)
+renderer.render()
+renderer.close()
+print('works')
+"""
+
+_ADVICE = (
+  'install EGL (Debian, Ubuntu: apt-get install libegl1, on NVIDIA GPUs the '
+  'driver brings it) or OSMesa (libosmesa6)'
+)
+_OFF = ('disable', 'disabled', 'off', 'false', '0')
+
+
+def choose() -> str:
+  """Sets `MUJOCO_GL` to a backend that draws on this machine.
+
+  What the user has set is kept. A driver can crash the process that asks it,
+  and PyOpenGL stays with its first choice: each is tried in a process of its
+  own, which imports MuJoCo only.
+
+  Returns:
+    What is wrong, in one line that says what to do; '' if a backend works.
+  """
+  logging.getLogger('OpenGL').setLevel(logging.WARNING)
+  given = os.environ.get('MUJOCO_GL', '').lower().strip()
+  if given in _OFF:
+    return f'MUJOCO_GL={given} switches rendering off; unset it'
+  if given:
+    if _works(given):
+      return ''
+    return f'MUJOCO_GL={given} does not work here; unset it, or {_ADVICE}'
+  candidates = ['egl', 'osmesa', 'glfw']
+  if not sys.platform.startswith('linux'):
+    candidates = ['glfw']
+  for backend in candidates:
+    if _works(backend):
+      os.environ['MUJOCO_GL'] = backend
+      return ''
+  return f'no OpenGL to draw with (tried {", ".join(candidates)}); {_ADVICE}'
+
+
+def _works(backend: str) -> bool:
+  try:
+    done = subprocess.run(
+      [sys.executable, '-c', _PROBE],
+      env={**os.environ, 'MUJOCO_GL': backend},
+      capture_output=True,
+      text=True,
+      timeout=60,
+      check=False,
+    )
+  except subprocess.TimeoutExpired:
+    return False
+  return 'works' in done.stdout.split()
