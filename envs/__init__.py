@@ -93,7 +93,8 @@ def load(
   """Builds the environment of a registered task.
 
   Args:
-    name: such as 'cheetah-run'; see `ALL_TASKS`.
+    name: such as 'cheetah-run'; see `ALL_TASKS`. With a colon it is another
+      project's, see `envs.adapters`.
     allow_unfaithful: whether a task may differ from stock by more than rounding
       does.
     physics: 'mjx', which runs wherever JAX does, or 'warp', for NVIDIA GPUs
@@ -107,10 +108,13 @@ def load(
       have that physics; the message names the nearest one, the difference and
       the flag, or what to install.
   """
-  if name not in _factories:
+  if ':' in name and name not in _factories:
+    env = importlib.import_module('envs.adapters').load(name)
+  elif name in _factories:
+    env = _factories[name]()
+  else:
     near = difflib.get_close_matches(str(name), _factories, n=1, cutoff=0)
     raise ValueError(f'No task {name!r}. Did you mean {near[0]!r}?')
-  env = _factories[name]()
   if physics != 'mjx':
     env.set_physics(physics)
   unfaithful = getattr(env, 'unfaithful', '')

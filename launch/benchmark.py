@@ -124,7 +124,7 @@ def physics_rows() -> list[dict[str, Any]]:
   rows = []
   tasks = cli.expand_tasks(_TASK.value)
   for task, physics in itertools.product(tasks, _PHYSICS.value):
-    env = _load(task, physics)
+    env = cli.load_env(task, physics, allow_unfaithful=True)
     for num_envs in _NUM_ENVS.value or [1, 32, 1024]:
       speed = rollouts.speed(env, num_envs)
       ratio = speed['steps_per_second'] / speed['c_steps_per_second']
@@ -155,7 +155,7 @@ def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
   from launch import sweep_plot
 
   configs = list(_configs(task, physics))
-  env = _load(task, physics)
+  env = cli.load_env(task, physics, allow_unfaithful=True)
   print(f'{task}, {_PRESET.value} on {jax.devices()[0].device_kind}')
   cases = []
   for config in configs:
@@ -226,16 +226,6 @@ def _configs(task: str, physics: str) -> Any:
   for values in itertools.product(*axes.values()):
     changes = {**fixed, **dict(zip(axes, values, strict=True))}
     yield config_lib.from_preset(_PRESET.value, **changes)
-
-
-def _load(task: str, physics: str) -> Any:
-  import envs
-  from mjx_crossq import ConfigError
-
-  try:
-    return envs.load(task, allow_unfaithful=True, physics=physics)
-  except ValueError as error:
-    raise ConfigError(error) from None
 
 
 def _line(row: dict[str, Any]) -> str:

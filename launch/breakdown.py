@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from mjx_crossq import Runner
-from mjx_crossq.agent import AgentState, Transition
 from mjx_crossq.runner import SEED_AXES
+from mjx_crossq.states import Transition
 from mjx_crossq.trainer import Trainer, TrainState
 
 _Part = Callable[[TrainState, jax.Array], TrainState]
@@ -55,13 +55,12 @@ class Parts:
     action = jax.random.uniform(key, self._actions, minval=-1.0)
     functions, iteration = self.trainer.rollout, state.iteration
     rollout = functions.begin(state.rollout, key, iteration)
-    rollout, _ = functions.step(rollout, action, iteration)
+    rollout, *_ = functions.step(rollout, action, iteration)
     return state.replace(rollout=rollout)  # pyright: ignore
 
   def _acting(self, state: TrainState, key: jax.Array) -> TrainState:
     obs = state.rollout.env.obs
-    actor = state.agent.actor.network
-    action = self.trainer.agent.act(actor, obs, key)
+    action = self.trainer.agent.explore(state.agent.actor, obs, key)
     return _with_obs(state, obs + _TINY * jnp.sum(action))
 
   def _add(self, state: TrainState, key: jax.Array) -> TrainState:
@@ -74,7 +73,7 @@ class Parts:
     return state.replace(replay=replay)  # pyright: ignore
 
   def _sampling(self, state: TrainState, key: jax.Array) -> TrainState:
-    total = jnp.sum(self._updates(state, key, self._sampled, jnp.float32(0)))
+    total = self._updates(state, key, self._sampled, jnp.float32(0))
     obs = state.rollout.env.obs
     return _with_obs(state, obs + _TINY * total)
 
@@ -184,8 +183,8 @@ def work(runner: Runner) -> dict[str, float]:
 
   def actor(state: TrainState, key: jax.Array) -> Any:
     batch = parts.batch(state.iteration)
-    learned: AgentState = state.agent
-    return agent.update_actor(learned.actor, learned.critic.network, batch, key)
+    critic = state.agent.critic.network
+    return agent.update_actor(state.agent.actor, critic, batch, key)
 
   state = runner.abstract_state()
   for function, every in ((critic, 1), (actor, c.policy_delay)):

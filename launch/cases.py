@@ -4,7 +4,13 @@ import functools
 import time
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from launch import breakdown, timing
+from mjx_crossq import Runner
+from mjx_crossq.budget import Budget
+from mjx_crossq.config import Config
 
 _SECONDS = 1.0
 """How long a timed chunk is, about."""
@@ -23,7 +29,7 @@ class Case:
     chunk: iterations of a timed chunk.
   """
 
-  def __init__(self, config: Any, env: Any, chunk: int | None = None):
+  def __init__(self, config: Config, env: Any, chunk: int | None = None):
     """Compiles, and fills the replay.
 
     Args:
@@ -34,9 +40,6 @@ class Case:
     Raises:
       ConfigError: the memory does not suffice.
     """
-    from mjx_crossq import Runner
-    from mjx_crossq.budget import Budget
-
     self.config = config
     self.runner = Runner(config, env)
     self._budget = Budget.of(self.runner.abstract_state())
@@ -45,7 +48,7 @@ class Case:
     lowered = self.runner.lower_train_chunk()
     self._program = lowered.compile()
     self.state = self.runner.init()
-    timing.wait(self.state)
+    jax.block_until_ready(self.state)
     self.compile_seconds = time.monotonic() - start
     filled = max(
       config.warmup_iterations, config.replay_rows // config.num_envs
@@ -62,8 +65,6 @@ class Case:
 
   def _fill(self) -> None:
     """Makes transitions up, in place."""
-    import jax
-    import jax.numpy as jnp
 
     @functools.partial(jax.jit, donate_argnums=0)
     def fill(replay: Any) -> Any:
@@ -80,16 +81,15 @@ class Case:
     self._iterate(self.chunk)
 
   def _iterate(self, iterations: int) -> None:
-    self._run(self._program, iterations)
+    sums = self.runner.zero_sums()
+    self._run(lambda state, stop: self._program(state, stop, sums), iterations)
 
   def _run(self, program: Any, iterations: int) -> None:
     """Iterates a program that takes the state and the iteration to stop at."""
-    import jax.numpy as jnp
-
     stop = jnp.int32(self._at + iterations)
     result = program(self.state, stop)
     self.state = result[0] if isinstance(result, tuple) else result
-    timing.wait(self.state)
+    jax.block_until_ready(self.state)
     self._at += iterations
 
   def split(self, repeats: int) -> dict[str, float]:

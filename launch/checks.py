@@ -4,9 +4,12 @@ Ratios and not times, because machines differ and are busy; each is between
 programs that are timed in turn.
 """
 
+import itertools
 from typing import Any
 
+import envs
 from launch import cases, timing
+from mjx_crossq import from_preset
 
 _TASKS = ('cheetah-run', 'pendulum-swingup')
 """Where physics counts, and where it is quick to compile."""
@@ -21,8 +24,6 @@ def run(repeats: int) -> list[dict[str, Any]]:
   Returns:
     A row for each ratio.
   """
-  import envs
-
   cheetah, pendulum = map(envs.load, _TASKS)
   rows: list[dict[str, Any]] = []
   for check in (_overhead, _delay, _capacity, _seeds, _doubling):
@@ -38,8 +39,6 @@ def run(repeats: int) -> list[dict[str, Any]]:
 
 
 def _case(env: Any, **changes: Any) -> cases.Case:
-  from mjx_crossq import from_preset
-
   settings = {'replay_capacity': 20_000, **changes}
   return cases.Case(from_preset('crossq_wn', task=env.name, **settings), env)
 
@@ -86,10 +85,9 @@ def _doubling(env: Any, repeats: int) -> Any:
   """Time grows at most in proportion to the seeds."""
   counts = (1, 2, 4, 8, 16, 32)
   all_cases = [_case(env, utd=4, critic_width=128, num_seeds=s) for s in counts]
-  rows = cases.measure(all_cases, repeats)
-  ms = [row['ms_per_iteration'] for row in rows]
-  for a, b, before, after in zip(counts, counts[1:], ms, ms[1:], strict=False):
-    yield f'{b} seeds / {a} seeds', after / before, 2.0
+  for fewer, more in itertools.pairwise(cases.measure(all_cases, repeats)):
+    what = f'{more["num_seeds"]} seeds / {fewer["num_seeds"]} seeds'
+    yield what, more['ms_per_iteration'] / fewer['ms_per_iteration'], 2.0
 
 
 def _ratio(a: cases.Case, b: cases.Case, repeats: int) -> float:

@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 USAGE_ERROR = 2
+RUN_ERROR = 1
 
 _COMPILATION_CACHE = flags.DEFINE_string(
   'compilation_cache',
@@ -42,7 +43,9 @@ def run(main: Callable[[], None], doc: str | None) -> None:
     return rest
 
   def call(_: Sequence[str]) -> None:
+    from mjx_crossq.budget import OutOfMemoryError
     from mjx_crossq.config import ConfigError
+    from mjx_crossq.logging import WriteError
 
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # orbax tells its life otherwise
@@ -50,16 +53,18 @@ def run(main: Callable[[], None], doc: str | None) -> None:
       main()
     except ConfigError as error:
       fail(error)
+    except (WriteError, OutOfMemoryError) as error:
+      fail(error, RUN_ERROR)
 
   app.run(call, flags_parser=parse)
 
 
-def fail(error: object) -> NoReturn:
-  """Prints one line and exits with code 2."""
+def fail(error: object, code: int = USAGE_ERROR) -> NoReturn:
+  """Prints one line and exits; code 2 says that the input is to be mended."""
   line = ' '.join(str(error).split())
   print(f'error: {line}', file=sys.stderr)
   sys.stdout.flush()
-  sys.exit(USAGE_ERROR)
+  sys.exit(code)
 
 
 def on_accelerator() -> bool:
@@ -96,6 +101,32 @@ def use_compilation_cache() -> None:
         f'--compilation_cache={folder}: {error.strerror}; choose another folder'
       ) from None
   jax.config.update('jax_compilation_cache_dir', folder or None)
+
+
+def cache_flags() -> list[str]:
+  """`--compilation_cache` as it was given, for a program that is started."""
+  folder = _COMPILATION_CACHE.value
+  return [] if folder is None else [f'--compilation_cache={folder}']
+
+
+def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
+  """A task of `envs`; what it refuses is the user's to mend.
+
+  Args:
+    task: its name.
+    physics: the backend.
+    allow_unfaithful: whether to take one that is marked as different.
+
+  Raises:
+    ConfigError: there is no such task or backend, or it is marked.
+  """
+  import envs
+  from mjx_crossq.config import ConfigError
+
+  try:
+    return envs.load(task, allow_unfaithful, physics)
+  except ValueError as error:
+    raise ConfigError(error) from None
 
 
 def expand_tasks(names: Sequence[str]) -> list[str]:

@@ -30,6 +30,7 @@ def main() -> None:
   from mjx_crossq import checkpoint, config
   from mjx_crossq.evaluation import StockEvaluation
   from mjx_crossq.logging import result_table
+  from mjx_crossq.observers import has_stock
 
   if not _WORKDIR.value:
     raise config.ConfigError('--workdir is needed')
@@ -47,10 +48,13 @@ def main() -> None:
   except ValueError as error:
     raise config.ConfigError(error) from None
   env = runner.trainer.rollout.env
+  stock = _PHYSICS.value in (None, 'dm_control') and has_stock(env)
+  if _PHYSICS.value == 'dm_control' and not stock:
+    raise config.ConfigError(f'{env.name} has no stock task; leave --physics')
   returns = {}
   if _PHYSICS.value != 'dm_control':
     returns[runner.config.physics] = runner.evaluate(policy, step)
-  if _PHYSICS.value in (None, 'dm_control'):
+  if stock:
     returns['dm_control'] = StockEvaluation(runner, env).returns(policy, step)
   print(f'{runner.config.task} at env step {step:,}')
   print(result_table(runner.seeds, returns))

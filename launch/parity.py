@@ -67,10 +67,7 @@ def main() -> None:
   tasks = cli.expand_tasks(_TASKS.value)
   cli.use_compilation_cache()
   for physics, task in itertools.product(_PHYSICS.value, tasks):
-    try:
-      env = envs.load(task, allow_unfaithful=True, physics=physics)
-    except ValueError as error:
-      raise ConfigError(error) from None
+    env = cli.load_env(task, physics, allow_unfaithful=True)
     result = results.setdefault(physics, {}).setdefault(task, {})
     result['unfaithful'] = env.unfaithful
     for name in MEASURES:

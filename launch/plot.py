@@ -5,14 +5,13 @@ python -m launch.plot --workdirs=runs/a,runs/b --baselines=BRO_utd10 \
 """
 
 import glob
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from launch import cli
+from launch import cli, drawing
 
 _WORKDIRS = flags.DEFINE_list(
   'workdirs', [], 'folders of runs; patterns such as runs/* serve too'
@@ -43,20 +42,27 @@ _REPLICATES = flags.DEFINE_integer(
 )
 
 # Counts that say nothing of learning; drawn only if --series names them.
-_COUNTS = ('train/updates', 'train/actor_updates')
+_COUNTS = (
+  'train/updates',
+  'train/actor_updates',
+  'train/env_faults',
+  'train/frozen',
+)
 
 
 def main() -> None:
   """Reads the flags, computes everything, then writes."""
-  from mjx_crossq import curves, figures, plotting
+  from mjx_crossq import curves, figures
 
   stem = _stem()
   runs = _runs()
   ours = curves.evaluations(runs)
   everything = ours | _baselines()
   tasks = _tasks(ours, everything)
-  shown = _selected(everything, tasks, ours)
-  pooled, compared, step = _aggregates(shown)
+  shown = drawing.selected(everything, tasks, ours)
+  pooled, compared, step = drawing.aggregates(
+    shown, _AT_STEP.value, _REPLICATES.value
+  )
   series = {}
   if _DIAGNOSTICS.value:
     series = _diagnostics(runs, ours, tasks)
@@ -67,13 +73,7 @@ def main() -> None:
   if series:
     ran = [t for t in tasks if any(t in by_task for by_task in ours.values())]
     drawn['diagnostics'] = figures.diagnostics(series, ran)
-  files = [
-    path
-    for name, figure in drawn.items()
-    for path in plotting.save(figure, stem.with_name(f'{stem.name}_{name}'))
-  ]
-  for file in files:
-    print(f'wrote {file}')
+  drawing.save(drawn, stem)
 
 
 def _stem() -> Path:
@@ -111,13 +111,7 @@ def _baselines() -> dict[str, Any]:
   names = _BASELINES.value
   if names == ['all']:
     names = baselines.algorithms()
-  return {_published(name): baselines.load(name) for name in names}
-
-
-def _published(name: str) -> str:
-  """BRO_utd10 as it stands in a legend."""
-  name = re.sub(r'_utd(\d+)', r', UTD \1', name).replace('_', ', ')
-  return f'{name}, published'
+  return drawing.published(names)
 
 
 def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
@@ -149,60 +143,6 @@ def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
       f'no run or baseline has any of these tasks; they have {", ".join(there)}'
     )
   return tasks
-
-
-def _selected(
-  everything: Mapping, tasks: Sequence[str], ours: Mapping
-) -> dict[str, dict[str, Any]]:
-  """The tasks' curves by label; published ones end where the runs do."""
-  shown: dict[str, dict[str, Any]] = {}
-  for label, by_task in everything.items():
-    shown[label] = {}
-    for task in tasks:
-      if task not in by_task:
-        continue
-      ends = [c[task].steps[-1] for c in ours.values() if task in c]
-      end = max(ends, default=by_task[task].steps[-1])
-      if by_task[task].steps[0] <= end:
-        shown[label][task] = by_task[task].until(end)
-    missing = [t for t in tasks if t not in shown[label]]
-    if missing:
-      print(f'no data in the range shown: {label}, {", ".join(missing)}')
-  return {label: by_task for label, by_task in shown.items() if by_task}
-
-
-def _aggregates(shown: Mapping) -> tuple[dict, dict, float]:
-  """Pooled curves and comparisons by title, and the step of the latter."""
-  from mjx_crossq import summaries
-
-  common = summaries.common_tasks(shown)
-  if not common:
-    print('no task that all have: no aggregate is drawn')
-    return {}, {}, 0.0
-  hard = [t for t in common if t.split('-')[0] in ('dog', 'humanoid')]
-  groups = {_title(common): common}
-  if 1 < len(hard) < len(common):
-    groups = {f'dog and humanoid, {_title(hard)}': hard} | groups
-  step = _AT_STEP.value
-  if step is None:
-    step = summaries.last_common_step(shown, common)
-  pooled, compared = {}, {}
-  for title, tasks in groups.items():
-    pooled[title] = {
-      label: summaries.over_tasks(
-        {t: by_task[t] for t in tasks}, _REPLICATES.value
-      )
-      for label, by_task in shown.items()
-    }
-    compared[title] = summaries.compare(shown, tasks, step, _REPLICATES.value)
-    print(f'\n{title}, return / 1000 at {step:,.0f} env steps:')
-    print(summaries.table(compared[title]))
-  print()
-  return pooled, compared, step
-
-
-def _title(tasks: Sequence[str]) -> str:
-  return tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'
 
 
 def _diagnostics(

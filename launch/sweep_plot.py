@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mjx_crossq import plotting
+
 _LABELS = {
   'num_seeds': 'seeds in one program',
   'num_envs': 'environments per seed',
@@ -19,11 +21,7 @@ def draw(rows: list[dict[str, Any]], field: str, output: str) -> None:
     field: the setting.
     output: image file; the suffix decides the format.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(8.4, 3.6), layout='constrained')
-  FigureCanvasAgg(figure)
+  figure = plotting.new_figure(8.4, 3.6)
   x = [row[field] for row in rows]
   panels = (
     ('ms_per_iteration', 'ms per iteration', 'with all seeds'),
@@ -32,7 +30,7 @@ def draw(rows: list[dict[str, Any]], field: str, output: str) -> None:
   for index, (name, label, note) in enumerate(panels):
     axes = figure.add_subplot(1, 2, index + 1)
     y = [row[name] for row in rows]
-    axes.plot(x, y, 'o-', color='#0072B2', label='measured')
+    axes.plot(x, y, 'o-', color=plotting.COLOURS[0], label='measured')
     if index == 0 and field != 'replay_capacity':
       axes.plot(
         x,
@@ -48,8 +46,7 @@ def draw(rows: list[dict[str, Any]], field: str, output: str) -> None:
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f'{value:,.4g}')
     axes.set_ylim(min(y) / 2, max(y) * 2)
-    axes.grid(alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
+    plotting.tidy(axes)
   row = rows[0]
   figure.suptitle(f'{row["task"]}, {row["preset"]}', fontsize=10)
   figure.savefig(output, dpi=150)

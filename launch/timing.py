@@ -4,7 +4,11 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mjx_crossq import layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +63,6 @@ def ceilings(precision: str, repeats: int = 5) -> dict[str, float]:
   Returns:
     'flops_per_second', and 'bytes_per_second' read and written.
   """
-  import jax
-  import jax.numpy as jnp
-
-  from mjx_crossq import layers
-
   on_cpu = jax.default_backend() == 'cpu'
   size, length = (2048, 2**25) if on_cpu else (8192, 2**28)
   matrix = jnp.full((size, size), 1e-3)
@@ -82,10 +81,3 @@ def ceilings(precision: str, repeats: int = 5) -> dict[str, float]:
     'flops_per_second': 2 * size**3 / min(times['product'].seconds),
     'bytes_per_second': 2 * vector.nbytes / min(times['copy'].seconds),
   }
-
-
-def wait(tree: Any) -> None:
-  """Returns when every array of a tree is computed."""
-  import jax
-
-  jax.block_until_ready(tree)

@@ -3,6 +3,7 @@
 python -m launch.train --task=cheetah-run --num_seeds=10
 """
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from absl import flags
 from launch import cli
 
 _PRESET = flags.DEFINE_string(
-  'preset', 'crossq_wn', 'crossq_wn, crossq, sac, quickstart (small), ...'
+  'preset',
+  'crossq_wn',
+  'crossq_wn, crossq_wn_no_target, crossq, crossq_512, sac, sac_resets, bro, '
+  'xqc, or quickstart (small)',
 )
 # Flags that are fields of the configuration; unset ones keep the preset's.
 _FIELDS = {
@@ -65,6 +69,9 @@ _RESUME = flags.DEFINE_bool(
 _SET = flags.DEFINE_multi_string(
   'set', [], 'key=value for any field that --dry_run prints; repeatable'
 )
+_DEBUG_NANS = flags.DEFINE_bool(
+  'debug_nans', False, 'name the operation that gives the first NaN; slow'
+)
 _ALLOW_UNFAITHFUL = flags.DEFINE_bool(
   'allow_unfaithful', False, 'train on a task that differs from stock'
 )
@@ -83,10 +90,9 @@ def main() -> None:
     print('\n'.join(envs.ALL_TASKS))
     return
   config = _config()
-  try:
-    env = envs.load(config.task, _ALLOW_UNFAITHFUL.value, config.physics)
-  except ValueError as error:
-    raise config_lib.ConfigError(error) from None
+  env = cli.load_env(
+    config.task, config.physics, allow_unfaithful=_ALLOW_UNFAITHFUL.value
+  )
   if _RESUME.value and not _WORKDIR.value:
     raise config_lib.ConfigError('--resume needs the --workdir of the run')
 
@@ -94,12 +100,22 @@ def main() -> None:
     dry_run(config, env)
     return
   from mjx_crossq import loop
+  from mjx_crossq.preemption import Preemption
 
   cli.use_compilation_cache()
   _announce(config)
   start = time.monotonic()
   workdir = Path(_WORKDIR.value or _default_workdir(config))
-  loop.train(config, env, workdir, _RESUME.value, _report)
+  with Preemption() as preemption:
+    loop.train(
+      config,
+      env,
+      workdir,
+      _RESUME.value,
+      _report,
+      preemption,
+      _DEBUG_NANS.value,
+    )
   minutes, seconds = divmod(round(time.monotonic() - start), 60)
   print(f'finished in {minutes}:{seconds:02d}')
   print(f'learning curve: {workdir / "learning_curve.png"}')
@@ -171,11 +187,14 @@ def _announce(config: Any) -> None:
 
 def _default_workdir(config: Any) -> str:
   stamp = time.strftime('%Y%m%d-%H%M%S')
-  return f'runs/{config.task}-{config.preset}-seed{config.seed}-{stamp}'
+  task = config.task.replace(':', '-')
+  return f'runs/{task}-{config.preset}-seed{config.seed}-{stamp}'
 
 
 def _report(line: str) -> None:
-  print(line, flush=True)
+  # Whoever reads the output may go; the run stays.
+  with contextlib.suppress(BrokenPipeError):
+    print(line, flush=True)
 
 
 def run() -> None:

@@ -19,85 +19,28 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from flax import struct
 
-from mjx_crossq import distributions, networks, optimizers, weight_norm
+from mjx_crossq import (
+  distributions,
+  networks,
+  optimism,
+  optimizers,
+  values,
+  weight_norm,
+)
 from mjx_crossq.config import Config
+from mjx_crossq.states import (
+  ActorState,
+  AgentState,
+  CriticState,
+  Network,
+  Transition,
+)
 
 Metrics = dict[str, jax.Array]
 
 CRITIC_METRICS = ('critic_loss', 'q')
 ACTOR_METRICS = ('actor_loss', 'entropy', 'alpha')
-
-
-@struct.dataclass
-class Transition:
-  """What the agent learns from; leading axes are the batch's.
-
-  Attributes:
-    obs: observation s, `(..., observation_size)`.
-    action: action a in [-1, 1], `(..., action_size)`.
-    reward: rewards summed over the action repeat, `(...)`.
-    mask: 0 where the episode truly terminated, else 1 (also at a time
-      limit), `(...)`.
-    next_obs: true next observation s', also at an episode's end,
-      `(..., observation_size)`.
-  """
-
-  obs: jax.Array
-  action: jax.Array
-  reward: jax.Array
-  mask: jax.Array
-  next_obs: jax.Array
-
-
-@struct.dataclass
-class Network:
-  """A network's parameters and its running BatchNorm statistics."""
-
-  params: Any
-  batch_stats: Any
-
-
-@struct.dataclass
-class ActorState:
-  """What the delayed update changes.
-
-  Attributes:
-    network: the policy.
-    opt_state: its AdamW state.
-    log_alpha: logarithm of the temperature, `()`.
-    alpha_opt_state: the temperature's Adam state.
-  """
-
-  network: Network
-  opt_state: Any
-  log_alpha: jax.Array
-  alpha_opt_state: Any
-
-
-@struct.dataclass
-class CriticState:
-  """What every update changes.
-
-  Attributes:
-    network: the ensemble; leaves have the ensemble as their first axis.
-    opt_state: its AdamW state.
-    target_params: Polyak-averaged parameters, or None without a target
-      network. They need no running statistics: see `Agent.critic_loss`.
-  """
-
-  network: Network
-  opt_state: Any
-  target_params: Any
-
-
-@struct.dataclass
-class AgentState:
-  """Everything that learning changes."""
-
-  actor: ActorState
-  critic: CriticState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,19 +70,32 @@ class Agent:
     return networks.Critic(self.config)
 
   @functools.cached_property
+  def values(self) -> values.Values:
+    """What the critic's outputs say: a number, or a distribution."""
+    return values.of(self.config)
+
+  @functools.cached_property
+  def explorer(self) -> optimism.Explorer:
+    """The optimistic actor that collects data, with `config.optimism`."""
+    return optimism.Explorer(self.config, self.action_size)
+
+  @functools.cached_property
   def actor_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
-    return optimizers.network_optimizer(self.config, self.config.actor_lr)
+    c = self.config
+    return optimizers.network_optimizer(c, c.actor_lr, c.policy_delay)
 
   @functools.cached_property
   def critic_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
-    return optimizers.network_optimizer(self.config, self.config.critic_lr)
+    return optimizers.network_optimizer(self.config, self.config.critic_lr, 1)
 
   @functools.cached_property
   def alpha_optimizer(self) -> optax.GradientTransformation:
     """Adam on the log temperature."""
-    return optax.adam(self.config.alpha_lr, b1=self.config.alpha_b1)
+    c = self.config
+    rate = optimizers.learning_rate(c, c.alpha_lr, c.policy_delay)
+    return optax.adam(rate, b1=c.alpha_b1)
 
   # ------------------------------------------------------------- init, act
 
@@ -154,12 +110,18 @@ class Agent:
     target_params = None
     if self.config.target_network:
       target_params = jax.tree.map(jnp.copy, critic.params)
+    explorer = None
+    if self.config.optimism:
+      explorer = self.explorer.init(
+        jax.random.fold_in(key_actor, 1), self.observation_size
+      )
     return AgentState(
       actor=ActorState(
         network=actor,
         opt_state=self.actor_optimizer.init(actor.params),
         log_alpha=log_alpha,
         alpha_opt_state=self.alpha_optimizer.init(log_alpha),
+        explorer=explorer,
       ),
       critic=CriticState(
         network=critic,
@@ -171,6 +133,16 @@ class Agent:
   def act(self, actor: Network, obs: jax.Array, key: jax.Array) -> jax.Array:
     """Samples actions `(rows, actions)` in (-1, 1) for `(rows, obs)`."""
     return self.sample(actor, obs, key)[0]
+
+  def explore(
+    self, actor: ActorState, obs: jax.Array, key: jax.Array
+  ) -> jax.Array:
+    """Samples the actions that collect data, `(rows, actions)`."""
+    if not self.config.optimism:
+      return self.act(actor.network, obs, key)
+    (mean, log_std), _ = _apply(self.actor, actor.network, obs, train=False)
+    params = actor.explorer.params
+    return self.explorer.sample(params, obs, mean, log_std, key)[0]
 
   def act_deterministic(self, actor: Network, obs: jax.Array) -> jax.Array:
     """The evaluation policy `tanh(mean)`, `(rows, actions)`."""
@@ -189,7 +161,8 @@ class Agent:
     self, critic: Network, obs: jax.Array, action: jax.Array
   ) -> jax.Array:
     """Q-values in eval mode, `(num_critics, rows)`."""
-    return _apply(self.critic, critic, obs, action, train=False)[0]
+    out, _ = _apply(self.critic, critic, obs, action, train=False)
+    return self.values.mean(out)
 
   # ----------------------------------------------------------------- update
 
@@ -225,31 +198,31 @@ class Agent:
     actor, actor_metrics = jax.lax.cond(with_actor, run, skip, state.actor)
     return AgentState(actor, critic), metrics | actor_metrics
 
-  def train_q_values(
+  def critic_outputs(
     self, critic: Network, batch: Transition, next_action: jax.Array
   ) -> tuple[jax.Array, jax.Array, Any]:
-    """Q(s, a) and Q(s', a') in train mode.
+    """The critics' outputs at (s, a) and (s', a') in train mode.
 
     The joint pass `Q([s; s'], [a; a'])` is one forward of 2B rows, so that
     both halves are normalised by the same batch statistics. Without it each
     half has its own, and the running ones are those of (s, a).
 
     Returns:
-      Both, `(num_critics, B)`, and the running statistics after the pass.
+      Both, as `values` describes them, and the running statistics after.
     """
     if not self.config.joint_pass:
-      q, moved = _apply(
+      out, moved = _apply(
         self.critic, critic, batch.obs, batch.action, train=True
       )
-      next_q, _ = _apply(
+      next_out, _ = _apply(
         self.critic, critic, batch.next_obs, next_action, train=True
       )
-      return q, next_q, moved
+      return out, next_out, moved
     obs = jnp.concatenate([batch.obs, batch.next_obs])
     action = jnp.concatenate([batch.action, next_action])
-    q, moved = _apply(self.critic, critic, obs, action, train=True)
-    q, next_q = jnp.split(q, 2, axis=1)
-    return q, next_q, moved
+    both, moved = _apply(self.critic, critic, obs, action, train=True)
+    out, next_out = jnp.split(both, 2, axis=1)
+    return out, next_out, moved
 
   def critic_loss(
     self,
@@ -270,16 +243,16 @@ class Agent:
     c = self.config
     batch_stats = state.critic.network.batch_stats
     online = Network(params, batch_stats)
-    q, next_q, moved = self.train_q_values(online, batch, next_action)
+    out, next_out, moved = self.critic_outputs(online, batch, next_action)
     if c.target_network:
       target = Network(state.critic.target_params, batch_stats)
-      _, next_q, _ = self.train_q_values(target, batch, next_action)
+      _, next_out, _ = self.critic_outputs(target, batch, next_action)
 
-    alpha = jnp.exp(state.actor.log_alpha)
-    next_value = jnp.min(next_q, axis=0) - alpha * next_log_prob
-    y = jax.lax.stop_gradient(batch.reward + c.gamma * batch.mask * next_value)
-    loss = jnp.sum(jnp.mean(0.5 * (q - y) ** 2, axis=1))
-    return loss, (moved, {'critic_loss': loss, 'q': jnp.mean(q)})
+    cost = jnp.exp(state.actor.log_alpha) * next_log_prob
+    y = self.values.target(next_out, batch.reward, c.gamma * batch.mask, cost)
+    loss = jnp.sum(self.values.loss(out, jax.lax.stop_gradient(y)))
+    q = jnp.mean(self.values.mean(out))
+    return loss, (moved, {'critic_loss': loss, 'q': q})
 
   def update_critic(
     self, state: AgentState, batch: Transition, key: jax.Array
@@ -324,9 +297,9 @@ class Agent:
     )
     noise = jax.random.normal(key, mean.shape)
     action, log_prob = distributions.sample_and_log_prob(mean, log_std, noise)
-    q = self.q_values(critic, batch.obs, action)
+    q = values.combine(self.q_values(critic, batch.obs, action), self.config)
     alpha = jnp.exp(actor.log_alpha)
-    loss = jnp.mean(alpha * log_prob - jnp.min(q, axis=0))
+    loss = jnp.mean(alpha * log_prob - q)
     return loss, (moved, {'actor_loss': loss, 'entropy': -jnp.mean(log_prob)})
 
   def update_actor(
@@ -347,7 +320,18 @@ class Agent:
       self.alpha_optimizer, alpha_grad, actor.alpha_opt_state, actor.log_alpha
     )
     network = Network(params, batch_stats)
-    actor = ActorState(network, opt_state, log_alpha, alpha_opt_state)
+    explorer = actor.explorer
+    if self.config.optimism:
+      policy, _ = _apply(self.actor, network, batch.obs, train=False)
+      explorer = self.explorer.update(
+        explorer,
+        batch.obs,
+        policy,
+        lambda a: _apply(self.critic, critic, batch.obs, a, train=False)[0],
+        self.values.mean,
+        jax.random.fold_in(key, 1),
+      )
+    actor = ActorState(network, opt_state, log_alpha, alpha_opt_state, explorer)
     return actor, metrics | {'alpha': jnp.exp(log_alpha)}
 
 

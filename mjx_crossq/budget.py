@@ -1,6 +1,8 @@
 """What a run will hold in memory, said before anything is compiled."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,6 +12,30 @@ from mjx_crossq.config import ConfigError
 from mjx_crossq.trainer import TrainState
 
 _MIB = 2**20
+
+
+class OutOfMemoryError(RuntimeError):
+  """The device had no memory left; the message says what to lower."""
+
+
+@contextlib.contextmanager
+def advice_when_out_of_memory() -> Iterator[None]:
+  """Says what to lower when the device or the host has no memory left.
+
+  Raises:
+    OutOfMemoryError: it had not.
+  """
+  try:
+    yield
+  except (jax.errors.JaxRuntimeError, MemoryError) as error:
+    words = str(error)
+    if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in words:
+      line = ' '.join(words.split())[:200]
+      raise OutOfMemoryError(
+        f'out of memory ({line}); lower num_seeds, num_envs, replay_capacity '
+        'or batch_size, and go on with --resume if only the budget changed'
+      ) from error
+    raise
 
 
 @dataclasses.dataclass(frozen=True)

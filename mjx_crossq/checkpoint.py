@@ -1,9 +1,12 @@
 """Checkpoints with orbax: everything a run needs, or the policy alone.
 
 A checkpoint is named by its env step and holds one item for each part of the
-`TrainState`, so that the policy can be read without the replay.
+`TrainState`, so that the policy can be read without the replay. When it is
+whole, the checksums of its files are written beside them; what does not
+agree with them is never read.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,15 @@ import orbax.checkpoint as ocp
 
 from envs.base import Env
 from mjx_crossq import config as config_lib
-from mjx_crossq.agent import Network
+from mjx_crossq import integrity
+from mjx_crossq.agent import Metrics
 from mjx_crossq.config import ConfigError
+from mjx_crossq.logging import WriteError
 from mjx_crossq.runner import Runner
+from mjx_crossq.states import Network
 from mjx_crossq.trainer import TrainState
 
-_ITEMS = ('policy', 'agent', 'rollout', 'replay', 'loop')
+_ITEMS = ('policy', 'agent', 'rollout', 'replay', 'loop', 'sums')
 
 
 class Checkpointer:
@@ -28,16 +34,28 @@ class Checkpointer:
   Use it as a context manager: leaving it waits until all is on disk.
   """
 
-  def __init__(self, directory: Path, keep: int = 3):
+  def __init__(self, directory: Path, keep: int = 3, read_only: bool = False):
     """Opens or creates a folder of checkpoints.
 
     Args:
       directory: the folder.
       keep: how many checkpoints stay.
+      read_only: change nothing, not even what a killed process left.
     """
+    self._directory = directory.resolve()
+    self._finishing: threading.Thread | None = None
+    self._error: BaseException | None = None
+    self._lock = threading.RLock()  # a preempted run saves from a thread
+    self._saving = 0
     self._manager = ocp.CheckpointManager(
-      directory.resolve(),
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+      self._directory,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        lightweight_initialize=True,
+      ),
       item_names=_ITEMS,
     )
 
@@ -45,33 +63,106 @@ class Checkpointer:
     """Returns itself."""
     return self
 
-  def __exit__(self, *_: Any) -> None:
-    """Waits for saves in progress and closes."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+  def __exit__(self, kind: Any, *_: Any) -> None:
+    """Waits for saves in progress and closes.
+
+    Raises:
+      WriteError: the last save failed, and no other error is on its way.
+    """
+    try:
+      self.wait()
+    except WriteError:
+      if kind is None:
+        raise
+    finally:
+      # Closing waits once more, and for a failed save fails once more.
+      if self._error is None:
+        self._manager.close()
 
   def steps(self) -> list[int]:
     """Env steps of the complete checkpoints, oldest first."""
     return sorted(self._manager.all_steps())
 
-  def save(self, step: int, state: TrainState) -> None:
-    """Starts to save the state; returns once it may be donated."""
+  def save(
+    self, step: int, state: TrainState, sums: Metrics | None = None
+  ) -> None:
+    """Starts to save the state; returns once it may be donated.
+
+    Args:
+      step: its env step.
+      state: all seeds.
+      sums: of the metrics that are not logged yet; None if all are.
+
+    Raises:
+      WriteError: this save, or the one before, failed.
+    """
+    with self._lock:
+      self.wait()
+      self._start(step, state, sums)
+
+  def _start(self, step: int, state: TrainState, sums: Metrics | None) -> None:
     items = {
       'policy': state.agent.actor.network,
       'agent': state.agent,
       'rollout': state.rollout,
       'replay': state.replay,
-      'loop': {'key': state.key, 'iteration': state.iteration},
+      'loop': {
+        'key': state.key,
+        'iteration': state.iteration,
+        'frozen': state.frozen,
+      },
+      'sums': sums or {},
     }
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        **{
-          name: ocp.args.StandardSave(_to_dict(item))
-          for name, item in items.items()
-        }
-      ),
-    )
+    self._saving = step
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          **{
+            name: ocp.args.StandardSave(to_dict(item))
+            for name, item in items.items()
+            if name != 'sums' or sums
+          }
+        ),
+        custom_metadata={'format': integrity.FORMAT},
+      )
+    except Exception as error:
+      self._error = error
+      self.wait()
+    self._finishing = threading.Thread(target=self._finish, args=(step,))
+    self._finishing.start()
+
+  def wait(self) -> None:
+    """Waits until the last save is on disk, checksums included.
+
+    Raises:
+      WriteError: it failed.
+    """
+    with self._lock:
+      if self._finishing:
+        self._finishing.join()
+        self._finishing = None
+    if self._error:
+      line = ' '.join(str(self._error).split())
+      if 'No space left' in line:  # in the middle of a long report
+        line = 'No space left on device'
+      known = [
+        step for step in integrity.saved(self._directory) if step < self._saving
+      ]
+      raise WriteError(
+        f'cannot save the checkpoint of env step {self._saving} in '
+        f'{self._directory}: {line[:300]}; '
+        + (f'that of {max(known)} is whole; ' if known else '')
+        + 'make room and go on with --resume'
+      ) from self._error
+
+  def _finish(self, step: int) -> None:
+    """Writes the checksums as soon as the checkpoint is whole."""
+    try:
+      self._manager.wait_until_finished()
+      integrity.seal(self._directory / str(step))
+    except BaseException as error:
+      self._error = error
 
   def restore(self, step: int, like: TrainState) -> TrainState:
     """Reads a whole state.
@@ -83,20 +174,29 @@ class Checkpointer:
     Returns:
       The state, on the default device.
     """
+    loop = {'key': like.key, 'iteration': like.iteration}
+    if integrity.format_of(self._directory / str(step)) > 1:
+      loop['frozen'] = like.frozen
     items = self._restore(
       step,
       agent=like.agent,
       rollout=like.rollout,
       replay=like.replay,
-      loop={'key': like.key, 'iteration': like.iteration},
+      loop=loop,
     )
+    never = jnp.zeros(like.frozen.shape, bool)
     return TrainState(
       agent=items['agent'],
       rollout=items['rollout'],
       replay=items['replay'],
-      key=items['loop']['key'],
-      iteration=items['loop']['iteration'],
+      **{'frozen': never, **items['loop']},
     )
+
+  def restore_sums(self, step: int, like: Metrics) -> Metrics | None:
+    """Reads the sums of metrics that were not logged yet; None if all were."""
+    if not (self._directory / str(step) / 'sums').exists():
+      return None
+    return self._restore(step, sums=like)['sums']
 
   def restore_policy(self, step: int, like: Network) -> Network:
     """Reads the actors of all seeds; the replay is not touched."""
@@ -117,22 +217,22 @@ class Checkpointer:
       step,
       args=ocp.args.Composite(
         **{
-          name: ocp.args.StandardRestore(_to_dict(item))
+          name: ocp.args.StandardRestore(to_dict(item))
           for name, item in shapes.items()
         }
       ),
     )
-    return {name: _from_dict(stored[name], like[name]) for name in like}
+    return {name: from_dict(stored[name], like[name]) for name in like}
 
 
-def _to_dict(tree: Any) -> dict[str, Any]:
+def to_dict(tree: Any) -> dict[str, Any]:
   """The leaves of a tree by their path; orbax stores no empty arrays."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {_name(path): leaf for path, leaf in leaves if leaf.size}
 
 
-def _from_dict(stored: Mapping[str, Any], like: Any) -> Any:
-  """The inverse of `_to_dict`, for a tree like the one that was stored."""
+def from_dict(stored: Mapping[str, Any], like: Any) -> Any:
+  """The inverse of `to_dict`, for a tree like the one that was stored."""
 
   def leaf(path, x):
     return stored[_name(path)] if x.size else jnp.zeros(x.shape, x.dtype)
@@ -148,6 +248,7 @@ def load_policy(
   workdir: str | Path,
   load_env: Callable[..., Env],
   step: int | None = None,
+  report: Callable[[str], None] = print,
   **changes: Any,
 ) -> tuple[Runner, Network, int]:
   """Loads the policies of a run.
@@ -156,7 +257,8 @@ def load_policy(
     workdir: the folder of the run.
     load_env: makes the environment from the task's name and `physics`:
       `envs.load`.
-    step: env step of the checkpoint; None for the newest.
+    step: env step of the checkpoint; None for the newest intact one.
+    report: receives a line about each damaged checkpoint.
     **changes: fields of the configuration to change, such as `eval_episodes`
       or `physics`.
 
@@ -176,10 +278,14 @@ def load_policy(
   folder = workdir / 'checkpoints'
   if not folder.exists():
     raise ConfigError(f'{workdir} holds no checkpoint yet')
-  with Checkpointer(folder) as checkpointer:
-    steps = checkpointer.steps()
-    if not steps:
+  if step is None:
+    step = integrity.newest_intact(folder, 'policy', report)
+    if step is None:
       raise ConfigError(f'{workdir} holds no checkpoint yet')
-    step = steps[-1] if step is None else step
+  elif step in integrity.saved(folder) and (
+    wrong := integrity.fault(folder / str(step), 'policy')
+  ):
+    raise ConfigError(f'the checkpoint at env step {step} is damaged: {wrong}')
+  with Checkpointer(folder, read_only=True) as checkpointer:
     like = runner.abstract_state().agent.actor.network
     return runner, checkpointer.restore_policy(step, like), step

@@ -5,27 +5,26 @@ Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
 (arXiv 2502.07523 v2, Table 1) where the paper prints none.
 """
 
-import contextlib
 import dataclasses
-import difflib
 import json
-import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mjx_crossq import parsing
+from mjx_crossq.parsing import ConfigError as ConfigError
+from mjx_crossq.parsing import one_of as one_of
 from mjx_crossq.presets import PRESETS as PRESETS
 from mjx_crossq.presets import QUICKSTART_ON_ACCELERATOR
 
 NORMALIZATIONS = ('none', 'layer', 'batch', 'batch_renorm')
+BLOCKS = ('relu_norm', 'norm_relu', 'residual')
+LOG_STD_BOUNDS = ('clip', 'tanh')
+CRITIC_VALUES = ('scalar', 'categorical', 'quantile')
+CRITIC_REDUCTIONS = ('min', 'mean')
 INITIALIZERS = ('orthogonal', 'lecun_normal')
 PHYSICS = ('mjx', 'warp')
 MATMUL_PRECISIONS = ('highest', 'tf32', 'bf16')
-
-
-class ConfigError(ValueError):
-  """A setting that cannot work; the message names the fix."""
 
 
 def _field(default: Any, doc: str) -> Any:
@@ -68,11 +67,31 @@ class Config:
 
   # Networks: Dense -> ReLU -> normalisation, the input normalised first.
   critic_width: int = _field(512, 'units of a hidden layer of the critic')
-  critic_layers: int = _field(2, 'hidden layers of the critic')
+  critic_layers: int = _field(
+    2, 'hidden layers of the critic (residual: blocks of 2)'
+  )
   actor_width: int = _field(256, 'units of a hidden layer of the actor')
-  actor_layers: int = _field(2, 'hidden layers of the actor')
-  num_critics: int = _field(2, 'critics in the ensemble; the minimum is used')
+  actor_layers: int = _field(2, 'hidden layers of the actor (likewise)')
+  block: str = _field(
+    'relu_norm',
+    f'order of a hidden layer: one of {", ".join(BLOCKS)}; '
+    'norm_relu has no bias',
+  )
+  num_critics: int = _field(2, 'critics in the ensemble')
+  critic_reduction: str = _field(
+    'min', f'value of the ensemble: one of {", ".join(CRITIC_REDUCTIONS)}'
+  )
+  critic_value: str = _field(
+    'scalar', f'output of a critic: one of {", ".join(CRITIC_VALUES)}'
+  )
+  atoms: int = _field(1, 'atoms of a categorical, or quantiles; 1 of a scalar')
+  value_limit: float = _field(
+    5.0, 'the atoms of a categorical critic are in [-limit, limit]'
+  )
   initializer: str = _field('orthogonal', f'one of {", ".join(INITIALIZERS)}')
+  log_std_bound: str = _field(
+    'clip', f'how the log std is bounded: one of {", ".join(LOG_STD_BOUNDS)}'
+  )
   log_std_min: float = _field(-10.0, 'lower clip of the log std')
   log_std_max: float = _field(2.0, 'upper clip of the log std')
 
@@ -94,6 +113,9 @@ class Config:
   weight_norm: bool = _field(
     True, 'project each hidden unit to norm 1 after every optimiser step'
   )
+  weight_norm_outputs: bool = _field(
+    False, 'project the kernels of output layers too (not their biases)'
+  )
   soft_l2: float = _field(
     0.0,
     'in place of weight_norm: the losses get soft_l2/2 times the sum of '
@@ -104,6 +126,10 @@ class Config:
   critic_lr: float = _field(3e-4, 'learning rate of the critic')
   actor_lr: float = _field(3e-4, 'learning rate of the actor')
   alpha_lr: float = _field(1e-4, 'learning rate of the log temperature')
+  lr_decay_steps: int = _field(
+    0, 'env steps over which all learning rates fall linearly; 0: constant'
+  )
+  lr_final: float = _field(0.1, 'what they fall to, as a share of the first')
   adam_b1: float = _field(0.9, 'first Adam decay of actor and critic')
   adam_b2: float = _field(0.999, 'second Adam decay of actor and critic')
   alpha_b1: float = _field(0.9, 'first Adam decay of the temperature')
@@ -112,6 +138,9 @@ class Config:
   )
   gamma: float = _field(0.99, 'discount per decision')
   tau: float = _field(0.005, 'Polyak rate of the target network')
+  normalize_rewards: bool = _field(
+    False, 'learn from rewards over the running std of discounted returns'
+  )
   target_network: bool = _field(True, 'keep a Polyak-averaged target critic')
   joint_pass: bool = _field(
     True,
@@ -119,6 +148,9 @@ class Config:
     'otherwise one pass for each',
   )
   policy_delay: int = _field(3, 'updates per actor and temperature update')
+  optimism: bool = _field(False, 'a second, optimistic actor collects data')
+  explore_std: float = _field(0.75, "its std as a share of the policy's")
+  kl_target: float = _field(0.05, 'its KL to the policy per action dimension')
   reset_every: int = _field(
     0, 'updates between full resets of the agent, the replay kept; 0: none'
   )
@@ -136,6 +168,10 @@ class Config:
       value = getattr(self, name)
       if not value >= minimum:
         raise ConfigError(f'{name}={value} must be at least {minimum}')
+    for name, maximum in _MAXIMA.items():
+      value = getattr(self, name)
+      if value > maximum:
+        raise ConfigError(f'{name}={value} must be at most {maximum:,}')
     for name in ('gamma', 'tau', 'bn_momentum', 'adam_b1', 'adam_b2'):
       value = getattr(self, name)
       if not 0 <= value <= 1:
@@ -144,6 +180,10 @@ class Config:
       ('physics', PHYSICS),
       ('normalization', NORMALIZATIONS),
       ('initializer', INITIALIZERS),
+      ('block', BLOCKS),
+      ('log_std_bound', LOG_STD_BOUNDS),
+      ('critic_value', CRITIC_VALUES),
+      ('critic_reduction', CRITIC_REDUCTIONS),
       ('matmul_precision', MATMUL_PRECISIONS),
     ):
       one_of(name, getattr(self, name), allowed)
@@ -153,6 +193,21 @@ class Config:
       raise ConfigError(
         f'soft_l2={self.soft_l2} is in place of weight normalisation; set '
         'weight_norm=false with it, or soft_l2=0'
+      )
+    if self.weight_norm_outputs and not self.weight_norm:
+      raise ConfigError('weight_norm_outputs=true needs weight_norm=true')
+    if (self.critic_value == 'scalar') != (self.atoms == 1):
+      raise ConfigError(
+        f'atoms={self.atoms} does not go with critic_value='
+        f'{self.critic_value!r}: a scalar critic has atoms=1, the others '
+        'more (101 in XQC, 100 in BRO)'
+      )
+    if self.optimism and (
+      'batch' in self.normalization or self.critic_value == 'categorical'
+    ):
+      raise ConfigError(
+        'optimism=true needs normalization=none or layer, and a scalar or '
+        'quantile critic'
       )
     self._check_resets()
     if self.replay_rows < self.num_envs:
@@ -258,10 +313,28 @@ _MINIMA = {
   'alpha_lr': 0,
   'weight_decay': 0,
   'soft_l2': 0,
+  'atoms': 1,
+  'value_limit': 1e-9,
+  'lr_decay_steps': 0,
+  'lr_final': 0,
+  'explore_std': 0,
+  'kl_target': 0,
   'reset_every': 0,
   'policy_delay': 1,
   'init_alpha': 1e-9,
   'seed': 0,
+}
+
+# What a counter on the device holds, and what a program is unrolled over.
+_MAXIMA = {
+  **dict.fromkeys(
+    (name for name, minimum in _MINIMA.items() if isinstance(minimum, int)),
+    2**31 - 1,
+  ),
+  'num_seeds': 10_000,
+  'num_critics': 1_000,
+  'critic_layers': 100,
+  'actor_layers': 100,
 }
 
 FIELDS: dict[str, dataclasses.Field] = {
@@ -322,6 +395,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
       raise ConfigError(f'--set {assignment}: write it as key=value')
     name = name.strip()
     one_of('field', name, FIELDS)
+    if name == 'preset':
+      raise ConfigError(f'--set {assignment}: choose it by --preset')
     changes[name] = _typed(name, text.strip())
   return changes
 
@@ -331,66 +406,27 @@ def load(path: Any) -> tuple[Config, dict[str, Any]]:
 
   Returns:
     The configuration, and the record of versions that stands beside it.
-  """
-  with open(path, encoding='utf-8') as file:
-    record = json.load(file)
-  return Config.from_dict(record['config']), record.get('versions', {})
-
-
-def one_of(what: str, value: str, allowed: Any) -> None:
-  """Refuses a name that is not known, and says which one may be meant.
-
-  Args:
-    what: what it names.
-    value: the name.
-    allowed: the known names.
 
   Raises:
-    ConfigError: it is none of them.
+    ConfigError: the file cannot be read, or is not such a file.
   """
-  if value in allowed:
-    return
-  near = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=0.4)
-  hint = (
-    f'did you mean {near[0]!r}?' if near else f'known: {", ".join(allowed)}'
-  )
-  raise ConfigError(f'unknown {what} {value!r}; {hint}')
+  try:
+    with open(path, encoding='utf-8') as file:
+      record = json.load(file)
+    if not isinstance(record, dict) or not isinstance(record['config'], dict):
+      raise ValueError('no record of a configuration')
+    versions = record.get('versions')
+    versions = versions if isinstance(versions, dict) else {}
+    return Config.from_dict(record['config']), versions
+  except ConfigError as error:
+    raise ConfigError(f'{path}: {error}') from None
+  except (OSError, ValueError, KeyError, RecursionError) as error:
+    raise ConfigError(
+      f'{path} is damaged or no file of ours ({error}); put back a copy'
+    ) from None
 
 
 def _typed(name: str, value: Any) -> Any:
   """`value` (text, or a JSON value) as the type of field `name`."""
   one_of('field', name, FIELDS)
-  kind = typing.get_type_hints(Config)[name]
-  assert not isinstance(kind, types.UnionType)
-  if kind == tuple[int, ...]:
-    if isinstance(value, str):
-      value = [part for part in value.split(',') if part.strip()]
-    if not isinstance(value, list | tuple):
-      raise ConfigError(f'{name}={value!r} is not a list of int')
-    return tuple(_number(name, part, int) for part in value)
-  if kind is str:
-    if isinstance(value, str):
-      return value
-  elif kind is bool:
-    if isinstance(value, bool):
-      return value
-    if str(value).lower() in ('true', '1', 'yes', 'on'):
-      return True
-    if str(value).lower() in ('false', '0', 'no', 'off'):
-      return False
-  else:
-    return _number(name, value, kind)
-  raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
-
-
-def _number(name: str, value: Any, kind: type) -> Any:
-  """`value` (text, or a JSON number) as an int or a float."""
-  number = math.nan
-  if not isinstance(value, bool):
-    with contextlib.suppress(TypeError, ValueError):
-      number = float(value)  # for integers too, so that 1e6 serves
-  if kind is int and number.is_integer():
-    return int(number) if '.' in str(value) or 'e' in str(value) else int(value)
-  if kind is float and math.isfinite(number):
-    return number
-  raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
+  return parsing.typed(name, value, typing.get_type_hints(Config)[name])

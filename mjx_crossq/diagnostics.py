@@ -15,9 +15,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mjx_crossq import plasticity
-from mjx_crossq.agent import AgentState, Metrics, Network, Transition
+from mjx_crossq import plasticity, reward_scale
+from mjx_crossq.agent import Metrics
 from mjx_crossq.rollout import Rollout
+from mjx_crossq.states import AgentState, Network, Transition
 from mjx_crossq.trainer import Trainer
 
 ROWS = 1024  # replay rows for activations, features and entropy
@@ -46,7 +47,7 @@ class Diagnostics:
     env = trainer.rollout.env
     self._config = c
     self._agent = trainer.agent
-    self._replay = trainer.replay
+    self._sample = trainer.sample
     episode = env.episode_length // c.action_repeat
     self.pairs = min(PAIRS_PER_EPISODE, episode)
     self.decisions = max(episode, self.pairs + tail_length(c.gamma))
@@ -55,6 +56,7 @@ class Diagnostics:
   def diagnose(
     self,
     agent: AgentState,
+    reward_stats: reward_scale.ReturnStats | None,
     replay: jax.Array,
     iteration: jax.Array,
     key: jax.Array,
@@ -63,6 +65,7 @@ class Diagnostics:
 
     Args:
       agent: the agent.
+      reward_stats: what its rewards are scaled by, or None.
       replay: `(replay_rows, row_size)`.
       iteration: iterations done, at least 1.
       key: randomness of the batches, the actions and the episodes.
@@ -73,12 +76,12 @@ class Diagnostics:
     key_batch, key_grads, key_rows, key_sample, key_bias = jax.random.split(
       key, 5
     )
-    batch = self._replay.sample(
-      replay, key_batch, self._config.batch_size, iteration
+    batch = self._sample(
+      replay, reward_stats, key_batch, self._config.batch_size, iteration
     )
-    rows = self._replay.sample(replay, key_rows, ROWS, iteration)
+    rows = self._sample(replay, reward_stats, key_rows, ROWS, iteration)
     return {
-      **self.q_bias(agent, key_bias),
+      **self.q_bias(agent, key_bias, reward_scale.scale(reward_stats)),
       **self.gradients(agent, batch, key_grads),
       **self.activations(agent, rows),
       'entropy': self.entropy(agent.actor.network, rows.obs, key_sample),
@@ -139,7 +142,9 @@ class Diagnostics:
     """Mean entropy of the policy in nats, one sampled action a row, `()`."""
     return -jnp.mean(self._agent.sample(actor, obs, key)[1])
 
-  def q_bias(self, agent: AgentState, key: jax.Array) -> Metrics:
+  def q_bias(
+    self, agent: AgentState, key: jax.Array, scale: jax.Array | float = 1.0
+  ) -> Metrics:
     """The critic's error beside Monte Carlo returns of the current policy.
 
     The policy acts as in training, in fresh episodes. Of each, the first
@@ -159,6 +164,8 @@ class Diagnostics:
     Args:
       agent: the agent.
       key: randomness of the initial states and the actions.
+      scale: what the agent's rewards are divided by, `()`; the bias is in
+        units of the rewards as they are.
 
     Returns:
       Mean and standard deviation of the normalised bias over the pairs.
@@ -174,9 +181,11 @@ class Diagnostics:
       act, key, self.decisions
     )
     alpha = jnp.exp(agent.actor.log_alpha)
-    returns = soft_returns(reward, log_prob, mask, self._config.gamma, alpha)
-    first = slice(None, self.pairs)
-    mean, std = normalized_bias(q[first], returns[first], taken[first])
+    returns = soft_returns(
+      reward / scale, log_prob, mask, self._config.gamma, alpha
+    )
+    q, returns, taken = (x[: self.pairs] for x in (q, returns, taken))
+    mean, std = normalized_bias(scale * q, scale * returns, taken)
     return {'q_bias_mean': mean, 'q_bias_std': std}
 
 

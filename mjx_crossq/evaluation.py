@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from envs.base import Env, flatten_observation
-from mjx_crossq.agent import Network
 from mjx_crossq.runner import Runner
+from mjx_crossq.states import Network
 
 
 class StockEvaluation:

@@ -23,7 +23,7 @@ Bands = Mapping[str, Band]
 
 _PANEL = (2.5, 2.0)  # inches
 # Series with one of these in their name may have a logarithmic axis.
-_MAGNITUDES = ('norm', 'loss', 'learning_rate')
+_MAGNITUDES = ('norm', 'loss', 'effective_lr')
 _SCORE = 'IQM of return / 1000'
 
 

@@ -73,12 +73,14 @@ class Dense(nn.Module):
     kind: type of its parameters, one of those in `weight_norm`.
     kernel_init: initialiser of the kernel; the bias starts at 0.
     precision: of its matrix products, see `Config.matmul_precision`.
+    use_bias: whether it has one.
   """
 
   units: int
   kind: type
   kernel_init: Any
   precision: str
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -86,10 +88,12 @@ class Dense(nn.Module):
 
     def init(key):
       kernel = self.kernel_init(key, (x.shape[-1], self.units), jnp.float32)
-      return self.kind(kernel=kernel, bias=jnp.zeros(self.units))
+      bias = jnp.zeros(self.units) if self.use_bias else None
+      return self.kind(kernel=kernel, bias=bias)
 
     layer = self.param('weights', init)
-    return affine(x, layer.kernel, layer.bias, self.precision)
+    bias = layer.bias if self.use_bias else jnp.zeros(self.units)
+    return affine(x, layer.kernel, bias, self.precision)
 
 
 # ------------------------------------------------------ batch normalisation

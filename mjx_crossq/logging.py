@@ -1,14 +1,16 @@
 """What a run writes in its folder, and the line that it shows."""
 
+import contextlib
 import csv
 import importlib.metadata
+import io
 import json
 import math
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +34,52 @@ _PACKAGES = (
 )
 
 
+class WriteError(RuntimeError):
+  """A file of the run could not be written; the message says what to do."""
+
+
 class RunFiles:
   """`config.json`, `metrics.jsonl` and `eval.csv` of a run.
 
   Opening the files of a run that goes on drops what was written after the
-  checkpoint it goes on from, so that no record appears twice.
+  checkpoint it goes on from, so that no record appears twice. What was
+  written in part at the env step of the checkpoint itself is dropped too.
+
+  Attributes:
+    workdir: the folder.
+    has_metrics: whether the records of the checkpoint's env step are there.
+    has_returns: whether its evaluation is.
   """
 
-  def __init__(self, workdir: Path, config: Config, resumed_at: int):
+  def __init__(
+    self, workdir: Path, config: Config, resumed_at: int, rows: int = 0
+  ):
     """Opens the files.
 
     Args:
       workdir: an existing folder.
       config: written to `config.json`.
       resumed_at: env step of the checkpoint; 0 for a new run.
+      rows: of a whole evaluation; 0 if none is due at that env step.
     """
-    record = {'config': config.to_dict(), 'versions': versions()}
-    _replace(workdir / 'config.json', json.dumps(record, indent=2) + '\n')
+    self.workdir = workdir
+    write_config(workdir, config)
     metrics, evals = workdir / 'metrics.jsonl', workdir / 'eval.csv'
-    _replace(
+    column = EVAL_HEADER.index('env_step')
+
+    def step_of(line: str) -> int:
+      cells = line.split(',')
+      return int(cells[column]) if len(cells) == len(EVAL_HEADER) else -1
+
+    kept, self.has_metrics = _kept(
       metrics,
-      _kept(metrics, lambda line: json.loads(line)['env_step'] <= resumed_at),
+      lambda line: int(json.loads(line)['env_step']),
+      resumed_at,
+      config.num_seeds,
     )
-    header = ','.join(EVAL_HEADER) + '\n'
-    step = EVAL_HEADER.index('env_step')
-    _replace(
-      evals,
-      header
-      + _kept(evals, lambda line: int(line.split(',')[step]) <= resumed_at),
-    )
+    _replace(metrics, kept)
+    kept, self.has_returns = _kept(evals, step_of, resumed_at, rows)
+    _replace(evals, ','.join(EVAL_HEADER) + '\n' + kept)
     self._metrics = metrics.open('a', encoding='utf-8')
     self._evals = evals.open('a', encoding='utf-8', newline='')
 
@@ -70,15 +89,22 @@ class RunFiles:
 
   def __exit__(self, *_: Any) -> None:
     """Closes the files."""
-    self._metrics.close()
-    self._evals.close()
+    for file in (self._metrics, self._evals):
+      # What could not be written was said when it could not.
+      with contextlib.suppress(OSError):
+        file.close()
 
   def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
-    """Appends one JSON line a record; NaN and infinity become null."""
-    for record in records:
-      self._metrics.write(json.dumps({k: _plain(v) for k, v in record.items()}))
-      self._metrics.write('\n')
-    self._metrics.flush()
+    """Appends one JSON line a record; NaN and infinity become null.
+
+    Raises:
+      WriteError: the disk is full, or what else the system says.
+    """
+    lines = [
+      json.dumps({k: _plain(v) for k, v in record.items()}) + '\n'
+      for record in records
+    ]
+    _append(self._metrics, ''.join(lines))
 
   def write_returns(
     self, seeds: Sequence[int], step: int, physics: str, returns: np.ndarray
@@ -90,12 +116,22 @@ class RunFiles:
       step: env step of the policy.
       physics: `mjx` or `dm_control`.
       returns: `(seeds, episodes)`.
+
+    Raises:
+      WriteError: the disk is full, or what else the system says.
     """
-    writer = csv.writer(self._evals, lineterminator='\n')
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator='\n')
     for seed, row in zip(seeds, returns, strict=True):
       for episode, value in enumerate(row):
         writer.writerow((seed, step, physics, episode, f'{value:.6g}'))
-    self._evals.flush()
+    _append(self._evals, lines.getvalue())
+
+
+def write_config(workdir: Path, config: Config) -> None:
+  """Writes `config.json`: the configuration, and the versions in use."""
+  record = {'config': config.to_dict(), 'versions': versions()}
+  _replace(workdir / 'config.json', json.dumps(record, indent=2) + '\n')
 
 
 def versions() -> dict[str, Any]:
@@ -213,25 +249,58 @@ def _plain(value: Any) -> Any:
   return value
 
 
-def _kept(path: Path, keep: Any) -> str:
-  """The whole records of a file for which `keep` holds, as text."""
+def _kept(
+  path: Path, step_of: Callable[[str], int], last: int, count: int
+) -> tuple[str, bool]:
+  """The records of a file up to an env step, as text.
+
+  Args:
+    path: the file; need not exist.
+    step_of: env step of a line.
+    last: records of later env steps are dropped.
+    count: records that the last env step has when it is whole.
+
+  Returns:
+    The records, and whether those of the last env step are all there; if not,
+    none of them is kept.
+  """
   if not path.exists():
-    return ''
-  kept = []
-  for line in path.read_text(encoding='utf-8').splitlines():
+    return '', False
+  earlier, at_last = [], []
+  for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
     try:
-      if keep(line):
-        kept.append(line + '\n')
-    except (ValueError, KeyError, IndexError):
+      step = step_of(line)
+    except (ValueError, KeyError, TypeError):
       continue  # a header, or a record that a killed process left torn
-  return ''.join(kept)
+    if 0 <= step < last:
+      earlier.append(line + '\n')
+    elif step == last:
+      at_last.append(line + '\n')
+  whole = len(at_last) == count
+  keep = whole or not count  # nothing is due there: what is there may stay
+  return ''.join(earlier + at_last if keep else earlier), whole
+
+
+def _append(file: Any, text: str) -> None:
+  """Writes whole lines to the end of a file."""
+  try:
+    file.write(text)
+    file.flush()
+  except OSError as error:
+    raise WriteError(
+      f'cannot write {file.name}: {error.strerror}; make room and go on with '
+      '--resume'
+    ) from error
 
 
 def _replace(path: Path, text: str) -> None:
   """Writes a file so that a reader finds the old or the new one, whole."""
   partial = path.with_name(path.name + '.partial')
-  partial.write_text(text, encoding='utf-8')
-  os.replace(partial, path)
+  try:
+    partial.write_text(text, encoding='utf-8')
+    os.replace(partial, path)
+  except OSError as error:
+    raise WriteError(f'cannot write {path}: {error.strerror}') from error
 
 
 def _commit() -> str | None:

@@ -1,5 +1,6 @@
 """The host's part of a run: start chunks, log, evaluate, checkpoint, stop."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -9,21 +10,25 @@ import jax
 import numpy as np
 
 from envs.base import Env
-from mjx_crossq import config as config_lib
-from mjx_crossq import plotting
-from mjx_crossq.agent import Network
-from mjx_crossq.budget import Budget
+from mjx_crossq import dumps, integrity, plotting
+from mjx_crossq.agent import Metrics
+from mjx_crossq.budget import Budget, advice_when_out_of_memory
 from mjx_crossq.checkpoint import Checkpointer
-from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
-from mjx_crossq.evaluation import StockEvaluation
+from mjx_crossq.config import Config
 from mjx_crossq.logging import (
   Progress,
   RunFiles,
+  WriteError,
   evaluation_line,
   result_table,
 )
+from mjx_crossq.observers import Diagnosis, Evaluation, has_stock
+from mjx_crossq.pace import Pace
+from mjx_crossq.preemption import Preemption
 from mjx_crossq.runner import Runner
+from mjx_crossq.states import Network
 from mjx_crossq.trainer import TrainState, mean_metrics
+from mjx_crossq.workdir import own_workdir
 
 Report = Callable[[str], None]
 _COMPILING = 'compiling (a minute on a CPU, less when it was compiled before)'
@@ -60,6 +65,8 @@ def train(
   workdir: str | Path | None = None,
   resume: bool = False,
   report: Report = print,
+  preemption: Preemption | None = None,
+  debug_nans: bool = False,
 ) -> Result:
   """Trains all seeds of a run in one program.
 
@@ -67,8 +74,10 @@ def train(
     config: the configuration.
     env: the environment.
     workdir: where to write; None writes nothing.
-    resume: go on from the newest complete checkpoint of `workdir`, if any.
+    resume: go on from the newest intact checkpoint of `workdir`, if any.
     report: receives lines for a person.
+    preemption: entered; what to do when the process is asked to stop.
+    debug_nans: find the operation that made a number not finite; slow.
 
   Returns:
     The final state and returns.
@@ -76,27 +85,21 @@ def train(
   Raises:
     ConfigError: before anything is compiled or written, if the run cannot
       work as asked.
+    WriteError: a file could not be written.
+    OutOfMemoryError: the device has no memory left.
+    Interrupted: `preemption` was asked to stop, and the state is saved.
   """
+  preemption = preemption or Preemption()
   runner = Runner(config, env)
   Budget.of(runner.abstract_state()).check()
-  if workdir is None:
-    report(_COMPILING)
-    state = runner.init()
-    return _run(runner, env, state, None, None, report)
-
-  workdir = Path(workdir)
-  prepare_workdir(workdir, config, resume)
-  report(_COMPILING)
-  with Checkpointer(workdir / 'checkpoints') as checkpointer:
-    steps = checkpointer.steps()
-    if steps:
-      state = checkpointer.restore(steps[-1], runner.abstract_state())
-      report(f'resuming {workdir} at env step {steps[-1]:,}')
-    else:
-      state = runner.init()
-    resumed_at = steps[-1] if steps else 0
-    with RunFiles(workdir, config, resumed_at) as files:
-      result = _run(runner, env, state, files, checkpointer, report)
+  with advice_when_out_of_memory():
+    if workdir is None:
+      report(_COMPILING)
+      host = Host(runner, env, None, None, report, preemption, debug_nans)
+      return host.run(runner.init(), None)
+    workdir = Path(workdir)
+    with own_workdir(workdir, config, resume):
+      result = _train_in(workdir, runner, env, report, preemption, debug_nans)
   plotting.learning_curve(
     workdir / 'eval.csv',
     f'{config.task}, {config.preset}',
@@ -105,154 +108,184 @@ def train(
   return dataclasses.replace(result, workdir=workdir)
 
 
-def prepare_workdir(workdir: Path, config: Config, resume: bool) -> None:
-  """Makes the folder, or refuses it before anything in it is touched.
-
-  Raises:
-    ConfigError: if it holds something else, a run that was not to be
-      resumed, or a run with another configuration; or cannot be written.
-  """
-  try:
-    entries = list(workdir.iterdir()) if workdir.exists() else []
-    if not (workdir / 'config.json').exists():
-      if entries:
-        raise ConfigError(
-          f'{workdir} is not empty and holds no run; choose another --workdir'
-        )
-      workdir.mkdir(parents=True, exist_ok=True)
-      probe = workdir / '.writable'
-      probe.touch()
-      probe.unlink()
-      return
-  except OSError as error:
-    raise ConfigError(f'cannot write to {workdir}: {error.strerror}') from None
-  if not resume:
-    raise ConfigError(
-      f'{workdir} already holds a run; add --resume to go on with it, or '
-      'choose another --workdir'
-    )
-  saved, _ = config_lib.load(workdir / 'config.json')
-  differ = [
-    f'{name} ({value!r} there, {getattr(config, name)!r} here)'
-    for name, value in saved.to_dict().items()
-    if name not in SCHEDULE_FIELDS and value != getattr(config, name)
-  ]
-  if differ:
-    raise ConfigError(
-      f'{workdir} was started with other settings: {", ".join(differ)}'
-    )
-
-
-def _run(
-  runner: Runner,
-  env: Env,
-  state: TrainState,
-  files: RunFiles | None,
-  checkpointer: Checkpointer | None,
-  report: Report,
-) -> Result:
-  """The loop from stop to stop; a stop is where the host has work to do."""
+def _train_in(workdir, runner, env, report, preemption, debug_nans):
+  """Trains in a folder of ours, from its newest intact checkpoint."""
   c = runner.config
-  iteration = int(state.iteration)
-  if iteration >= c.iterations:  # nothing left to do: only say how it ended
-    evaluation = Evaluation(runner, env, None)
-    returns = evaluation(state, iteration * c.steps_per_iteration)
-  else:
-    start = time.monotonic()
-    state, sums = runner.train_chunk(state, iteration)  # no iteration: compiles
-    jax.block_until_ready(sums)
-    report(f'compiled the training program in {time.monotonic() - start:.0f} s')
-    evaluation = Evaluation(runner, env, files)
-    returns = {}
-  diagnosis = Diagnosis(runner, report)
-  progress = Progress(c, iteration)
-
-  while iteration < c.iterations:
-    stop = next_stop(c, iteration)
-    start = time.monotonic()
-    state, sums = runner.train_chunk(state, stop)
-    sums = jax.device_get(sums)  # waits for the chunk
-    speeds = progress.speeds(stop, time.monotonic() - start)
-    iteration, step = stop, stop * c.steps_per_iteration
-
-    last_returns = np.asarray(state.rollout.last_return).mean(axis=1)
-    measured = train_metrics(sums, last_returns)
-    if c.diagnostics_every and _due(c.diagnostics_every, c, iteration):
-      measured |= diagnosis(state, step)
-    if files:
-      files.write_metrics(_records(runner, iteration, measured, speeds))
-    report(progress.line(iteration, speeds, last_returns))
-    if _due(c.eval_every, c, iteration):
-      returns = evaluation(state, step)
-      report(evaluation_line(step, returns))
-    if checkpointer and _due(c.checkpoint_every, c, iteration):
-      checkpointer.save(step, state)
-
-  report(f'return in {c.eval_episodes} episodes, mean +- std:')
-  report(result_table(runner.seeds, returns))
-  return Result(c, state, returns, None, runner)
+  folder = workdir / 'checkpoints'
+  again = f'to go on: the same command with --workdir={workdir} --resume'
+  preemption.rest(
+    lambda: report(f'stopped, there is nothing new to save; {again}')
+  )
+  newest = integrity.newest_intact(folder, report=report)
+  for path in integrity.set_aside(folder, newest):
+    report(f'moved to {path}')
+  report(_COMPILING)
+  with Checkpointer(folder) as checkpointer:
+    if newest is None:
+      state, sums = runner.init(), None
+    else:
+      state = checkpointer.restore(newest, runner.abstract_state())
+      sums = checkpointer.restore_sums(newest, runner.zero_sums())
+      report(f'resuming {workdir} at env step {newest:,}')
+    due = bool(newest) and _due(c.eval_every, c, int(state.iteration))
+    rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
+    with RunFiles(workdir, c, newest or 0, rows if due else 0) as files:
+      host = Host(
+        runner, env, files, checkpointer, report, preemption, debug_nans
+      )
+      return host.run(state, sums)
 
 
-class Evaluation:
-  """Evaluates in both physics and writes what it finds."""
+class Host:
+  """The host's part: from stop to stop; at a stop there is work to do."""
 
-  def __init__(self, runner: Runner, env: Env, files: RunFiles | None):
-    """Makes the stock environments, if the task has any.
-
-    Args:
-      runner: the compiled programs.
-      env: the environment.
-      files: where the returns are written; None writes nothing.
-    """
-    self._runner = runner
-    self._files = files
-    self._stock = None
-    if env.stock_env(0) is not None:
-      self._stock = StockEvaluation(runner, env)
-
-  def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
-    """Returns `(num_seeds, eval_episodes)` by physics."""
-    policy = state.agent.actor.network
-    returns = {self._runner.config.physics: self._runner.evaluate(policy, step)}
-    if self._stock:
-      returns['dm_control'] = self._stock.returns(policy, step)
-    if self._files:
-      for physics, values in returns.items():
-        self._files.write_returns(self._runner.seeds, step, physics, values)
-    return returns
-
-
-class Diagnosis:
-  """Diagnoses, and says once what that costs."""
-
-  def __init__(self, runner: Runner, report: Report):
+  def __init__(
+    self,
+    runner: Runner,
+    env: Env,
+    files: RunFiles | None,
+    checkpointer: Checkpointer | None,
+    report: Report,
+    preemption: Preemption,
+    debug_nans: bool,
+  ):
     """Compiles nothing yet.
 
     Args:
       runner: the compiled programs.
-      report: receives a line for a person.
+      env: the environment.
+      files: where records go; None writes nothing.
+      checkpointer: where states go; None saves nothing.
+      report: receives lines for a person.
+      preemption: what to do when the process is asked to stop.
+      debug_nans: find the operation that made a number not finite.
     """
     self._runner = runner
+    self._env = env
+    self._files = files
+    self._checkpointer = checkpointer
     self._report = report
-    self._compiled = False
+    self._preemption = preemption
+    self._diagnosis = Diagnosis(runner, report)
+    folder = files.workdir / 'faults' if files else None
+    self._watch = dumps.Watch(runner, folder, report, debug_nans)
+    self._debug = debug_nans
 
-  def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
-    """Series `diag/...` of shape `(num_seeds,)`, as the state is."""
-    runner = self._runner
-    times = [time.monotonic()]
-    if not self._compiled:
-      runner.compile_diagnose(state)
-      times.append(time.monotonic())
-    found = runner.diagnose(state, step)
-    times.append(time.monotonic())
-    if not self._compiled:
-      compiling, one = np.diff(times)
+  def run(self, state: TrainState, sums: Metrics | None) -> Result:
+    """Trains to the end.
+
+    Args:
+      state: to start from.
+      sums: of metrics not logged yet; None if there are none.
+    """
+    runner, c = self._runner, self._runner.config
+    iteration = int(state.iteration)
+    self._watch.start(state)
+    if iteration < c.iterations:
+      start = time.monotonic()
+      state, sums = runner.train_chunk(state, iteration, sums)  # only compiles
+      jax.block_until_ready(sums)
+      seconds = time.monotonic() - start
+      self._report(f'compiled the training program in {seconds:.0f} s')
+    self._rest(state, sums)
+    self._evaluation = Evaluation(runner, self._env, self._files)
+    self._progress = Progress(c, iteration)
+    self._pace = Pace(c, 1 if self._debug else None)
+
+    returns = {}
+    if iteration and is_stop(c, iteration):  # perhaps it was left half done
+      returns = self._stop(state, sums, 0.0, again=True)
+      sums = None
+    while iteration < c.iterations:
+      stop = next_stop(c, iteration)
+      state, sums, seconds = self._advance(state, sums, stop)
+      iteration = int(state.iteration)
+      self._preemption.stop_if_asked()
+      returns = self._stop(state, sums, seconds) or returns
+      sums = None
+    if not returns:  # nothing was left to do: only say how it ended
+      returns = Evaluation(runner, self._env, None)(state, self._step(state))
+    self._report(f'return in {c.eval_episodes} episodes, mean +- std:')
+    self._report(result_table(runner.seeds, returns))
+    return Result(c, state, returns, None, runner)
+
+  def _step(self, state: TrainState) -> int:
+    return int(state.iteration) * self._runner.config.steps_per_iteration
+
+  def _advance(self, state, sums, stop):
+    """Iterates to a stop in short calls; less far if asked to end."""
+    iteration, total = int(state.iteration), 0.0
+    while iteration < stop:
+      with self._preemption.busy():
+        before = self._watch.copy(state)
+        start = time.monotonic()
+        target = self._pace.target(iteration, stop)
+        state, sums = self._runner.train_chunk(state, target, sums)
+        jax.block_until_ready(sums)
+        seconds = time.monotonic() - start
+        first, iteration = iteration, int(state.iteration)
+        self._pace.took(first, iteration, seconds)
+        total += seconds
+        self._watch(before, state, sums)
+        self._rest(state, sums)
+      if self._preemption.signal is not None:
+        break
+    return state, sums, total
+
+  def _rest(self, state, sums):
+    """Says how the state is saved while it does not change."""
+
+    def save():
+      step = self._step(state)
+      if self._checkpointer:
+        if step and step not in self._checkpointer.steps():
+          self._checkpointer.save(step, state, sums)
+        self._checkpointer.wait()
+      where = f'--workdir={self._files.workdir} ' if self._files else ''
       self._report(
-        f'diagnostics: {compiling:.0f} s to compile, and {one:.1f} s each '
-        f'{runner.config.diagnostics_every:,} env steps'
+        f'stopped at env step {step:,}, all is saved; to go on: the same '
+        f'command with {where}--resume'
       )
-      self._compiled = True
-    return {f'diag/{name}': values for name, values in found.items()}
+
+    self._preemption.rest(save)
+    self._save = save
+
+  def _stop(self, state, sums, seconds, again=False):
+    """What is due at a stop; `again`: only what is not in the files yet."""
+    c, files = self._runner.config, self._files
+    iteration, step = int(state.iteration), self._step(state)
+    returns = {}
+    try:
+      if not (again and files and files.has_metrics):
+        self._log(state, sums, seconds)
+      if _due(c.eval_every, c, iteration) and not (
+        again and files and files.has_returns
+      ):
+        returns = self._evaluation(state, step)
+        self._report(evaluation_line(step, returns))
+    except WriteError:
+      with contextlib.suppress(WriteError):  # it tells more than this one
+        self._save()
+      raise
+    saver = self._checkpointer
+    if saver and not again and _due(c.checkpoint_every, c, iteration):
+      with self._preemption.busy():
+        saver.save(step, state)
+      self._preemption.stop_if_asked()
+    return returns
+
+  def _log(self, state, sums, seconds):
+    c, runner = self._runner.config, self._runner
+    iteration = int(state.iteration)
+    sums = jax.device_get(runner.zero_sums() if sums is None else sums)
+    speeds = self._progress.speeds(iteration, max(seconds, 1e-9))
+    last_returns = np.asarray(state.rollout.last_return).mean(axis=1)
+    measured = _train_metrics(sums, last_returns, np.asarray(state.frozen))
+    if c.diagnostics_every and _due(c.diagnostics_every, c, iteration):
+      measured |= self._diagnosis(state, self._step(state))
+    if self._files:
+      self._files.write_metrics(_records(runner, iteration, measured, speeds))
+    self._report(self._progress.line(iteration, speeds, last_returns))
 
 
 def next_stop(config: Config, iteration: int) -> int:
@@ -273,6 +306,11 @@ def next_stop(config: Config, iteration: int) -> int:
   return min(stops)
 
 
+def is_stop(config: Config, iteration: int) -> bool:
+  """Whether the host has work to do at an iteration after the first."""
+  return next_stop(config, iteration - 1) == iteration
+
+
 def _due(every: int, config: Config, iteration: int) -> bool:
   """Whether something is due: at multiples of its interval and at the end."""
   at_end = iteration == config.iterations
@@ -284,9 +322,12 @@ def _interval(every: int, config: Config) -> int:
   return -(-every // config.steps_per_iteration)
 
 
-def train_metrics(sums, last_returns):
+def _train_metrics(sums, last_returns, frozen):
   """What a chunk of training measured, by the series' names."""
-  found = {'train/episode_return': last_returns}
+  found = {
+    'train/episode_return': last_returns,
+    'train/frozen': frozen.astype(np.int32),
+  }
   for name, values in mean_metrics(sums).items():
     found[f'train/{name}'] = values
   return found

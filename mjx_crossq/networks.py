@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from mjx_crossq.config import Config
 from mjx_crossq.layers import BatchNorm, Dense, LayerNorm, Renorm
-from mjx_crossq.weight_norm import Affine, SoftAffine, UnitAffine
+from mjx_crossq.weight_norm import Affine, SoftAffine, UnitAffine, UnitKernel
 
 INTERMEDIATES = 'intermediates'
 
@@ -21,16 +21,18 @@ class MLP(nn.Module):
   `activations`, of each hidden layer, and `features`, what the heads see.
 
   Attributes:
-    config: the source of every setting but the two below.
+    config: the source of every setting but those below.
     width: units of a hidden layer.
     layers: hidden layers.
     heads: (name, outputs, gain of the orthogonal initialiser) of each head.
+    head_bias: whether the heads have biases.
   """
 
   config: Config
   width: int
   layers: int
   heads: tuple[tuple[str, int, float], ...]
+  head_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
@@ -44,16 +46,40 @@ class MLP(nn.Module):
     if self.config.normalization != 'layer':
       # A layer norm of the input would mix observations' units.
       x = self._normalize(x, train)
-    for _ in range(self.layers):
-      x = self._dense(self.width, self._hidden_kind(), 2**0.5)(x)
-      x = nn.relu(x)
-      self.sow(INTERMEDIATES, 'activations', x)
-      x = self._normalize(x, train)
+    if self.config.block == 'residual':
+      x = self._residual(x, train)
+    else:
+      for _ in range(self.layers):
+        x = self._hidden(x, train)
     self.sow(INTERMEDIATES, 'features', x)
+    kind = UnitKernel if self.config.weight_norm_outputs else Affine
     return {
-      name: self._dense(outputs, Affine, gain, name)(x)
+      name: self._dense(outputs, kind, gain, name)(x)
       for name, outputs, gain in self.heads
     }
+
+  def _hidden(self, x: jax.Array, train: bool) -> jax.Array:
+    dense = self._dense(self.width, self._hidden_kind(), 2**0.5)
+    if self.config.block == 'norm_relu':
+      return self._relu(self._normalize(dense(x), train))
+    return self._normalize(self._relu(dense(x)), train)
+
+  def _residual(self, x: jax.Array, train: bool) -> jax.Array:
+    """BRO's network: a hidden layer, then blocks of two with a skip."""
+
+    def norm_dense(x):
+      dense = self._dense(self.width, self._hidden_kind(), 2**0.5)
+      return self._normalize(dense(x), train)
+
+    x = self._relu(norm_dense(x))
+    for _ in range(self.layers):
+      x += norm_dense(self._relu(norm_dense(x)))
+    return x
+
+  def _relu(self, x: jax.Array) -> jax.Array:
+    x = nn.relu(x)
+    self.sow(INTERMEDIATES, 'activations', x)
+    return x
 
   def _hidden_kind(self) -> type:
     if self.config.weight_norm:
@@ -67,7 +93,10 @@ class MLP(nn.Module):
     if self.config.initializer == 'orthogonal':
       init = nn.initializers.orthogonal(gain)
     precision = self.config.matmul_precision
-    return Dense(units, kind, init, precision, name=name)
+    bias = self.config.block != 'norm_relu'
+    if name is not None:
+      bias = self.head_bias
+    return Dense(units, kind, init, precision, bias, name=name)
 
   def _normalize(self, x: jax.Array, train: bool) -> jax.Array:
     c = self.config
@@ -90,7 +119,11 @@ class Critic(nn.Module):
   def __call__(
     self, obs: jax.Array, action: jax.Array, train: bool
   ) -> jax.Array:
-    """Q-values `(num_critics, rows)` of `(rows, obs)` and `(rows, actions)`."""
+    """Outputs of `(rows, obs)` and `(rows, actions)`.
+
+    They are Q, `(num_critics, rows)`, of scalar critics, else `(num_critics,
+    rows, atoms)`; `values` says what they mean.
+    """
     c = self.config
     ensemble = nn.vmap(
       MLP,
@@ -98,9 +131,10 @@ class Critic(nn.Module):
       split_rngs={'params': True},
       in_axes=None,  # pyright: ignore[reportArgumentType]
       axis_size=c.num_critics,
-    )(c, c.critic_width, c.critic_layers, (('q', 1, 2**0.5),))
+    )(c, c.critic_width, c.critic_layers, (('q', c.atoms, 2**0.5),))
     x = jnp.concatenate([obs, action], axis=-1)
-    return ensemble(x, train)['q'][..., 0]
+    q = ensemble(x, train)['q']
+    return q[..., 0] if c.critic_value == 'scalar' else q
 
 
 class Actor(nn.Module):
@@ -120,4 +154,8 @@ class Actor(nn.Module):
       ('log_std', self.action_size, 1.0),
     )
     out = MLP(c, c.actor_width, c.actor_layers, heads)(obs, train)
-    return out['mean'], jnp.clip(out['log_std'], c.log_std_min, c.log_std_max)
+    low, high = c.log_std_min, c.log_std_max
+    if c.log_std_bound == 'tanh':
+      share = 0.5 * (1 + jnp.tanh(out['log_std']))
+      return out['mean'], low + (high - low) * share
+    return out['mean'], jnp.clip(out['log_std'], low, high)

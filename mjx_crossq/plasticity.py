@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mjx_crossq.agent import Metrics, Network
+from mjx_crossq.agent import Metrics
 from mjx_crossq.networks import INTERMEDIATES
-from mjx_crossq.weight_norm import Affine, UnitAffine
+from mjx_crossq.states import Network
+from mjx_crossq.weight_norm import is_layer
 
 DORMANT_THRESHOLD = 0.025  # share of its layer's mean activation
 RANK_SHARE = 0.99  # of the singular values' sum
@@ -33,11 +34,7 @@ def kernels(params: Any) -> dict[str, jax.Array]:
   Args:
     params: of an actor or a critic, or their gradient.
   """
-
-  def is_dense(node):
-    return isinstance(node, Affine | UnitAffine)
-
-  nodes = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_dense)
+  nodes = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_layer)
   names = jax.tree_util.keystr
   return {
     # The path is module / layer / weights.
@@ -45,7 +42,7 @@ def kernels(params: Any) -> dict[str, jax.Array]:
       node.kernel
     )
     for path, node in nodes
-    if is_dense(node)
+    if is_layer(node)
   }
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mjx_crossq.agent import Transition
+from mjx_crossq.states import Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,21 @@ class Replay:
     rows = jnp.concatenate(
       [t.obs, t.next_obs, t.action, t.reward[:, None], t.mask[:, None]], axis=1
     )
-    position = adds % (self.rows // self.rows_per_add) * self.rows_per_add
-    return jax.lax.dynamic_update_slice(buffer, rows, (position, 0))
+    return jax.lax.dynamic_update_slice(buffer, rows, (self._position(adds), 0))
+
+  def previous(self, buffer: jax.Array, adds: jax.Array) -> Transition:
+    """What the last `add` wrote.
+
+    Args:
+      buffer: `(rows, row_size)`.
+      adds: how often `add` was called before; at 0 the result means nothing.
+
+    Returns:
+      Transitions with leaves `(rows_per_add, ...)`.
+    """
+    size = (self.rows_per_add, self.row_size)
+    position = (self._position(adds - 1), 0)
+    return self._split(jax.lax.dynamic_slice(buffer, position, size))
 
   def sample(
     self, buffer: jax.Array, key: jax.Array, batch_size: int, adds: jax.Array
@@ -86,7 +99,13 @@ class Replay:
     index = jax.random.randint(
       key, (batch_size,), 0, writes * self.rows_per_add
     )
-    rows = jnp.take(buffer, index, axis=0, mode='clip')
+    return self._split(jnp.take(buffer, index, axis=0, mode='clip'))
+
+  def _position(self, adds: jax.Array) -> jax.Array:
+    """The first row that the next `add` writes, `()`."""
+    return adds % (self.rows // self.rows_per_add) * self.rows_per_add
+
+  def _split(self, rows: jax.Array) -> Transition:
     n, a = self.observation_size, self.action_size
     obs, next_obs, action, reward, mask = jnp.split(
       rows, (n, 2 * n, 2 * n + a, 2 * n + a + 1), axis=1

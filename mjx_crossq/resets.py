@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_crossq.agent import Agent, AgentState
+from mjx_crossq.agent import Agent
 from mjx_crossq.config import Config
+from mjx_crossq.states import AgentState
 
 # Folded into the loop's key before the index of a reset. The loop itself
 # folds in its iterations, which never come this far.

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from mjx_crossq.agent import Transition
+from mjx_crossq import faults, reward_scale
 from mjx_crossq.config import ConfigError
+from mjx_crossq.states import Transition
 
 Policy = Callable[[jax.Array], jax.Array]
 # brax's State with an observation vector, or a batch of them.
@@ -26,12 +27,14 @@ class RolloutState:
     episode_return: undiscounted return of the episode so far.
     episode_length: its env steps so far; 0 where one is to begin.
     last_return: return of the last finished episode; NaN before the first.
+    reward_stats: moments of the discounted returns, or None.
   """
 
   env: State
   episode_return: jax.Array
   episode_length: jax.Array
   last_return: jax.Array
+  reward_stats: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +45,14 @@ class Rollout:
     env: the environment.
     num_envs: environments of this seed.
     action_repeat: env steps per decision; divides the episode's length.
+    stats_gamma: discount of the returns of which moments are kept; None
+      keeps none.
   """
 
   env: Env
   num_envs: int
   action_repeat: int
+  stats_gamma: float | None = None
 
   def __post_init__(self):
     """An episode must end on a decision."""
@@ -68,6 +74,9 @@ class Rollout:
       episode_return=jnp.zeros(self.num_envs),
       episode_length=jnp.zeros(self.num_envs, jnp.int32),
       last_return=jnp.full(self.num_envs, jnp.nan, jnp.float32),
+      reward_stats=(
+        None if self.stats_gamma is None else reward_scale.init(self.num_envs)
+      ),
     )
 
   def begin(
@@ -83,23 +92,30 @@ class Rollout:
     Returns:
       The environments, of which each is within an episode.
     """
+    over = state.episode_length == 0
+
+    def begin():
+      return _select(over, self._reset(key), state.env)
+
     if self.env.terminates:
-      over = state.episode_length == 0
-      env = _select(over, self._reset(key), state.env)
+      env = begin()
     else:
-      # Time limits only: all environments of all seeds begin together, so one
-      # unbatched clock decides and the reset is computed only then.
-      begins = iteration * self.action_repeat % self.env.episode_length == 0
-      env = jax.lax.cond(begins, lambda: self._reset(key), lambda: state.env)
+      # Time limits only: all environments of all seeds begin together, apart
+      # from those whose physics broke. What all seeds share decides, so that
+      # the reset is computed only then.
+      clock = iteration * self.action_repeat % self.env.episode_length == 0
+      begins = clock | faults.anywhere(jnp.any(over))
+      env = jax.lax.cond(begins, begin, lambda: state.env)
     return state.replace(env=env)  # pyright: ignore
 
   def step(
     self, state: RolloutState, action: jax.Array, iteration: jax.Array
-  ) -> tuple[RolloutState, Transition]:
+  ) -> tuple[RolloutState, Transition, jax.Array]:
     """One decision in every environment.
 
     The transition holds the true next observation, and so does the state:
-    where an episode is over, `begin` replaces it.
+    where an episode is over, `begin` replaces it. An episode is over too where
+    the physics broke; its return does not count, nor that of the rest.
 
     Args:
       state: the environments, as `begin` returns them.
@@ -107,9 +123,12 @@ class Rollout:
       iteration: decisions that each environment has taken before.
 
     Returns:
-      The environments, and `num_envs` transitions.
+      The environments, `num_envs` transitions, and which of them have only
+      finite numbers, `(num_envs,)`.
     """
     env, reward = jax.vmap(self._repeat)(state.env, action)
+    sound = faults.sound_environments(env) & jnp.isfinite(reward)
+    reward = jnp.where(sound, reward, 0.0)
     transition = Transition(
       state.env.obs, action, reward, 1.0 - env.done, env.obs
     )
@@ -117,16 +136,23 @@ class Rollout:
     episode_length = state.episode_length + self.action_repeat
     if self.env.terminates:
       over = (env.done > 0) | (episode_length >= self.env.episode_length)
+      ended = over & sound
     else:
       taken = (iteration + 1) * self.action_repeat
       over = taken % self.env.episode_length == 0
+      ended = over & sound & (episode_length >= self.env.episode_length)
+    over |= ~sound
+    stats = state.reward_stats
+    if self.stats_gamma is not None:
+      stats = reward_scale.update(stats, reward, over, self.stats_gamma)
     state = RolloutState(
       env=env,
       episode_return=jnp.where(over, 0.0, episode_return),
       episode_length=jnp.where(over, 0, episode_length),
-      last_return=jnp.where(over, episode_return, state.last_return),
+      last_return=jnp.where(ended, episode_return, state.last_return),
+      reward_stats=stats,
     )
-    return state, transition
+    return state, transition, sound
 
   def returns(self, policy: Policy, key: jax.Array) -> jax.Array:
     """Returns of one fresh episode in each environment.

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Env
-from mjx_crossq.agent import Metrics, Network
+from mjx_crossq.agent import Metrics
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.diagnostics import Diagnostics
 from mjx_crossq.rollout import Rollout
-from mjx_crossq.trainer import Trainer, TrainState
+from mjx_crossq.states import Network
+from mjx_crossq.trainer import Trainer, TrainState, zero_sums
 
 # The iteration counter is shared; every other leaf has the seeds in front.
 SEED_AXES = TrainState(
@@ -26,6 +27,7 @@ SEED_AXES = TrainState(
   replay=0,  # pyright: ignore
   key=0,  # pyright: ignore
   iteration=None,  # pyright: ignore
+  frozen=0,  # pyright: ignore
 )
 
 
@@ -66,14 +68,14 @@ class Runner:
     self._train_chunk = self._program(
       'train_chunk',
       trainer.train_chunk,
-      (SEED_AXES, None),
+      (SEED_AXES, None, 0),
       (SEED_AXES, 0),
       donate=(0,),
     )
     self._evaluate = self._program('evaluate', self._returns, 0, 0)
     self._act = self._program('act', agent.act_deterministic, 0, 0)
     self._diagnose: Any = self._program(
-      'diagnose', Diagnostics(trainer).diagnose, (0, 0, None, 0), 0
+      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, None, 0), 0
     )
 
   def _program(self, name, function, in_axes, out_axes, donate=()):
@@ -97,14 +99,28 @@ class Runner:
     return jax.eval_shape(self._init, seed_keys(self.seeds))
 
   def train_chunk(
-    self, state: TrainState, stop: int
+    self, state: TrainState, stop: int, sums: Metrics | None = None
   ) -> tuple[TrainState, Metrics]:
-    """Iterates all seeds until the given iteration; `state` is consumed.
+    """Iterates all seeds; `state` is consumed.
+
+    Args:
+      state: of all seeds.
+      stop: the iteration to stop at. A chunk ends before it if a seed is
+        frozen; the next call goes on.
+      sums: of the chunk that this one goes on from, `(num_seeds,)` each; None
+        begins anew.
 
     Returns:
-      The state, and metrics of shape `(num_seeds,)` each.
+      The state, and sums of metrics of shape `(num_seeds,)` each.
     """
-    return self._train_chunk(state, jnp.int32(stop))
+    sums = self.zero_sums() if sums is None else sums
+    return self._train_chunk(state, jnp.int32(stop), sums)
+
+  def zero_sums(self) -> Metrics:
+    """The sums of a chunk before it begins, `(num_seeds,)` each."""
+    return jax.tree.map(
+      lambda x: jnp.zeros(self.config.num_seeds, x.dtype), zero_sums()
+    )
 
   def evaluate(self, policy: Network, step: int) -> np.ndarray:
     """Returns of the deterministic policy in this project's environment.
@@ -138,8 +154,8 @@ class Runner:
 
   def _diagnosed(self, state: TrainState, step: int) -> tuple:
     """The arguments of the program `diagnose`."""
-    keys = self._keys_at(step)
-    return state.agent, state.replay, state.iteration, keys
+    stats, keys = state.rollout.reward_stats, self._keys_at(step)
+    return state.agent, stats, state.replay, state.iteration, keys
 
   def _keys_at(self, step: int) -> jax.Array:
     """Keys for what is done beside training at an env step, one a seed."""
@@ -165,7 +181,9 @@ class Runner:
   def lower_train_chunk(self) -> Any:
     """The training program before compilation, for inspection."""
     return self._train_chunk.lower(
-      self.abstract_state(), jax.ShapeDtypeStruct((), jnp.int32)
+      self.abstract_state(),
+      jax.ShapeDtypeStruct((), jnp.int32),
+      jax.eval_shape(self.zero_sums),
     )
 
 

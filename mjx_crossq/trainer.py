@@ -24,20 +24,23 @@ import numpy as np
 from flax import struct
 
 from envs.base import Env
+from mjx_crossq import faults, reward_scale
 from mjx_crossq.agent import (
   ACTOR_METRICS,
   CRITIC_METRICS,
   Agent,
-  AgentState,
   Metrics,
 )
 from mjx_crossq.config import Config
 from mjx_crossq.replay import Replay
 from mjx_crossq.resets import Resets
 from mjx_crossq.rollout import Rollout, RolloutState
+from mjx_crossq.states import AgentState, Transition
 
 # How often each metric is measured in a chunk: the count, and what it counts.
 COUNTS = {'updates': CRITIC_METRICS, 'actor_updates': ACTOR_METRICS}
+# What is only counted.
+EVENTS = ('env_faults',)
 
 
 @struct.dataclass
@@ -50,6 +53,8 @@ class TrainState:
     replay: ring buffer, `(replay_rows, row_size)`.
     key: typed key of the loop; constant.
     iteration: iterations done, `()`; shared by all seeds.
+    frozen: whether an update of this seed was not finite, `()`; its agent
+      stays as it was before.
   """
 
   agent: AgentState
@@ -57,6 +62,7 @@ class TrainState:
   replay: jax.Array
   key: jax.Array
   iteration: jax.Array
+  frozen: jax.Array
 
 
 class Trainer:
@@ -76,7 +82,12 @@ class Trainer:
     assert isinstance(obs_size, int), 'observations must be flat vectors'
     self.config = config
     self.agent = Agent(config, obs_size, action_size)
-    self.rollout = Rollout(env, config.num_envs, config.action_repeat)
+    self.rollout = Rollout(
+      env,
+      config.num_envs,
+      config.action_repeat,
+      config.gamma if config.normalize_rewards else None,
+    )
     self.replay = Replay(
       config.replay_rows, config.num_envs, obs_size, action_size
     )
@@ -91,57 +102,83 @@ class Trainer:
       replay=self.replay.init(),
       key=key_loop,
       iteration=jnp.int32(0),
+      frozen=jnp.bool_(False),
     )
 
   def train_chunk(
-    self, state: TrainState, stop: jax.Array
+    self, state: TrainState, stop: jax.Array, sums: Metrics
   ) -> tuple[TrainState, Metrics]:
-    """Iterates until `state.iteration == stop`.
+    """Iterates until `state.iteration == stop`, or a seed is frozen.
 
     The number of iterations is data, not shape: one compiled program serves
-    chunks of every length.
+    chunks of every length, and where a run is cut into chunks changes nothing.
 
     Args:
       state: the state; donate it.
       stop: the iteration to stop at, `()`.
+      sums: `zero_sums`, or those of the chunk that this one goes on from.
 
     Returns:
-      The state, and the sums of the chunk's metrics; `mean_metrics` divides
-      them by the counts among them.
+      The state, and the sums of the metrics; `mean_metrics` divides them by
+      the counts among them.
     """
 
     def condition(carry):
-      return carry[0].iteration < stop
+      state, _, event = carry
+      return (state.iteration < stop) & ~event
 
     def body(carry):
-      state, sums = carry
-      state, metrics = self.iterate(state)
-      return state, jax.tree.map(jnp.add, sums, metrics)
+      before, sums, _ = carry
+      state, metrics = self.iterate(before)
+      event = faults.anywhere(state.frozen & ~before.frozen)
+      return state, jax.tree.map(jnp.add, sums, metrics), event
 
-    return jax.lax.while_loop(condition, body, (state, _zeros()))
+    carry = state, sums, jnp.bool_(False)
+    return jax.lax.while_loop(condition, body, carry)[:2]
 
   def iterate(self, state: TrainState) -> tuple[TrainState, Metrics]:
     """One decision in every environment, and the updates it pays for."""
-    c = self.config
-    key = jax.random.fold_in(state.key, state.iteration)
-    key_act, key_reset, key_learn = jax.random.split(key, 3)
-    learning = state.iteration >= c.warmup_iterations
-
-    rollout = self.rollout.begin(state.rollout, key_reset, state.iteration)
-    action = self._act(state.agent, rollout.env.obs, key_act, learning)
-    rollout, transitions = self.rollout.step(rollout, action, state.iteration)
+    rollout, action = self.decide(state)
+    key_learn = self.keys(state)[2]
+    learning = state.iteration >= self.config.warmup_iterations
+    rollout, transitions, sound = self.rollout.step(
+      rollout, action, state.iteration
+    )
+    transitions = faults.mend(
+      transitions,
+      self.replay.previous(state.replay, state.iteration),
+      sound,
+      state.iteration,
+    )
     replay = self.replay.add(state.replay, transitions, state.iteration)
 
     def learn(agent):
       agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
-      return self._learn(agent, replay, key_learn, state.iteration)
+      agent, metrics = self._learn(
+        agent, rollout.reward_stats, replay, key_learn, state.iteration
+      )
+      return *faults.guard(state.agent, agent, state.frozen), metrics
 
     def wait(agent):
-      return agent, _zeros()
+      return agent, state.frozen, zero_sums()
 
-    agent, metrics = jax.lax.cond(learning, learn, wait, state.agent)
+    agent, frozen, metrics = jax.lax.cond(learning, learn, wait, state.agent)
+    metrics |= {'env_faults': jnp.sum(~sound, dtype=jnp.float32)}
     iteration = state.iteration + 1
-    return TrainState(agent, rollout, replay, state.key, iteration), metrics
+    state = TrainState(agent, rollout, replay, state.key, iteration, frozen)
+    return state, metrics
+
+  def keys(self, state: TrainState) -> jax.Array:
+    """The keys of an iteration: act, reset, learn; `(3,)`."""
+    return jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
+
+  def decide(self, state: TrainState) -> tuple[RolloutState, jax.Array]:
+    """The environments, episodes begun, and the actions to take in them."""
+    key_act, key_reset, _ = self.keys(state)
+    learning = state.iteration >= self.config.warmup_iterations
+    rollout = self.rollout.begin(state.rollout, key_reset, state.iteration)
+    action = self._act(state.agent, rollout.env.obs, key_act, learning)
+    return rollout, action
 
   def _act(
     self,
@@ -154,33 +191,50 @@ class Trainer:
     shape = (self.config.num_envs, self.agent.action_size)
 
     def act():
-      return self.agent.act(agent.actor.network, obs, key)
+      return self.agent.explore(agent.actor, obs, key)
 
     def explore():
       return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
     return jax.lax.cond(learning, act, explore)
 
+  def sample(
+    self,
+    replay: jax.Array,
+    reward_stats: reward_scale.ReturnStats | None,
+    key: jax.Array,
+    rows: int,
+    iteration: jax.Array,
+  ) -> Transition:
+    """Transitions as the agent learns from them.
+
+    Args:
+      replay: the buffer.
+      reward_stats: of the rollout; their scale divides the rewards.
+      key: randomness.
+      rows: how many.
+      iteration: iterations that have been added.
+    """
+    batch = self.replay.sample(replay, key, rows, iteration)
+    if reward_stats is None:
+      return batch
+    reward = batch.reward / reward_scale.scale(reward_stats)
+    return batch.replace(reward=reward)  # pyright: ignore
+
   def _learn(
     self,
     agent: AgentState,
+    reward_stats: reward_scale.ReturnStats | None,
     replay: jax.Array,
     key: jax.Array,
     iteration: jax.Array,
   ) -> tuple[AgentState, Metrics]:
     """The updates of one iteration, and the sums of their metrics."""
-    c = self.config
-    updates = c.updates_per_iteration
-    # Counted from the last reset, as the optimisers do.
-    first = (iteration - self.resets.start(iteration)) * updates
 
     def update(agent, inputs):
-      key, index = inputs
-      key_sample, key_update = jax.random.split(key)
-      batch = self.replay.sample(
-        replay, key_sample, c.batch_size, iteration + 1
-      )
-      with_actor = index % c.policy_delay == 0
+      keys, with_actor = inputs
+      batch = self.batch(replay, reward_stats, keys[0], iteration)
+      key_update = keys[1]
       agent, metrics = self.agent.update(agent, batch, key_update, with_actor)
       counts = {
         'updates': jnp.float32(1),
@@ -188,14 +242,47 @@ class Trainer:
       }
       return agent, metrics | counts
 
-    inputs = (jax.random.split(key, updates), first + jnp.arange(updates))
+    inputs = self.updates(key, iteration)
     agent, metrics = jax.lax.scan(update, agent, inputs)
-    return agent, jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
+    sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
+    return agent, zero_sums() | sums
+
+  def updates(
+    self, key: jax.Array, iteration: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """The updates of one iteration.
+
+    Args:
+      key: `keys(state)[2]`.
+      iteration: the iteration.
+
+    Returns:
+      Keys of each update, `(updates, 2)`: of its batch and of its noise; and
+      whether the actor is updated too, `(updates,)`.
+    """
+    count = self.config.updates_per_iteration
+    # Counted from the last reset, as the optimisers do.
+    first = (iteration - self.resets.start(iteration)) * count
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, count))
+    with_actor = (first + jnp.arange(count)) % self.config.policy_delay == 0
+    return keys, with_actor
+
+  def batch(
+    self,
+    replay: jax.Array,
+    reward_stats: reward_scale.ReturnStats | None,
+    key: jax.Array,
+    iteration: jax.Array,
+  ) -> Transition:
+    """The batch of one update, drawn after an iteration's acting."""
+    size = self.config.batch_size
+    return self.sample(replay, reward_stats, key, size, iteration + 1)
 
 
-def _zeros() -> Metrics:
-  """The sums before the first update: every metric and every count."""
-  names = [*COUNTS, *(name for names in COUNTS.values() for name in names)]
+def zero_sums() -> Metrics:
+  """The sums before the first iteration: every metric and every count."""
+  metrics = [name for names in COUNTS.values() for name in names]
+  names = [*COUNTS, *metrics, *EVENTS]
   return {name: jnp.float32(0) for name in names}
 
 
@@ -209,7 +296,7 @@ def mean_metrics(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     The means (those of the actor over the actor's updates; NaN where there
     was none), and the counts themselves.
   """
-  counts = {name: np.asarray(sums[name]) for name in COUNTS}
+  counts = {name: np.asarray(sums[name]) for name in (*COUNTS, *EVENTS)}
   with np.errstate(invalid='ignore'):
     means = {
       name: np.asarray(sums[name]) / counts[count]

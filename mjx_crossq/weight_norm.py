@@ -22,11 +22,11 @@ class Affine:
 
   Attributes:
     kernel: `(..., inputs, units)`.
-    bias: `(..., units)`.
+    bias: `(..., units)`, or None.
   """
 
   kernel: jax.Array
-  bias: jax.Array
+  bias: Any
 
 
 @struct.dataclass
@@ -35,11 +35,16 @@ class UnitAffine:
 
   Attributes:
     kernel: `(..., inputs, units)`.
-    bias: `(..., units)`.
+    bias: `(..., units)`, or None.
   """
 
   kernel: jax.Array
-  bias: jax.Array
+  bias: Any
+
+
+@struct.dataclass
+class UnitKernel(UnitAffine):
+  """The same for the kernel alone: an output layer whose bias is free."""
 
 
 @struct.dataclass
@@ -60,9 +65,13 @@ def is_normalized(node: Any) -> bool:
 def unit_norms(layer: Affine | UnitAffine) -> jax.Array:
   """Norm of each unit's weight vector `[kernel column; bias]`, `(..., units)`.
 
-  Leading axes (ensemble, seeds) are kept.
+  That of the kernel's column where there is no bias, or a free one. Leading
+  axes (ensemble, seeds) are kept.
   """
-  return jnp.sqrt(jnp.sum(layer.kernel**2, axis=-2) + layer.bias**2)
+  squares = jnp.sum(layer.kernel**2, axis=-2)
+  if layer.bias is None or isinstance(layer, UnitKernel):
+    return jnp.sqrt(squares)
+  return jnp.sqrt(squares + layer.bias**2)
 
 
 def project(params: Any) -> Any:
@@ -82,9 +91,10 @@ def project(params: Any) -> Any:
     if not is_normalized(node):
       return node
     inverse = 1.0 / jnp.maximum(unit_norms(node), 1e-12)
-    return UnitAffine(
-      kernel=node.kernel * inverse[..., None, :], bias=node.bias * inverse
-    )
+    kernel = node.kernel * inverse[..., None, :]
+    if node.bias is None or isinstance(node, UnitKernel):
+      return type(node)(kernel=kernel, bias=node.bias)
+    return UnitAffine(kernel=kernel, bias=node.bias * inverse)
 
   return jax.tree.map(project_node, params, is_leaf=is_normalized)
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jp
+import mujoco
 import numpy as np
 import pytest
+from mujoco import mjx
+from mujoco.mjx._src import collision_driver, smooth
 
 import envs
 from envs import base, bounds, parity, suite
@@ -31,6 +34,20 @@ def records(task: str) -> parity.Records:
 @functools.cache
 def states(task: str) -> Any:
   return parity.start(load(task), records(task))
+
+
+def contacts(model: mujoco.MjModel, qpos: np.ndarray) -> Any:
+  """Contacts of poses `(n, nq)` of a C model, by MJX's own driver."""
+  mjx_model = mjx.put_model(model, impl='jax')
+  empty = mjx.make_data(model, impl='jax')
+
+  @jax.jit
+  @jax.vmap
+  def collide(qpos):
+    data = smooth.kinematics(mjx_model, empty.replace(qpos=qpos))
+    return collision_driver.collision(mjx_model, data)._impl.contact  # pyright: ignore
+
+  return collide(jp.asarray(qpos, jp.float32))
 
 
 def types(tree):

@@ -20,14 +20,15 @@ import jax.numpy as jp
 import mujoco
 import numpy as np
 import pytest
-from mujoco import mjx
-from mujoco.mjx._src import collision_driver, smooth
+from mujoco.mjx._src import collision_driver
 from mujoco.mjx._src.collision_types import GeomInfo
 from mujoco.mjx._src.types import GeomType
 
 from envs import colliders
 from envs.colliders import box_box, capsule_box, plane_box
 from envs.colliders import smooth as ellipsoids
+
+from . import checks
 
 _SIZES = {'plane': 3, 'sphere': 1, 'capsule': 2, 'ellipsoid': 3, 'box': 3}
 _CURVED = {
@@ -411,19 +412,11 @@ def test_contacts_in_mjx_equal_c(registered):
   assert registered
   model = mujoco.MjModel.from_xml_string(_SCENE)
   data = mujoco.MjData(model)
-  mjx_model = mjx.put_model(model, impl='jax')
-  empty = mjx.make_data(model, impl='jax')
   rng = np.random.RandomState(0)
   qpos = rng.normal(size=(200, model.nq))
   qpos.reshape(200, -1, 7)[:, :, :3] *= 0.05
 
-  @jax.jit
-  @jax.vmap
-  def contacts(qpos):
-    data = smooth.kinematics(mjx_model, empty.replace(qpos=qpos))
-    return collision_driver.collision(mjx_model, data)._impl.contact  # pyright: ignore
-
-  ours = contacts(jp.asarray(qpos, jp.float32))
+  ours = checks.contacts(model, qpos)
   touching = 0
   for i in range(len(qpos)):
     data.qpos[:] = qpos[i]

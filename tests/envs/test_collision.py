@@ -2,16 +2,15 @@
 
 import inspect
 
-import jax
-import jax.numpy as jp
 import mujoco
 import numpy as np
 import pytest
-from mujoco import mjx
-from mujoco.mjx._src import collision_driver, collision_primitive, smooth
+from mujoco.mjx._src import collision_driver, collision_primitive
 from mujoco.mjx._src import math as mjx_math
 
 from envs import collision
+
+from . import checks
 
 _XML = """
 <mujoco>
@@ -47,17 +46,9 @@ def _poses(model, count):
 def test_contacts_equal_c(first):
   model = mujoco.MjModel.from_xml_string(_XML.format(first=_FIRST[first]))
   data = mujoco.MjData(model)
-  mjx_model = mjx.put_model(model, impl='jax')
-  empty = mjx.make_data(model, impl='jax')
   qpos = _poses(model, 400)
 
-  @jax.jit
-  @jax.vmap
-  def contacts(qpos):
-    data = smooth.kinematics(mjx_model, empty.replace(qpos=qpos))
-    return collision_driver.collision(mjx_model, data)._impl.contact  # pyright: ignore
-
-  ours = contacts(jp.asarray(qpos, jp.float32))
+  ours = checks.contacts(model, qpos)
   touching = 0
   for i in range(len(qpos)):
     data.qpos[:] = qpos[i]

@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,25 +12,6 @@ from mjx_crossq.config import from_preset
 
 from . import programs
 
-# Prints what `main` refuses each of the lists of flags with.
-EACH = """
-import json, sys
-from absl import flags
-from absl.testing import flagsaver
-from launch import plot
-from mjx_crossq import ConfigError
-
-errors = []
-for args in json.loads(sys.argv[1]):
-  with flagsaver.flagsaver():
-    flags.FLAGS(['plot', *args])
-    try:
-      plot.main()
-      errors.append('')
-    except ConfigError as error:
-      errors.append(str(error))
-print(json.dumps(errors))
-"""
 STEPS = (10_000, 20_000, 30_000)
 
 
@@ -297,16 +276,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path):
     (out, ours, '--diagnostics', '--series=diag/x'): 'logged diag/x',
     (out, ours, '--at_step=40000'): 'choose another --at_step',
   }
-  # One process for all of them: most of a start is importing JAX.
-  done = subprocess.run(
-    [sys.executable, '-c', EACH, json.dumps([*cases])],
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  errors = json.loads(done.stdout.splitlines()[-1])
-  for (args, message), error in zip(cases.items(), errors, strict=True):
-    assert message in error, (args, error)
+  programs.check_errors('plot', cases)
   done = programs.run('plot', out, '--baselines=BRO')
   assert done.returncode == 2
   assert done.stderr.startswith("error: unknown baseline 'BRO'; did you mean")

@@ -16,6 +16,7 @@ import envs
 from mjx_crossq import Runner, curves
 from mjx_crossq import config as config_lib
 from mjx_crossq.checkpoint import Checkpointer
+from tests.reliability.runs import assert_same_bits
 
 HALF, WHOLE = 3000, 6000  # env steps; 3000 is in the middle of an episode
 FLAGS = {
@@ -101,15 +102,7 @@ def test_resumed_run_is_bit_for_bit_the_undisturbed_one(runs):
   folder, outputs = runs
   assert f'resuming {folder / "resumed"} at env step 3,000' in outputs[2]
   whole, resumed = restore(folder / 'whole'), restore(folder / 'resumed')
-  pairs = zip(
-    jax.tree_util.tree_leaves_with_path(whole),
-    jax.tree.leaves(resumed),
-    strict=True,
-  )
-  for (path, a), b in pairs:
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-      a, b = jax.random.key_data(a), jax.random.key_data(b)
-    np.testing.assert_array_equal(a, b, jax.tree_util.keystr(path))
+  assert_same_bits(whole, resumed)
   assert np.abs(np.asarray(whole.replay)).sum() > 0
   assert int(whole.iteration) == WHOLE // 8
 

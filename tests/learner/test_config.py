@@ -54,6 +54,40 @@ def test_variants_of_crossq_are_diffs_of_one_or_three_settings():
   assert (c.critic_width, c.adam_b1, c.action_repeat) == (512, 0.9, 2)
 
 
+def test_xqc_is_that_of_its_authors():
+  c = from_preset('xqc')
+  assert (c.critic_value, c.atoms, c.value_limit) == ('categorical', 101, 5.0)
+  assert (c.critic_layers, c.critic_width) == (4, 512)
+  assert (c.actor_layers, c.actor_width) == (4, 256)
+  assert c.block == 'norm_relu' and c.normalization == 'batch'
+  assert c.weight_norm and c.weight_norm_outputs and c.weight_decay == 0
+  assert c.critic_lr == c.actor_lr == c.alpha_lr == 3e-4
+  assert c.lr_final * c.critic_lr == pytest.approx(3e-5)
+  assert c.lr_decay_steps == c.env_steps
+  assert (c.init_alpha, c.utd, c.policy_delay) == (0.01, 2, 3)
+  assert c.normalize_rewards and c.target_network and c.tau == 0.005
+
+
+def test_bro_is_that_of_its_authors():
+  c = from_preset('bro')
+  assert (c.critic_value, c.atoms, c.critic_reduction) == (
+    'quantile',
+    100,
+    'mean',
+  )
+  assert (c.critic_width, c.critic_layers) == (512, 2)
+  assert (c.actor_width, c.actor_layers) == (256, 1)
+  assert (c.block, c.normalization) == ('residual', 'layer')
+  assert c.optimism and (c.explore_std, c.kl_target) == (0.75, 0.05)
+  assert (c.weight_norm, c.weight_decay) == (False, 1e-4)
+  assert (c.critic_lr, c.actor_lr, c.alpha_lr) == (3e-4, 3e-4, 3e-4)
+  assert (c.alpha_b1, c.init_alpha, c.target_entropy) == (0.5, 1.0, -0.5)
+  assert (c.batch_size, c.warmup, c.utd) == (128, 2500, 10)
+  assert (c.action_repeat, c.policy_delay, c.tau) == (1, 1, 0.005)
+  assert (c.log_std_bound, c.log_std_min, c.log_std_max) == ('tanh', -10, 2)
+  assert c.reset_at == (15_001, 50_001, 250_001, 500_001, 750_001)
+
+
 def test_quickstart_is_small_on_a_cpu_only():
   assert from_preset('quickstart').critic_width == 128
   on_gpu = from_preset('quickstart', accelerator=True)
@@ -107,6 +141,13 @@ def test_wrong_assignments_are_refused(assignment, message):
     ({'normalization': 'bath'}, "did you mean 'batch'"),
     ({'log_std_min': 3.0}, 'log_std_min'),
     ({'num_envs': 8, 'replay_capacity': 10}, 'raise it to at least 16'),
+    ({'critic_value': 'categorical'}, 'more .101 in XQC'),
+    ({'optimism': True}, 'needs normalization=none or layer'),
+    ({'atoms': 51}, 'a scalar critic has atoms=1'),
+    (
+      {'weight_norm': False, 'weight_norm_outputs': True},
+      'needs weight_norm=true',
+    ),
     ({'soft_l2': 1e-4}, 'set weight_norm=false'),
     ({'reset_every': 99, 'reset_at': (5,)}, 'set reset_every=0'),
     ({'reset_every': 9}, 'less than the 10 updates of one iteration'),

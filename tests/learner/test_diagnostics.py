@@ -18,8 +18,10 @@ from tests.learner.test_update import (
   BATCH,
   OBS,
   make_batch,
+  reference_inputs,
   to_reference,
 )
+from tests.reliability.runs import assert_same_bits
 
 GAMMA = 0.99
 WIDTH = SMALL['critic_width']
@@ -45,13 +47,13 @@ def with_layers(network, change):
 
 
 def constant_critic(agent, value, alpha=0.0):
-  """The agent with Q = value everywhere, and a temperature."""
+  """The agent whose critics say `value` everywhere, and a temperature."""
 
   def change(name, layer):
     if name != 'q':
       return layer
     return layer.replace(
-      kernel=layer.kernel * 0, bias=jnp.full_like(layer.bias, value)
+      kernel=layer.kernel * 0, bias=jnp.zeros_like(layer.bias) + value
     )
 
   critic = agent.critic.replace(
@@ -95,6 +97,19 @@ def test_a_critic_that_looks_past_the_time_limit_is_right():
   assert 0 < exact['q_bias_mean'] < 0.0102
   double = bias(constant_critic(agent, 200.0), jax.random.key(1))
   np.testing.assert_allclose(double['q_bias_mean'], 1.0, atol=0.03)
+
+
+def test_bias_of_a_critic_of_scaled_rewards_is_in_rewards_as_they_are():
+  """Rewards of 1 divided by 25: the right distribution is at 100 / 25 = 4."""
+  diagnostics, agent = of_probe(probes.TimeLimit(), 'xqc')
+  atom = int(np.argmin(np.abs(np.linspace(-5, 5, 101) - 4)))
+  sure = constant_critic(agent, 50.0 * (jnp.arange(101) == atom))
+  key = jax.random.key(1)
+  found = jax.jit(diagnostics.q_bias)(sure, key, 25.0)
+  assert 0 < found['q_bias_mean'] < 0.0102
+  # In units of the scaled rewards all returns would be below the least, 10.
+  wrong = jax.jit(diagnostics.q_bias)(sure, key, 50.0)
+  np.testing.assert_allclose(wrong['q_bias_mean'], 1.0, atol=0.03)
 
 
 def test_the_returns_have_the_entropies_that_follow():
@@ -240,18 +255,7 @@ def test_gradient_norms_are_those_of_the_reference(preset):
   found = jax.jit(diagnostics.gradients)(state, batch, key)
 
   mirror = to_reference(state, config)
-  noise_next, noise = (
-    np.asarray(jax.random.normal(k, (BATCH, ACTION)), np.float64)
-    for k in jax.random.split(key)
-  )
-  columns = {
-    'obs': batch.obs,
-    'action': batch.action,
-    'reward': batch.reward,
-    'discount_mask': batch.mask,
-    'next_obs': batch.next_obs,
-  }
-  columns = {k: np.asarray(v, np.float64) for k, v in columns.items()}
+  columns, noise_next, noise = reference_inputs(batch, key)
   next_action, next_log_prob, _, _ = reference.policy_forward(
     mirror['actor'],
     mirror['actor_stats'],
@@ -295,9 +299,8 @@ def test_dead_units_are_counted():
   critic = agent.critic.replace(
     network=with_layers(agent.critic.network, change)
   )
-  rows = diagnostics._replay.sample(
-    jax.random.normal(jax.random.key(1), (64, 7)), jax.random.key(2), 32, 64
-  )
+  replay = jax.random.normal(jax.random.key(1), (64, 7))
+  rows = diagnostics._sample(replay, None, jax.random.key(2), 32, 64)
   found = jax.jit(diagnostics.activations)(agent.replace(critic=critic), rows)
   np.testing.assert_allclose(found['critic_dormant'], (0 + 4 / 32) / 2)
   # Without weights every row has the same features.
@@ -370,6 +373,32 @@ def test_hidden_activations_are_those_of_the_reference(preset):
     )
 
 
+@pytest.mark.parametrize(('preset', 'layers'), [('xqc', 4), ('bro', 3)])
+def test_hidden_activations_of_other_blocks(preset, layers):
+  """What the heads make of the features is what the network says."""
+  settings = {**SMALL, 'critic_layers': layers if preset == 'xqc' else 2}
+  config = from_preset(preset, **settings)
+  agent = Agent(config, OBS, ACTION)
+  state = jax.jit(agent.init)(jax.random.key(0))
+  batch = make_batch(np.random.default_rng(0))
+  critic = state.critic.network
+  activations, features = plasticity.hidden(
+    agent.critic, critic, batch.obs, batch.action
+  )
+  assert len(activations) == layers
+  for layer in activations:
+    assert layer.shape == (config.num_critics, BATCH, WIDTH)
+    assert jnp.min(layer) == 0 < jnp.max(layer)
+  (module,) = critic.params
+  head = critic.params[module]['q']['weights']
+  out = features @ head.kernel + head.bias[:, None]
+  np.testing.assert_allclose(
+    agent.values.mean(out),
+    agent.q_values(critic, batch.obs, batch.action),
+    atol=1e-5,
+  )
+
+
 def test_entropy_of_a_gaussian_that_tanh_hardly_bends():
   agent = Agent(from_preset('crossq_wn', **SMALL), OBS, ACTION)
   state = jax.jit(agent.init)(jax.random.key(0))
@@ -400,15 +429,7 @@ def test_a_diagnosed_run_is_the_run_it_would_have_been(tmp_path):
   diagnosed = train(
     plain.replace(diagnostics_every=24), env, tmp_path, report=lines.append
   )
-  pairs = zip(
-    jax.tree.leaves(without.state),
-    jax.tree.leaves(diagnosed.state),
-    strict=True,
-  )
-  for a, b in pairs:
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-      a, b = jax.random.key_data(a), jax.random.key_data(b)
-    np.testing.assert_array_equal(a, b)
+  assert_same_bits(without.state, diagnosed.state)
 
   text = (tmp_path / 'metrics.jsonl').read_text()
   records = [json.loads(line) for line in text.splitlines()]

@@ -47,7 +47,8 @@ def q_values(runner, states, obs, action):
   for state in states:
     network = jax.tree.map(lambda x: x[0], state.critic.network)
     critic = runner.trainer.agent.critic
-    q, _ = _apply(critic, network, obs, action, train=False)
+    out, _ = _apply(critic, network, obs, action, train=False)
+    q = runner.trainer.agent.values.mean(out)
     values.append(q.mean(axis=0))
   return np.mean(values, axis=0)
 
@@ -92,6 +93,12 @@ VARIANTS = {
   'soft_l2': ('delayed', 'crossq_wn', {'weight_norm': False, 'soft_l2': 1e-4}),
   # 4,000 updates: two resets, of which the last leaves 1,000.
   'sac_resets': ('delayed', 'sac_resets', {'reset_every': 1500}),
+  'quantile': (
+    'delayed',
+    'crossq_wn',
+    {'critic_value': 'quantile', 'atoms': 8},
+  ),
+  'bro': ('delayed', 'bro', {'atoms': 16, 'reset_at': (800,)}),
   'four_critics': ('delayed', 'crossq_wn', {'num_critics': 4}),
 }
 
@@ -105,6 +112,17 @@ def test_variant_learns_a_value(variant):
   action = runner.act(states[-1].actor.network, stacked)[0]
   np.testing.assert_allclose(
     q_values(runner, states, obs, action), expected, rtol=0.05
+  )
+
+
+def test_xqc_learns_in_units_of_the_spread_of_returns():
+  env, obs, expected = CASES['delayed']
+  runner, states = learn(env, 2000, 'xqc', lr_decay_steps=2400)
+  stacked = np.asarray(obs, np.float32).reshape(1, -1, 1)
+  action = runner.act(states[-1].actor.network, stacked)[0]
+  # The discounted returns so far are 0 and 1 in turn: their spread is 1/2.
+  np.testing.assert_allclose(
+    q_values(runner, states, obs, action) / 2, expected, rtol=0.05
   )
 
 

@@ -136,7 +136,9 @@ def test_a_network_is_drawn_only_where_a_reset_is_due(case):
   config = runner.config.replace(initializer='orthogonal')
   runner = Runner(config, Counter(10))
   program = jax.make_jaxpr(runner._train_chunk)(
-    runner.abstract_state(), jax.ShapeDtypeStruct((), jnp.int32)
+    runner.abstract_state(),
+    jax.ShapeDtypeStruct((), jnp.int32),
+    jax.eval_shape(runner.zero_sums),
   )
 
   def names(jaxpr, inside):

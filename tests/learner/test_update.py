@@ -112,6 +112,24 @@ def make_batch(rng):
   )
 
 
+def reference_inputs(batch, key):
+  """What an update takes, in float64: columns, and the noise of a' and a."""
+  columns = {
+    'obs': batch.obs,
+    'action': batch.action,
+    'reward': batch.reward,
+    'discount_mask': batch.mask,
+    'next_obs': batch.next_obs,
+  }
+  noises = (
+    jax.random.normal(k, (BATCH, ACTION)) for k in jax.random.split(key)
+  )
+  return (
+    {name: np.asarray(x, np.float64) for name, x in columns.items()},
+    *(np.asarray(noise, np.float64) for noise in noises),
+  )
+
+
 def relative_errors(actual, expected):
   """Norm of the difference over the norm, for each tensor."""
   a = reference.tree_leaves(actual)
@@ -139,18 +157,7 @@ def run(request):
     key = jax.random.key(index)
     with_actor = index % config.policy_delay == 0
     state, measured = update(state, batch, key, with_actor)
-    noise_next, noise_actor = (
-      np.asarray(jax.random.normal(k, (BATCH, ACTION)), np.float64)
-      for k in jax.random.split(key)
-    )
-    columns = {
-      'obs': batch.obs,
-      'action': batch.action,
-      'reward': batch.reward,
-      'discount_mask': batch.mask,
-      'next_obs': batch.next_obs,
-    }
-    columns = {k: np.asarray(v, np.float64) for k, v in columns.items()}
+    columns, noise_next, noise_actor = reference_inputs(batch, key)
     mirror, info = reference.update(
       mirror, columns, noise_next, noise_actor, config, index
     )

@@ -1,0 +1,122 @@
+"""Curves chosen, pooled and compared for a figure; shared by the programs."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+
+def published(names: Iterable[str]) -> dict[str, Any]:
+  """Published curves by label and task.
+
+  Args:
+    names: algorithms, as docs/baselines.md has them.
+
+  Raises:
+    ConfigError: there is no such algorithm.
+  """
+  from mjx_crossq import baselines
+
+  return {published_label(name): baselines.load(name) for name in names}
+
+
+def published_label(name: str) -> str:
+  """BRO_utd10 as it stands in a legend."""
+  name = re.sub(r'_utd(\d+)', r', UTD \1', name).replace('_', ', ')
+  return f'{name}, published'
+
+
+def selected(
+  everything: Mapping, tasks: Sequence[str], ours: Mapping
+) -> dict[str, dict[str, Any]]:
+  """The tasks' curves by label; published ones end where the runs do.
+
+  Args:
+    everything: curves by label and task.
+    tasks: which to take.
+    ours: those of the curves that are runs.
+  """
+  shown: dict[str, dict[str, Any]] = {}
+  for label, by_task in everything.items():
+    shown[label] = {}
+    for task in tasks:
+      if task not in by_task:
+        continue
+      ends = [c[task].steps[-1] for c in ours.values() if task in c]
+      end = max(ends, default=by_task[task].steps[-1])
+      if by_task[task].steps[0] <= end:
+        shown[label][task] = by_task[task].until(end)
+    missing = [t for t in tasks if t not in shown[label]]
+    if missing:
+      print(f'no data in the range shown: {label}, {", ".join(missing)}')
+  return {label: by_task for label, by_task in shown.items() if by_task}
+
+
+def groups(tasks: Sequence[str]) -> dict[str, list[str]]:
+  """Tasks to pool by title: dog and humanoid, where it is some, and all."""
+  if not tasks:
+    return {}
+  found = {_count(tasks): [*tasks]}
+  hard = [t for t in tasks if t.split('-')[0] in ('dog', 'humanoid')]
+  if 1 < len(hard) < len(tasks):
+    found = {f'dog and humanoid, {_count(hard)}': hard} | found
+  return found
+
+
+def aggregates(
+  shown: Mapping, step: float | None, replicates: int
+) -> tuple[dict, dict, float]:
+  """Pools the tasks that all labels have, and prints the comparison.
+
+  Args:
+    shown: curves by label and task.
+    step: env step of the comparison; None for the last that all reach.
+    replicates: of the bootstrap.
+
+  Returns:
+    Pooled curves and comparisons by title, and the step of the latter.
+  """
+  from mjx_crossq import summaries
+
+  common = summaries.common_tasks(shown) if shown else []
+  if not common:
+    print('no task that all have: no aggregate is drawn')
+    return {}, {}, 0.0
+  if step is None:
+    step = summaries.last_common_step(shown, common)
+  pooled, compared = {}, {}
+  for title, tasks in groups(common).items():
+    pooled[title] = {
+      label: summaries.over_tasks({t: by_task[t] for t in tasks}, replicates)
+      for label, by_task in shown.items()
+    }
+    compared[title] = summaries.compare(shown, tasks, step, replicates)
+    print(f'\n{title}, return / 1000 at {step:,.0f} env steps:')
+    print(summaries.table(compared[title]))
+  print()
+  return pooled, compared, step
+
+
+def save(drawn: Mapping[str, 'Figure'], stem: Path) -> None:
+  """Writes figures as PNG and SVG and says where.
+
+  Args:
+    drawn: figures by what is added to the stem.
+    stem: what the files' paths begin with.
+  """
+  from mjx_crossq import plotting
+
+  files = [
+    path
+    for name, figure in drawn.items()
+    for path in plotting.save(figure, stem.with_name(f'{stem.name}_{name}'))
+  ]
+  for file in files:
+    print(f'wrote {file}')
+
+
+def _count(tasks: Sequence[str]) -> str:
+  return tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'

@@ -1,0 +1,297 @@
+"""Makes a figure of the paper: trains what is missing, draws, compares.
+
+    python -m launch.reproduce --figure=1 --scale=cpu
+    python -m launch.reproduce --figure=3 --scale=full --dry_run
+
+Figure 1: return, Q-bias and weight norms; 2: scaling with the UTD; 3: beside
+published returns. The same command again goes on where it was stopped.
+docs/reproduce.md has the runs of each figure and scale.
+"""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from launch import cli, drawing
+
+_FIGURE = flags.DEFINE_enum(
+  'figure', None, ['1', '2', '3'], "which, by the paper's numbers"
+)
+_SCALE = flags.DEFINE_enum(
+  'scale',
+  'smoke',
+  ['smoke', 'cpu', 'full'],
+  "minutes on a CPU, an hour or so, or the paper's protocol",
+)
+_TASKS = flags.DEFINE_list(
+  'tasks', [], "tasks, or paper, benchmarking, all (the figure's)"
+)
+_SEEDS = flags.DEFINE_integer('seeds', None, "how many (the scale's)")
+_ENV_STEPS = flags.DEFINE_integer(
+  'env_steps',
+  None,
+  "budget per seed (the scale's); a later start with more goes on from there",
+)
+_PRESETS = flags.DEFINE_list(
+  'presets', [], "of the figure's presets those to run (all)"
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'folder of the runs (runs/reproduce-<scale>)'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'folder of pictures and tables (<workdir>/figure<N>)'
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'print the runs, what they cost and what is there, and stop'
+)
+_BENCHMARK = flags.DEFINE_list(
+  'benchmark',
+  [],
+  'files of launch.benchmark --json whose speeds --dry_run counts with',
+)
+_REPLICATES = flags.DEFINE_integer(
+  'replicates', 2000, 'bootstrap replicates of the intervals', 10
+)
+
+# The paper's figure 3 has these beside its own method.
+_BASELINES = ('BRO_utd10', 'SAC_utd32_resets')
+# Its figure 1 has the first four; the effective learning rate explains them.
+_SERIES = (
+  'diag/q_bias_mean',
+  'diag/q_bias_std',
+  'diag/critic_weight_norm',
+  'diag/critic_effective_lr',
+)
+
+
+def main() -> None:
+  """Reads the flags, runs what is missing, draws what is there."""
+  import jax
+
+  from launch import experiments
+  from mjx_crossq.config import ConfigError
+
+  if not _FIGURE.value:
+    raise ConfigError('--figure is needed: 1, 2 or 3')
+  if _BENCHMARK.value and not _DRY_RUN.value:
+    raise ConfigError('--benchmark is for --dry_run; leave it out or add that')
+  number = int(_FIGURE.value)
+  changes = {'num_seeds': _SEEDS.value, 'env_steps': _ENV_STEPS.value}
+  runs = experiments.runs(
+    number,
+    _SCALE.value,
+    cli.expand_tasks(_TASKS.value) if _TASKS.value else (),
+    _PRESETS.value,
+    **{name: value for name, value in changes.items() if value is not None},
+  )
+  workdir = Path(_WORKDIR.value or f'runs/reproduce-{_SCALE.value}')
+  if _DRY_RUN.value:
+    from launch import estimate
+
+    speeds = estimate.read(_BENCHMARK.value)
+    estimate.report(runs, workdir, speeds)
+    return
+  # This process draws; an accelerator is for its children alone.
+  jax.config.update('jax_platforms', 'cpu')
+  output = Path(_OUTPUT.value or workdir / f'figure{number}')
+  missing = _missing(runs, workdir)
+  _make_folders(workdir, output)
+  failed = train_all(missing, len(runs), workdir)
+  draw(number, runs, workdir, output, _REPLICATES.value)
+  if failed:
+    print('failed: ' + '; '.join(failed))
+    print('the same command runs them again, and nothing that is complete')
+    raise SystemExit(1)
+
+
+def _missing(runs: Sequence[Any], workdir: Path) -> dict[Any, int]:
+  """Runs that are not complete, and the env step that each has reached."""
+  from launch import experiments
+
+  folders = {config: experiments.folder(workdir, config) for config in runs}
+  missing = {
+    config: experiments.reached(config, where)
+    for config, where in folders.items()
+    if not experiments.complete(config, where)
+  }
+  for task, physics in dict.fromkeys((c.task, c.physics) for c in missing):
+    cli.load_env(task, physics, allow_unfaithful=False)
+  return missing
+
+
+def _make_folders(*folders: Path) -> None:
+  from mjx_crossq.config import ConfigError
+
+  for folder in folders:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise ConfigError(f'cannot write to {folder}: {error.strerror}') from None
+
+
+def train_all(
+  missing: dict[Any, int],
+  wanted: int,
+  workdir: Path,
+  start: Callable[[Any, Path], int] | None = None,
+) -> list[str]:
+  """Trains the runs one after the other, each in a process of its own.
+
+  So a run that fails, even by running out of memory, loses none of the
+  others, and each has the whole device. Those with the highest UTD, which
+  the figures are about, come first.
+
+  Args:
+    missing: the runs to train, and the env step that each has reached.
+    wanted: how many runs there are with those that are complete.
+    workdir: folder of the runs.
+    start: trains a run in a folder and returns its exit status; by default
+      `launch.train`.
+
+  Returns:
+    What failed, and its status.
+  """
+  from launch import experiments
+
+  start = start or _train
+  print(f'{wanted - len(missing)} of {wanted} runs are complete', flush=True)
+  failed = []
+  order = sorted(missing, key=lambda c: -c.utd)
+  for index, config in enumerate(order, start=1):
+    step = missing[config]
+    print(
+      f'[{index}/{len(order)}] {experiments.title(config)}'
+      + (f', from env step {step:,}' if step else ''),
+      flush=True,
+    )
+    status = start(config, experiments.folder(workdir, config))
+    if status:
+      failed.append(f'{experiments.title(config)} (exit status {status})')
+      print(f'failed: {failed[-1]}', flush=True)
+  return failed
+
+
+def _train(config: Any, folder: Path) -> int:
+  """Runs `launch.train`, which ends when this process is stopped."""
+  from launch import experiments
+
+  command = [sys.executable, '-m', 'launch.train', '--resume']
+  command += [f'--workdir={folder}', *experiments.flags(config)]
+  process = subprocess.Popen(command + cli.cache_flags())
+  try:
+    return process.wait()
+  finally:
+    if process.poll() is None:
+      process.terminate()
+      process.wait()
+
+
+def draw(
+  number: int,
+  runs: Sequence[Any],
+  workdir: Path,
+  output: Path,
+  replicates: int,
+) -> None:
+  """Draws the figure and writes tables, of the runs that have evaluations.
+
+  Args:
+    number: the paper's.
+    runs: all of the figure's.
+    workdir: their folder.
+    output: where the files go.
+    replicates: of the bootstrap.
+
+  Raises:
+    ConfigError: no run has an evaluation.
+  """
+  from launch import experiments
+  from mjx_crossq import curves, figures
+  from mjx_crossq.config import ConfigError
+
+  read = []
+  for config in runs:
+    try:
+      run = curves.Run.read(experiments.folder(workdir, config))
+      run.returns()
+      read.append(run)
+    except ConfigError as error:
+      print(f'left out: {error}')
+  if not read:
+    raise ConfigError('no run has an evaluation yet, so nothing is drawn')
+  ours = curves.evaluations(read)
+  tasks = [
+    task
+    for task in dict.fromkeys(config.task for config in runs)
+    if any(task in by_task for by_task in ours.values())
+  ]
+  everything = dict(ours)
+  if number == 3:
+    everything |= drawing.published(_BASELINES)
+  shown = drawing.selected(everything, tasks, ours)
+
+  series = {'return': ours}
+  drawn = {}
+  common = [t for t in tasks if all(t in by_task for by_task in ours.values())]
+  if number == 1:
+    found = curves.diagnostics(read, _SERIES)
+    series |= {name: found[name] for name in _SERIES if name in found}
+    drawn['diagnostics'] = figures.diagnostics(series, tasks)
+  else:
+    # A published algorithm that lacks a task has panels, but no aggregate.
+    pooled, compared, step = drawing.aggregates(
+      {
+        label: {task: by_task[task] for task in common}
+        for label, by_task in shown.items()
+        if common and all(task in by_task for task in common)
+      },
+      None,
+      replicates,
+    )
+    drawn['tasks'] = figures.task_grid(shown, tasks, pooled)
+    if pooled:
+      drawn['aggregate'] = figures.aggregate(shown, pooled, compared, step)
+  drawing.save(drawn, output / 'figure')
+  groups = {task: [task] for task in tasks} | drawing.groups(common)
+  _write_tables(ours, series, groups, output, replicates)
+
+
+def _write_tables(
+  ours: Any,
+  series: Any,
+  groups: dict[str, list[str]],
+  output: Path,
+  replicates: int,
+) -> None:
+  """Ours beside everything that is published, and what the figure draws."""
+  from mjx_crossq import baselines, comparison
+
+  published = drawing.published(baselines.algorithms())
+  rows = comparison.rows(ours, published, groups, replicates)
+  texts = {
+    'table.csv': comparison.to_csv(rows),
+    'table.md': comparison.to_markdown(rows),
+    'points.csv': comparison.points(series),
+  }
+  for name, text in texts.items():
+    (output / name).write_text(text, encoding='utf-8')
+    print(f'wrote {output / name}')
+
+
+def run() -> None:
+  """Entry point; SIGTERM stops as ^C does."""
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    cli.run(main, __doc__)
+  except KeyboardInterrupt:
+    print('\nstopped; the same command goes on from the last checkpoints')
+    sys.exit(130)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,78 @@
+"""Text and JSON values as typed settings, refused by name where they fail."""
+
+import contextlib
+import difflib
+import math
+from typing import Any
+
+
+class ConfigError(ValueError):
+  """A setting that cannot work; the message names the fix."""
+
+
+def one_of(what: str, value: str, allowed: Any) -> None:
+  """Refuses a name that is not known, and says which one may be meant.
+
+  Args:
+    what: what it names.
+    value: the name.
+    allowed: the known names.
+
+  Raises:
+    ConfigError: it is none of them.
+  """
+  if value in allowed:
+    return
+  near = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=0.4)
+  hint = (
+    f'did you mean {near[0]!r}?' if near else f'known: {", ".join(allowed)}'
+  )
+  raise ConfigError(f'unknown {what} {value!r}; {hint}')
+
+
+def typed(name: str, value: Any, kind: Any) -> Any:
+  """`value` (text, or a JSON value) as a bool, int, float, str or ints.
+
+  Args:
+    name: of the setting, for the message.
+    value: what was given.
+    kind: the type it must have; `tuple[int, ...]` is written `1,2,3`.
+
+  Raises:
+    ConfigError: it is not of that type.
+  """
+  if kind == tuple[int, ...]:
+    if isinstance(value, str):
+      value = [part for part in value.split(',') if part.strip()]
+    if not isinstance(value, list | tuple):
+      raise ConfigError(f'{name}={value!r} is not a list of int')
+    return tuple(_number(name, part, int) for part in value)
+  if kind is str:
+    if isinstance(value, str):
+      return value
+  elif kind is bool:
+    if isinstance(value, bool):
+      return value
+    if str(value).lower() in ('true', '1', 'yes', 'on'):
+      return True
+    if str(value).lower() in ('false', '0', 'no', 'off'):
+      return False
+  else:
+    return _number(name, value, kind)
+  raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+  """`value` (text, or a JSON number) as an int or a float."""
+  number = math.nan
+  if not isinstance(value, bool):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+      number = float(value)  # for integers too, so that 1e6 serves
+  if kind is int and number.is_integer():
+    try:
+      return int(value)
+    except ValueError:  # such as 1e6
+      return int(number)
+  if kind is float and math.isfinite(number):
+    return number
+  raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')

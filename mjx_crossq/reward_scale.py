@@ -1,0 +1,78 @@
+"""Rewards in units of the spread of discounted returns (XQC).
+
+The replay holds the rewards as they are; a batch is divided by the present
+standard deviation when it is drawn, as `danielpalenicek/xqc` does. That code
+drops the past at an episode's last step, before its reward; here the return
+ends after it.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class ReturnStats:
+  """Running moments of the discounted returns of one seed.
+
+  Attributes:
+    discounted: discounted sum of each environment's episode so far,
+      `(num_envs,)`.
+    count: returns seen, `()`.
+    mean: of them, `()`.
+    var: of them, `()`.
+  """
+
+  discounted: jax.Array
+  count: jax.Array
+  mean: jax.Array
+  var: jax.Array
+
+
+def init(num_envs: int) -> ReturnStats:
+  """Nothing seen yet."""
+  zero = jnp.float32(0)
+  return ReturnStats(jnp.zeros(num_envs), zero, zero, zero)
+
+
+def update(
+  stats: ReturnStats, reward: jax.Array, over: jax.Array, gamma: float
+) -> ReturnStats:
+  """Adds one decision of each environment.
+
+  Args:
+    stats: before.
+    reward: `(num_envs,)`.
+    over: whether the episodes end with it, `(num_envs,)` or `()`.
+    gamma: discount per decision.
+  """
+  discounted = gamma * stats.discounted + reward
+  new = discounted.size
+  count = stats.count + new
+  delta = jnp.mean(discounted) - stats.mean
+  # Chan's formula for the moments of two samples together.
+  var = (
+    stats.var * stats.count
+    + jnp.var(discounted) * new
+    + delta**2 * stats.count * new / count
+  ) / count
+  return ReturnStats(
+    discounted=jnp.where(over, 0.0, discounted),
+    count=count,
+    mean=stats.mean + delta * new / count,
+    var=var,
+  )
+
+
+def scale(stats: ReturnStats | None) -> jax.Array:
+  """What rewards are divided by, `()`.
+
+  Args:
+    stats: None where rewards are learned from as they are.
+
+  Returns:
+    The returns' standard deviation; 1 while all were equal, and for None.
+  """
+  if stats is None:
+    return jnp.float32(1)
+  return jnp.where(stats.var > 0, jnp.sqrt(stats.var) + 1e-8, 1.0)

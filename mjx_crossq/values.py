@@ -1,0 +1,164 @@
+"""What a critic's outputs say of the return: a number or a distribution.
+
+    scalar       one output is Q
+    categorical  logits over fixed returns (C51, arXiv 1707.06887)
+    quantile     the outputs are quantiles of the return (arXiv 1710.10044)
+
+Shapes: outputs are `(critics, rows)` of a scalar critic, else `(critics,
+rows, atoms)`; `reward`, `discount` (gamma times the mask) and `cost` (alpha
+times log pi, which the soft value is lowered by) are `(rows,)`.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from mjx_crossq.config import Config
+
+
+class Values(Protocol):
+  """The three functions that an agent needs of its critic's outputs."""
+
+  def mean(self, outputs: jax.Array) -> jax.Array:
+    """Q, `(critics, rows)`."""
+    ...
+
+  def target(
+    self,
+    next_outputs: jax.Array,
+    reward: jax.Array,
+    discount: jax.Array,
+    cost: jax.Array,
+  ) -> Any:
+    """What the outputs at (s, a) are to become, from those at (s', a')."""
+    ...
+
+  def loss(self, outputs: jax.Array, target: Any) -> jax.Array:
+    """Mean loss of each critic, `(critics,)`."""
+    ...
+
+
+def of(config: Config) -> Values:
+  """The meaning of the outputs that a configuration asks for."""
+  kinds = {
+    'scalar': Scalar,
+    'categorical': Categorical,
+    'quantile': Quantile,
+  }
+  return kinds[config.critic_value](config)
+
+
+def combine(q: jax.Array, config: Config) -> jax.Array:
+  """One value of the ensemble's, over the first axis."""
+  if config.critic_reduction == 'mean':
+    return jnp.mean(q, axis=0)
+  return jnp.min(q, axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalar:
+  """Squared error of Q."""
+
+  config: Config
+
+  def mean(self, outputs: jax.Array) -> jax.Array:
+    """The outputs themselves."""
+    return outputs
+
+  def target(
+    self,
+    next_outputs: jax.Array,
+    reward: jax.Array,
+    discount: jax.Array,
+    cost: jax.Array,
+  ) -> jax.Array:
+    """`y`, `(rows,)`."""
+    return reward + discount * (combine(next_outputs, self.config) - cost)
+
+  def loss(self, outputs: jax.Array, target: jax.Array) -> jax.Array:
+    """Half the squared error."""
+    return jnp.mean(0.5 * (outputs - target) ** 2, axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+  """Cross-entropy to the shifted distribution, projected to the atoms.
+
+  The target is the distribution of the critic with the lower mean (row by
+  row), or the average one with `critic_reduction='mean'`.
+  """
+
+  config: Config
+
+  @property
+  def support(self) -> jax.Array:
+    """The returns of the atoms, `(atoms,)`."""
+    limit = self.config.value_limit
+    return jnp.linspace(-limit, limit, self.config.atoms)
+
+  def mean(self, outputs: jax.Array) -> jax.Array:
+    """Expectation over the atoms."""
+    return jnp.sum(jax.nn.softmax(outputs) * self.support, axis=-1)
+
+  def target(
+    self,
+    next_outputs: jax.Array,
+    reward: jax.Array,
+    discount: jax.Array,
+    cost: jax.Array,
+  ) -> jax.Array:
+    """Probabilities of the atoms, `(rows, atoms)`."""
+    c = self.config
+    probabilities = jax.nn.softmax(next_outputs)
+    if c.critic_reduction == 'min':
+      lowest = jnp.argmin(self.mean(next_outputs), axis=0)
+      probabilities = jnp.take_along_axis(
+        probabilities, lowest[None, :, None], axis=0
+      )
+    probabilities = jnp.mean(probabilities, axis=0)
+    moved = reward[:, None] + discount[:, None] * (self.support - cost[:, None])
+    moved = jnp.clip(moved, -c.value_limit, c.value_limit)
+    # In units of the atoms' distance; each mass goes to its two neighbours.
+    position = (moved + c.value_limit) * (c.atoms - 1) / (2 * c.value_limit)
+    atoms = jnp.arange(c.atoms)
+    share = jnp.maximum(1 - jnp.abs(position[:, :, None] - atoms), 0)
+    return jnp.sum(probabilities[:, :, None] * share, axis=1)
+
+  def loss(self, outputs: jax.Array, target: jax.Array) -> jax.Array:
+    """Cross-entropy."""
+    log_probabilities = jax.nn.log_softmax(outputs)
+    return -jnp.mean(jnp.sum(target * log_probabilities, axis=-1), axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantile:
+  """Quantile Huber loss with threshold 1 between all pairs of quantiles."""
+
+  config: Config
+
+  def mean(self, outputs: jax.Array) -> jax.Array:
+    """Mean of the quantiles."""
+    return jnp.mean(outputs, axis=-1)
+
+  def target(
+    self,
+    next_outputs: jax.Array,
+    reward: jax.Array,
+    discount: jax.Array,
+    cost: jax.Array,
+  ) -> jax.Array:
+    """Quantiles of the target, `(rows, atoms)`."""
+    quantiles = combine(next_outputs, self.config) - cost[:, None]
+    return reward[:, None] + discount[:, None] * quantiles
+
+  def loss(self, outputs: jax.Array, target: jax.Array) -> jax.Array:
+    """Summed over the quantiles, averaged over the target's and the rows."""
+    atoms = self.config.atoms
+    levels = (jnp.arange(atoms) + 0.5) / atoms
+    error = target[:, None, :] - outputs[..., None]
+    size = jnp.abs(error)
+    huber = jnp.where(size <= 1, 0.5 * error**2, size - 0.5)
+    weight = jnp.abs(levels[:, None] - (error < 0))
+    return jnp.mean(jnp.sum(weight * huber, axis=-2), axis=(-2, -1))

@@ -1,0 +1,450 @@
+"""`launch.reproduce`: its lists, what it skips and goes on with, its table."""
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import scipy.stats
+
+import envs
+from launch import drawing, estimate, experiments, reproduce
+from mjx_crossq import ConfigError, baselines, comparison
+from mjx_crossq import config as config_lib
+from mjx_crossq.curves import Curves
+
+from . import programs
+
+FIGURES, SCALES = (1, 2, 3), ('smoke', 'cpu', 'full')
+
+
+def systems(runs):
+  return [*dict.fromkeys((c.preset, c.utd) for c in runs)]
+
+
+# -------------------------------------------------------------- lists of runs
+
+
+def test_full_is_the_papers_protocol():
+  scaling = experiments.runs(2, 'full')
+  assert systems(scaling) == [('crossq_wn', utd) for utd in (1, 2, 5, 10)]
+  beside = experiments.runs(3, 'full')
+  assert systems(beside) == [('crossq_wn', 10), ('sac_resets', 32)]
+  for runs in (scaling, beside):
+    for system in systems(runs):
+      tasks = tuple(c.task for c in runs if (c.preset, c.utd) == system)
+      assert tasks == envs.PAPER_TASKS and len(tasks) == 15
+  biased = experiments.runs(1, 'full')
+  assert {'sac', 'crossq_512', 'crossq_wn'} == {c.preset for c in biased}
+  assert {c.task for c in biased} < {*envs.PAPER_TASKS}
+  for config in (*scaling, *beside, *biased):
+    # Ten seeds, and beside that nothing but the preset.
+    plain = config_lib.from_preset(
+      config.preset,
+      task=config.task,
+      utd=config.utd,
+      num_seeds=10,
+      physics='warp' if config.task.startswith('dog') else 'mjx',
+      diagnostics_every=25_000,
+    )
+    assert config == plain
+    assert config.env_steps == 1_000_000 and config.eval_every == 25_000
+
+
+@pytest.mark.parametrize('scale', ['smoke', 'cpu'])
+def test_small_figures_share_the_runs_of_the_first(scale):
+  first = experiments.runs(1, scale)
+  assert {*experiments.runs(2, scale), *experiments.runs(3, scale)} < {*first}
+  assert all(c.num_seeds == 2 and c.diagnostics_every for c in first)
+  for preset in ('crossq_512', 'crossq_wn'):
+    utds = {c.utd for c in first if c.preset == preset}
+    assert utds == {1, 8 if scale == 'cpu' else 2}
+
+
+def test_cpu_is_walker_and_cartpole_at_width_256():
+  runs = experiments.runs(1, 'cpu')
+  assert {c.task for c in runs} == {'cartpole-swingup', 'walker-walk'}
+  assert {(c.critic_width, c.actor_width) for c in runs} == {(256, 256)}
+  assert len(runs) == 10
+
+
+def test_what_the_flags_change():
+  runs = experiments.runs(
+    1,
+    'cpu',
+    tasks=['walker-run'],
+    presets=['crossq_wn'],
+    num_seeds=3,
+    env_steps=100,
+  )
+  assert systems(runs) == [('crossq_wn', 1), ('crossq_wn', 8)]
+  changed = {(c.task, c.num_seeds, c.env_steps) for c in runs}
+  assert changed == {('walker-run', 3, 100)}
+  with pytest.raises(ConfigError, match="did you mean 'sac'"):
+    experiments.runs(1, 'cpu', presets=['sacc'])
+
+
+@pytest.mark.parametrize('scale', SCALES)
+def test_every_run_has_a_folder_and_the_flags_that_give_it(scale, tmp_path):
+  everything = {c for f in FIGURES for c in experiments.runs(f, scale)}
+  folders = {experiments.folder(tmp_path, config) for config in everything}
+  assert len(folders) == len(everything)
+  bro_like = config_lib.from_preset('sac', reset_at=(15_001, 50_001))
+  for config in (*everything, bro_like):
+    preset, *sets = experiments.flags(config)
+    assert all(flag.startswith('--set=') for flag in sets)
+    changes = config_lib.parse_assignments(
+      [flag.removeprefix('--set=') for flag in sets]
+    )
+    name = preset.removeprefix('--preset=')
+    assert config_lib.from_preset(name, **changes) == config
+
+
+def test_how_far_a_folder_is(tmp_path):
+  config = experiments.runs(3, 'smoke')[0]
+  where = tmp_path / 'run'
+  assert experiments.reached(config, where) == 0
+  where.mkdir()
+  assert experiments.reached(config, where) == 0
+  (where / 'notes.txt').touch()
+  with pytest.raises(ConfigError, match='holds no run'):
+    experiments.reached(config, where)
+  saved = config.replace(critic_width=64, env_steps=5).to_dict()
+  (where / 'config.json').write_text(json.dumps({'config': saved}))
+  with pytest.raises(ConfigError, match=r'other settings: critic_width \(64'):
+    experiments.reached(config, where)
+  # A run that was killed before its first checkpoint; its budget may change.
+  saved['critic_width'] = config.critic_width
+  (where / 'config.json').write_text(json.dumps({'config': saved}))
+  assert experiments.reached(config, where) == 0
+
+
+def test_a_failing_run_loses_no_other(tmp_path, capsys):
+  runs = experiments.runs(1, 'smoke')
+  started = []
+
+  def start(config, folder):
+    assert folder == experiments.folder(tmp_path, config)
+    started.append(config)
+    return 9 if config.preset == 'crossq_512' and config.utd == 2 else 0
+
+  missing = dict.fromkeys(runs[1:], 0) | {runs[-1]: 1_000}
+  failed = reproduce.train_all(missing, len(runs), tmp_path, start)
+  assert failed == ['cartpole-swingup, crossq_512, UTD 2 (exit status 9)']
+  assert [(c.preset, c.utd) for c in started] == [
+    ('crossq_512', 2),
+    ('crossq_wn', 2),
+    ('crossq_512', 1),
+    ('crossq_wn', 1),
+  ]
+  shown = capsys.readouterr().out
+  assert '1 of 5 runs are complete' in shown
+  assert (
+    '[2/4] cartpole-swingup, crossq_wn, UTD 2, from env step 1,000' in shown
+  )
+
+
+# ------------------------------------------------------------------ real runs
+
+
+def files_of(folder):
+  return {
+    path: path.stat().st_mtime_ns
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
+
+
+def reproduction(folder, *flags, code=0):
+  done = programs.run(
+    'reproduce',
+    '--scale=smoke',
+    '--seeds=1',
+    '--replicates=50',
+    f'--workdir={folder}',
+    *flags,
+  )
+  assert done.returncode == code, done.stdout + done.stderr
+  return done.stdout
+
+
+@pytest.fixture(scope='module')
+def story(tmp_path_factory):
+  """A run cut short, one that fails, and both made whole: what was shown."""
+  folder = tmp_path_factory.mktemp('story')
+  first, second = (
+    experiments.folder(folder, config)
+    for config in sorted(
+      experiments.runs(2, 'smoke', num_seeds=1), key=lambda c: -c.utd
+    )
+  )
+  shown = {'short': reproduction(folder, '--figure=3', '--env_steps=1000')}
+  # The checkpoint that the run would go on from loses its replay.
+  replay = first / 'checkpoints' / '1000' / 'replay'
+  shutil.move(replay, folder / 'aside')
+  shown['failed'] = reproduction(folder, '--figure=2', code=1)
+  shutil.move(folder / 'aside', replay)
+  before = files_of(second)
+  shown['whole'] = reproduction(folder, '--figure=2')
+  return folder, first, second, before, shown
+
+
+def test_a_budget_may_end_early_and_be_raised(story):
+  _, first, _, _, shown = story
+  assert '0 of 1 runs are complete' in shown['short']
+  assert '1,000 / 1,000 env steps' in shown['short']
+  assert 'UTD 2, from env step 1,000' in shown['whole']
+  assert f'resuming {first} at env step 1,000' in shown['whole']
+  config = experiments.runs(3, 'smoke', num_seeds=1)[0]
+  assert experiments.reached(config, first) == 2_000
+
+
+def test_a_run_without_its_last_evaluation_is_not_complete(story, tmp_path):
+  _, first, _, _, _ = story
+  config = experiments.runs(3, 'smoke', num_seeds=1)[0]
+  assert experiments.complete(config, first)
+  cut = tmp_path / 'run'
+  shutil.copytree(first, cut)
+  lines = (first / 'eval.csv').read_text().splitlines(keepends=True)
+  (cut / 'eval.csv').write_text(''.join(lines[:-1]))
+  assert experiments.reached(config, cut) == 2_000
+  assert not experiments.complete(config, cut)
+  (cut / 'eval.csv').unlink()
+  assert not experiments.complete(config, cut)
+
+
+def test_a_failed_run_is_named_and_the_others_are_drawn(story):
+  folder, _, second, _, shown = story
+  assert '[2/2] cartpole-swingup, crossq_wn, UTD 1\n' in shown['failed']
+  assert '2,000 / 2,000 env steps' in shown['failed']
+  last = shown['failed'].splitlines()[-2]
+  assert last.startswith('failed: cartpole-swingup, crossq_wn, UTD 2 (exit ')
+  assert f'wrote {folder / "figure2" / "figure_tasks.png"}' in shown['failed']
+  assert (second / 'checkpoints' / '2000').is_dir()
+
+
+def test_complete_runs_are_left_alone(story):
+  _, _, second, before, shown = story
+  assert '1 of 2 runs are complete' in shown['whole']
+  assert before and files_of(second) == before
+
+
+def test_figures_and_tables_of_the_runs(story):
+  folder, first, second, _, _ = story
+  output = folder / 'figure2'
+  for name in ('tasks', 'aggregate'):
+    image = (output / f'figure_{name}.png').read_bytes()
+    assert image.startswith(b'\x89PNG') and len(image) > 5000
+  rows = [*csv.DictReader((output / 'table.csv').open())]
+  for run, label in ((first, 'UTD 2'), (second, 'UTD 1')):
+    returns = [
+      float(row['episode_return'])
+      for row in csv.DictReader((run / 'eval.csv').open())
+      if row['env_step'] == '2000' and row['physics'] == 'dm_control'
+    ]
+    (row,) = (r for r in rows if r['label'] == f'crossq_wn, {label}')
+    assert len(returns) == 2 and row['env_step'] == '2000'
+    assert float(row['iqm']) == pytest.approx(np.mean(returns) / 1e3, abs=1e-4)
+    assert row['published'] == 'False' and row['runs'] == '1'
+  assert any(row['label'] == 'XQC, published' for row in rows)
+  points = [*csv.DictReader((output / 'points.csv').open())]
+  assert {row['env_step'] for row in points} == {'1000', '2000'}
+
+
+def test_the_first_figure_draws_the_diagnostics(story, capsys):
+  folder, *_ = story
+  runs = [c for c in experiments.runs(1, 'smoke', num_seeds=1) if c.utd == 2]
+  output = folder / 'figure1'
+  output.mkdir()
+  reproduce.draw(1, runs, folder, output, replicates=50)
+  assert 'left out: ' in capsys.readouterr().out  # crossq_512 was not run
+  text = (output / 'figure_diagnostics.svg').read_text()
+  for series in ('q bias mean', 'q bias std', 'critic weight norm'):
+    assert f'>{series}<' in text
+  points = [*csv.DictReader((output / 'points.csv').open())]
+  names = [*dict.fromkeys(row['series'] for row in points)]
+  assert names == ['return', *reproduce._SERIES]
+  # Weight normalisation leaves the sum of norms all but constant.
+  norms = [
+    float(r['value']) for r in points if r['series'].endswith('weight_norm')
+  ]
+  assert len(norms) == 2 and abs(norms[1] / norms[0] - 1) < 0.1
+
+
+def test_interruption_stops_the_run_too(tmp_path):
+  command = ['-m', 'launch.reproduce', '--figure=3', '--scale=smoke']
+  process = subprocess.Popen(
+    [sys.executable, *command, f'--workdir={tmp_path}'],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+  )
+  assert process.stdout
+  for line in process.stdout:
+    if line.startswith('compiling'):  # the child's
+      break
+  # To this process alone, as a job scheduler does it.
+  process.send_signal(signal.SIGTERM)
+  start = time.monotonic()
+  rest = process.stdout.read()  # ends when nobody has the pipe open
+  assert process.wait() == 130
+  assert 'stopped; the same command goes on' in rest
+  assert 'evaluation' not in rest and time.monotonic() - start < 60
+
+
+# ------------------------------------------------------------------ the table
+
+
+def test_table_beside_published_numbers():
+  steps = np.array([0.0, 30_000, 60_000])
+  ours = {
+    'ours': {
+      'walker-run': Curves(steps, np.array([[0, 300, 600], [0, 100, 200.0]])),
+      'dog-run': Curves(steps, np.array([[0, 30, 60], [0, 10, 20.0]])),
+    },
+    'less': {'walker-run': Curves(steps, np.array([[0, 0, 90.0]]))},
+  }
+  published = drawing.published(['BRO_utd10', 'SAC_utd32_resets'])
+  groups = {'walker-run': ['walker-run'], 'both': ['walker-run', 'dog-run']}
+  found = comparison.rows(ours, published, groups, replicates=50)
+  by_key = {(r.env_step, r.tasks, r.label): r for r in found}
+  # Those of ours that have the tasks say how far a comparison reaches.
+  assert {r.env_step for r in found} == {25_000, 50_000, 60_000}
+
+  one = by_key[50_000, 'walker-run', 'ours']
+  assert one.iqm == pytest.approx((500 + 500 / 3) / 2 / 1000)
+  assert one.between and one.runs == 2 and not one.published
+  assert not by_key[60_000, 'walker-run', 'ours'].between
+  assert (50_000, 'both', 'less') not in by_key
+  both = by_key[60_000, 'both', 'ours']  # of 20, 60, 200, 600 the middle two
+  assert both.iqm == pytest.approx(0.13) and both.runs == 4
+
+  with baselines.PATH.open() as file:
+    raw = [
+      (row['task'], float(row['episode_return']))
+      for row in csv.DictReader(file)
+      if row['algorithm'] == 'BRO_utd10' and row['env_step'] == '25000'
+      if row['task'] in ('walker-run', 'dog-run')
+    ]
+  bro = by_key[25_000, 'both', 'BRO, UTD 10, published']
+  assert bro.runs == len(raw) == 20 and bro.published and not bro.between
+  expected = scipy.stats.trim_mean([value for _, value in raw], 0.25)
+  assert bro.iqm == pytest.approx(expected / 1000)
+  sac = [
+    label for _, title, label in by_key if title == 'both' and 'SAC' in label
+  ]
+  assert not sac  # it has no dog
+
+  again = [*csv.DictReader(io.StringIO(comparison.to_csv(found)))]
+  assert len(again) == len(found)
+  assert list(again[0]) == [f.name for f in dataclasses.fields(comparison.Row)]
+  text = comparison.to_markdown(found)
+  assert text.index('## 25,000 env steps') < text.index('## 60,000 env steps')
+  line = next(x for x in text.splitlines()[::-1] if x.startswith('| both'))
+  assert line.startswith('| both | 0.130 (') and ' | - | ' in line
+  assert '~' in line  # BRO has no evaluation at 60,000
+
+
+# ------------------------------------------------------------- dry run, errors
+
+SPEED = {
+  'task': 'cheetah-run',
+  'preset': 'crossq_wn',
+  'num_seeds': 10,
+  'num_envs': 1,
+  'utd': 10,
+  'critic_width': 512,
+  'updates_per_second': 250.0,
+}
+
+
+def test_speeds_are_of_what_is_most_alike():
+  config = config_lib.from_preset(
+    'crossq_wn', task='cheetah-run', utd=4, num_seeds=10
+  )
+  other = SPEED | {'task': 'fish-swim', 'utd': 4}
+  near = SPEED | {'utd': 5}
+  assert estimate.nearest(config, [other, SPEED, near]) is near
+  assert estimate.nearest(config, [SPEED, other]) is SPEED
+  for name, value in {
+    'num_seeds': 1,
+    'preset': 'sac',
+    'critic_width': 8,
+  }.items():
+    assert estimate.nearest(config, [SPEED | {name: value}]) is None
+  assert estimate.hours(config, [near], 500_000) == pytest.approx(
+    250_000 * 4 / 250 / 3600
+  )
+
+
+def test_dry_run(tmp_path):
+  speeds = tmp_path / 'speeds.json'
+  speeds.write_text(json.dumps({'rows': [SPEED]}))
+  done = programs.run(
+    'reproduce',
+    '--figure=3',
+    '--scale=full',
+    '--tasks=pendulum-swingup',
+    '--dry_run',
+    f'--benchmark={speeds}',
+    f'--workdir={tmp_path / "runs"}',
+  )
+  assert done.returncode == 0, done.stderr
+  _, ours, sac, total, hours, unmeasured, _ = done.stdout.splitlines()
+  # (500,000 - 5,000) decisions x UTD 10, and (500,000 - 10,000) x UTD 32.
+  shown = ours.split()
+  assert shown[2:7] == ['UTD', '10', '10', '1,000,000', '49,500,000']
+  # The replay: two observations, action, reward and mask in float32.
+  replay = 10 * 500_000 * (3 + 1 + 3 + 2) * 4 / 2**20
+  assert replay < int(shown[7]) < 1.6 * replay
+  assert shown[8:12] == ['5.50', 'missing,', 'speed', 'of']
+  assert sac.split()[6] == '156,800,000'
+  assert replay < int(sac.split()[7]) < int(shown[7])
+  assert sac.split()[8:] == ['-', 'missing']
+  assert total.startswith('2 runs one after the other: 206,300,000 updates')
+  assert hours.startswith('5.5 hours')
+  assert unmeasured.startswith('no speed was measured for 1')
+  assert not (tmp_path / 'runs').exists()
+
+
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path):
+  config = experiments.runs(3, 'smoke')[0]
+  other = experiments.folder(tmp_path / 'other', config)
+  other.mkdir(parents=True)
+  saved = {'config': config.replace(critic_width=64).to_dict()}
+  (other / 'config.json').write_text(json.dumps(saved))
+  (tmp_path / 'file').touch()
+  (tmp_path / 'physics.json').write_text('{"rows": [{"task": "a"}]}')
+  three = '--figure=3'
+  dry = (three, '--dry_run')
+  before = files_of(tmp_path)
+  programs.check_errors(
+    'reproduce',
+    {
+      (): '--figure is needed',
+      (three, '--tasks=walker-rnu'): 'neither a task',
+      (three, '--tasks=quadruped-fetch'): 'differs from stock',
+      (three, '--presets=sac'): 'unknown preset of figure 3',
+      (three, '--seeds=0'): 'num_seeds=0 must be at least 1',
+      (three, '--env_steps=0'): 'env_steps=0 must be at least 1',
+      (three, '--benchmark=x.json'): 'is for --dry_run',
+      (*dry, '--benchmark=none.json'): 'no speeds of training',
+      (*dry, f'--benchmark={tmp_path / "physics.json"}'): 'launch.benchmark',
+      (three, f'--workdir={tmp_path / "file" / "runs"}'): 'cannot write',
+      (three, f'--workdir={tmp_path / "other"}'): 'other settings',
+    },
+  )
+  assert files_of(tmp_path) == before
+  done = programs.run('reproduce', '--figure=4')
+  assert done.returncode == 2 and done.stderr.count('\n') == 1
+
+
+def test_help():
+  assert '--scale' in programs.run('reproduce', '--help').stdout

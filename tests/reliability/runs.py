@@ -1,0 +1,65 @@
+"""A run that takes seconds, for tests that break it."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+
+from mjx_crossq import from_preset
+from tests.learner.probes import Counter
+
+SAVE = 40  # env steps between checkpoints
+WHOLE = 120
+
+
+def config(**changes):
+  settings = {
+    'task': 'counter',
+    'num_seeds': 2,
+    'num_envs': 2,
+    'action_repeat': 2,
+    'utd': 2,
+    'warmup': 8,
+    'critic_width': 16,
+    'actor_width': 16,
+    'batch_size': 16,
+    'replay_capacity': 80,
+    'env_steps': WHOLE,
+    'log_every': 20,
+    'eval_every': SAVE,
+    'eval_episodes': 2,
+    'checkpoint_every': SAVE,
+  }
+  return from_preset('crossq_wn', **settings | changes)
+
+
+def env():
+  counter = Counter(10)
+  counter.name = 'counter'
+  return counter
+
+
+def assert_same_bits(a, b):
+  """Two trees have the same bits, keys and NaN included."""
+  pairs = zip(
+    jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+  )
+  for (path, x), y in pairs:
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      x, y = jax.random.key_data(x), jax.random.key_data(y)
+    np.testing.assert_array_equal(x, y, jax.tree_util.keystr(path))
+
+
+def records(workdir):
+  """The records of `metrics.jsonl` without times."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if not k.startswith('time/')}
+    for line in lines
+  ]
+
+
+def evaluations(workdir):
+  with (workdir / 'eval.csv').open(newline='') as file:
+    return list(csv.reader(file))

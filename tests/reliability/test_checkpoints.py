@@ -1,0 +1,251 @@
+"""Checkpoints that were damaged, half deleted, or made by another version."""
+
+import json
+import shutil
+import subprocess
+
+import jax
+import orbax.checkpoint as ocp
+import pytest
+
+from mjx_crossq import ConfigError, Runner, integrity, load_policy, loop
+from mjx_crossq import checkpoint as checkpoint_lib
+from mjx_crossq.checkpoint import Checkpointer
+from mjx_crossq.logging import WriteError
+from tests.reliability import runs
+
+STEPS = [40, 80, 120]
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('run') / 'run'
+  result = loop.train(runs.config(), runs.env(), workdir, report=quiet)
+  return workdir, result
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+  shutil.copytree(run[0], tmp_path / 'copy')
+  return tmp_path / 'copy'
+
+
+def quiet(_):
+  pass
+
+
+def truncate(path):
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+  path.write_bytes(b'')
+
+
+def flip(path):
+  """One bit in the middle."""
+  content = bytearray(path.read_bytes() or b'\0')
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
+
+
+def delete(path):
+  path.unlink()
+
+
+DAMAGES = [truncate, empty, flip, delete]
+
+
+def files(folder):
+  return sorted(p for p in folder.rglob('*') if p.is_file())
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_damage_of_any_file_is_seen_and_the_older_one_taken(copy, damage):
+  folder = copy / 'checkpoints'
+  assert integrity.saved(folder) == STEPS
+  names = files(folder / '120')
+  assert len(names) > 30
+  tried = 0
+  for path in names:
+    content = path.read_bytes()
+    if damage in (truncate, empty) and not content:
+      continue  # it was empty before
+    damage(path)
+    lines = []
+    assert integrity.newest_intact(folder, report=lines.append) == 80, path
+    assert len(lines) == 1 and 'env step 120 is damaged' in lines[0]
+    assert 'taking the one at 80' in lines[0]
+    path.write_bytes(content)
+    tried += 1
+  assert integrity.newest_intact(folder) == 120
+  assert tried >= 30
+
+
+def test_every_single_bit_of_the_sums_counts(copy):
+  folder = copy / 'checkpoints' / '120'
+  sums = folder / integrity.SUMS
+  content = sums.read_bytes()
+  for index in range(0, len(content), 7):
+    broken = bytearray(content)
+    broken[index] ^= 1 << (index % 7)
+    sums.write_bytes(broken)
+    assert integrity.fault(folder), index
+  sums.write_bytes(content[: content.index(b'\n', 300) + 1])  # whole lines
+  assert 'not in SHA256SUMS' in integrity.fault(folder)
+
+
+def test_deleted_folders_and_stray_files_are_seen(copy):
+  folder = copy / 'checkpoints'
+  shutil.rmtree(folder / '120' / 'replay')
+  assert integrity.newest_intact(folder, report=quiet) == 80
+  (folder / '80' / 'replay' / 'd' / 'more').write_text('x')
+  assert integrity.newest_intact(folder, report=quiet) == 40
+
+
+def test_coreutils_agree(copy):
+  folder = copy / 'checkpoints' / '120'
+  check = ['sha256sum', '--check', '--quiet', '--strict', integrity.SUMS]
+  assert subprocess.run(check, cwd=folder, check=False).returncode == 0
+  flip(folder / 'loop' / '_METADATA')
+  assert subprocess.run(check, cwd=folder, check=False).returncode == 1
+
+
+def test_a_damaged_replay_costs_nothing_but_time(run, copy):
+  """The run goes on from the older checkpoint to the same bits."""
+  whole, result = run
+  for path in (copy / 'checkpoints' / '120' / 'replay' / 'd').iterdir():
+    flip(path)
+  lines = []
+  again = loop.train(
+    runs.config(), runs.env(), copy, resume=True, report=lines.append
+  )
+  assert sum('warning' in line for line in lines) == 1
+  assert any('moved to' in line for line in lines)
+  assert any('resuming' in line and 'env step 80' in line for line in lines)
+  assert (copy / 'damaged' / '120').is_dir()
+  runs.assert_same_bits(again.state, result.state)
+  assert runs.records(copy) == runs.records(whole)
+  assert runs.evaluations(copy) == runs.evaluations(whole)
+  with Checkpointer(copy / 'checkpoints', read_only=True) as checkpointer:
+    assert checkpointer.steps() == STEPS
+  assert integrity.fault(copy / 'checkpoints' / '120') is None
+
+
+def test_all_damaged_is_refused_in_one_line_and_nothing_moved(copy):
+  for step in STEPS:
+    truncate(copy / 'checkpoints' / str(step) / 'agent' / '_METADATA')
+  before = files(copy)
+  with pytest.raises(ConfigError, match='no intact checkpoint') as error:
+    loop.train(runs.config(), runs.env(), copy, resume=True, report=quiet)
+  assert '\n' not in str(error.value)
+  assert all(f'{step}: agent/_METADATA' in str(error.value) for step in STEPS)
+  assert files(copy) == before
+
+
+def test_an_unfinished_first_checkpoint_starts_the_run_anew(copy):
+  folder = copy / 'checkpoints'
+  for step in STEPS[1:]:
+    shutil.rmtree(folder / str(step))
+  (folder / '40' / integrity.SUMS).unlink()
+  lines = []
+  assert integrity.newest_intact(folder, report=lines.append) is None
+  assert 'not saved to the end' in lines[0]
+  integrity.set_aside(folder, None)
+  assert integrity.saved(folder) == []
+
+
+def test_policies_are_not_loaded_from_damaged_files(copy):
+  def load(task, physics):
+    return runs.env()
+
+  damaged = copy / 'checkpoints' / '120' / 'policy' / '_METADATA'
+  flip(copy / 'checkpoints' / '120' / 'replay' / '_METADATA')
+  lines = []
+  *_, step = load_policy(copy, load, report=lines.append)
+  assert step == 120 and not lines  # only the policy is read
+  flip(damaged)
+  before = files(copy)
+  *_, step = load_policy(copy, load, report=lines.append)
+  assert step == 80 and 'env step 120 is damaged' in lines[0]
+  with pytest.raises(ConfigError, match=r'120 is damaged: policy/_METADATA'):
+    load_policy(copy, load, 120)
+  assert files(copy) == before  # whoever reads changes nothing
+
+
+def test_a_later_format_is_refused_by_name(copy):
+  folder = copy / 'checkpoints' / '120'
+  metadata = folder / '_CHECKPOINT_METADATA'
+  record = json.loads(metadata.read_text())
+  assert record['custom_metadata'] == {'format': integrity.FORMAT}
+
+  record['custom_metadata'] = {'format': integrity.FORMAT + 1}
+  metadata.write_text(json.dumps(record))
+  integrity.seal(folder)
+  with pytest.raises(ConfigError, match=r'has format 3.*upgrade'):
+    integrity.newest_intact(folder.parent)
+
+
+def test_the_first_format_is_read(run, tmp_path):
+  """As it was before there were sums, `frozen` and a format."""
+  state = run[1].state
+  items = {
+    'agent': state.agent,
+    'rollout': state.rollout,
+    'replay': state.replay,
+    'loop': {'key': state.key, 'iteration': state.iteration},
+  }
+  with ocp.CheckpointManager(tmp_path / 'old', item_names=(*items,)) as manager:
+    saved = {
+      name: ocp.args.StandardSave(checkpoint_lib.to_dict(item))
+      for name, item in items.items()
+    }
+    manager.save(120, args=ocp.args.Composite(**saved))
+  assert integrity.newest_intact(tmp_path / 'old') == 120
+  like = run[1].runner.abstract_state()
+  with Checkpointer(tmp_path / 'old', read_only=True) as checkpointer:
+    runs.assert_same_bits(checkpointer.restore(120, like), state)
+    assert checkpointer.restore_sums(120, run[1].runner.zero_sums()) is None
+
+
+def test_checkpoints_hold_no_pickle(run):
+  """Nothing that could run code when it is loaded."""
+  for path in files(run[0] / 'checkpoints'):
+    content = path.read_bytes()
+    assert content[:1] != b'\x80' or content[1:2] > b'\5', path
+    assert path.suffix not in ('.pkl', '.pickle', '.pt', '.npy')
+
+
+def test_a_failed_save_names_the_last_good_one(run, tmp_path, monkeypatch):
+  """A full disk: at once, in orbax's threads, or with the checksums."""
+  _, result = run
+  folder = tmp_path / 'checkpoints'
+
+  def fails(*_, **__):
+    raise OSError(28, 'No space left on device')
+
+  state = result.state
+  with Checkpointer(folder) as checkpointer:
+    checkpointer.save(40, state)
+  for target, name in (
+    (checkpoint_lib.ocp.CheckpointManager, 'save'),
+    (checkpoint_lib.ocp.CheckpointManager, 'wait_until_finished'),
+    (integrity, 'seal'),
+  ):
+    with monkeypatch.context() as patch:
+      patch.setattr(target, name, fails)
+      with (
+        pytest.raises(WriteError, match='No space left') as error,
+        Checkpointer(folder) as checkpointer,
+      ):
+        checkpointer.save(80, state)
+    assert '\n' not in str(error.value)
+    assert 'that of 40 is whole' in str(error.value)
+    assert integrity.newest_intact(folder, report=quiet) == 40
+    integrity.set_aside(folder, 40)
+  like = Runner(runs.config(), runs.env()).abstract_state()
+  with Checkpointer(folder) as checkpointer:
+    runs.assert_same_bits(checkpointer.restore(40, like), state)
+    checkpointer.save(80, state)  # there is room again
+  assert integrity.newest_intact(folder) == 80
+  jax.block_until_ready(state.replay)

@@ -1,0 +1,91 @@
+"""Disks that are full or cannot be written."""
+
+import os
+import subprocess
+
+import pytest
+
+from mjx_crossq import ConfigError, integrity, loop
+from mjx_crossq import logging as logging_lib
+from mjx_crossq.logging import WriteError
+from tests.reliability import runs
+
+
+def quiet(_):
+  pass
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  return loop.train(runs.config(), runs.env(), workdir, report=quiet)
+
+
+@pytest.fixture
+def disk(tmp_path):
+  """A file system of one MiB: room for one checkpoint, not for three."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
+  if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('mounting is not permitted here')
+  yield folder
+  subprocess.run(['umount', '-l', str(folder)], check=True)
+
+
+def remount(folder, option):
+  command = ['mount', '-o', f'remount,{option}', str(folder)]
+  subprocess.run(command, check=True)
+
+
+def finish(workdir, whole):
+  """Goes on where there is room; nothing is lost."""
+  result = loop.train(
+    runs.config(), runs.env(), workdir, resume=True, report=quiet
+  )
+  runs.assert_same_bits(result.state, whole.state)
+  assert runs.records(workdir) == runs.records(whole.workdir)
+  assert runs.evaluations(workdir) == runs.evaluations(whole.workdir)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(disk, whole):
+  workdir = disk / 'run'
+  with pytest.raises(WriteError, match='No space left on device') as error:
+    loop.train(runs.config(), runs.env(), workdir, report=quiet)
+  assert '\n' not in str(error.value) and '--resume' in str(error.value)
+  newest = integrity.newest_intact(workdir / 'checkpoints', report=quiet)
+  assert newest is not None and newest < runs.WHOLE
+  remount(disk, 'size=16m')
+  finish(workdir, whole)
+
+
+def test_a_read_only_disk_is_refused_at_once(disk):
+  remount(disk, 'ro')
+  with pytest.raises(ConfigError, match=r'cannot write to .*Read-only'):
+    loop.train(runs.config(), runs.env(), disk / 'run', report=quiet)
+
+
+def test_records_that_cannot_be_written_end_the_run(
+  tmp_path, whole, monkeypatch
+):
+  """The state is saved first, and the record is made up for later."""
+  calls = []
+  append = logging_lib._append
+
+  def full(file, text):
+    calls.append(text)
+    if len(calls) < 4:
+      return append(file, text)
+    file.write(text[: len(text) // 2])  # torn
+    file.flush()
+    raise WriteError('cannot write: No space left on device')
+
+  workdir = tmp_path / 'run'
+  lines = []
+  with monkeypatch.context() as patch, pytest.raises(WriteError, match='space'):
+    patch.setattr(logging_lib, '_append', full)
+    loop.train(runs.config(), runs.env(), workdir, report=lines.append)
+  assert any('all is saved' in line for line in lines)
+  newest = integrity.saved(workdir / 'checkpoints')[-1]
+  assert newest % runs.SAVE  # between two checkpoints: nothing is done twice
+  finish(workdir, whole)

@@ -1,0 +1,158 @@
+"""Processes that are killed, preempted, or started twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mjx_crossq import Runner, integrity
+from mjx_crossq.checkpoint import Checkpointer
+from tests.reliability import runs
+
+LONG = 20_000  # env steps; some seconds of training
+
+
+def start(workdir, *args, env_steps=LONG):
+  return subprocess.Popen(
+    [
+      sys.executable,
+      '-m',
+      'tests.reliability.program',
+      f'--workdir={workdir}',
+      f'--env_steps={env_steps}',
+      '--checkpoint_every=2000',
+      '--log_every=1000',
+      '--eval_every=2000',
+      '--resume',
+      *args,
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+  )
+
+
+def wait_for(process, words, lines):
+  """Reads the output until a line has these words."""
+  for line in process.stdout:
+    lines.append(line)
+    if words in line:
+      return
+  raise AssertionError(f'{words!r} never came: {lines} {process.stderr.read()}')
+
+
+def last(workdir, env_steps=LONG):
+  config = runs.config(env_steps=env_steps)
+  like = Runner(config, runs.env()).abstract_state()
+  with Checkpointer(workdir / 'checkpoints', read_only=True) as checkpointer:
+    return checkpointer.restore(env_steps, like)
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  process = start(workdir)
+  _, errors = process.communicate(timeout=1200)
+  assert process.returncode == 0, errors
+  return workdir
+
+
+def assert_same_run(workdir, undisturbed):
+  """Nothing is lost, twice or torn, and all bits are the same."""
+  runs.assert_same_bits(last(workdir), last(undisturbed))
+  assert runs.records(workdir) == runs.records(undisturbed)
+  assert runs.evaluations(workdir) == runs.evaluations(undisturbed)
+  newest = integrity.saved(workdir / 'checkpoints')
+  assert newest == integrity.saved(undisturbed / 'checkpoints')
+
+
+@pytest.mark.parametrize('kills', [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment(undisturbed, tmp_path, kills):
+  """SIGKILL at random times: before, in and after saves too."""
+  rng = np.random.default_rng(kills)
+  workdir = tmp_path / 'run'
+  done = 0
+  while done < kills:
+    process = start(workdir)
+    lines = []
+    if done % 4:  # others are killed while they start or compile
+      wait_for(process, 'env steps |', lines)
+    time.sleep(rng.exponential(0.5))
+    if process.poll() is not None:
+      break  # it reached its end
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done += 1
+  process = start(workdir)
+  _, errors = process.communicate(timeout=1200)
+  assert process.returncode == 0, errors
+  assert_same_run(workdir, undisturbed)
+
+
+@pytest.mark.parametrize(
+  ('number', 'code'), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
+)
+def test_asked_to_stop(undisturbed, tmp_path, number, code):
+  """It saves where it is, says how to go on, and loses nothing."""
+  workdir = tmp_path / 'run'
+  process = start(workdir)
+  lines = []
+  wait_for(process, ' 5,000 / ', lines)
+  process.send_signal(number)
+  start_time = time.monotonic()
+  rest, errors = process.communicate(timeout=120)
+  seconds = time.monotonic() - start_time
+  assert process.returncode == code, errors
+  assert 'all is saved; to go on: the same command with --workdir' in rest
+  assert seconds < 60  # hung otherwise; docs/reliability.md has the time
+  newest = integrity.saved(workdir / 'checkpoints')[-1]
+  assert newest >= 5000
+  assert integrity.fault(workdir / 'checkpoints' / str(newest)) is None
+
+  process = start(workdir)
+  shown, errors = process.communicate(timeout=1200)
+  assert process.returncode == 0, errors
+  assert f'at env step {newest:,}\n' in shown
+  runs.assert_same_bits(last(workdir), last(undisturbed))
+  assert runs.records(workdir) == runs.records(undisturbed)
+  assert runs.evaluations(workdir) == runs.evaluations(undisturbed)
+
+
+def test_asked_to_stop_before_training(tmp_path):
+  process = start(tmp_path / 'run')
+  wait_for(process, 'compiling', [])
+  process.send_signal(signal.SIGTERM)
+  rest, errors = process.communicate(timeout=120)
+  assert process.returncode == 0, errors
+  assert '--resume' in rest
+
+
+def test_two_processes_on_one_workdir(tmp_path):
+  workdir = tmp_path / 'run'
+  first = start(workdir, env_steps=10**7)
+  try:
+    wait_for(first, 'env steps |', [])
+    before = (workdir / 'config.json').read_text()
+    second = start(workdir)
+    _, errors = second.communicate(timeout=600)
+    assert second.returncode == 2
+    assert len(errors.strip().splitlines()) == 1
+    assert f'another process (id {first.pid}) trains in' in errors
+    assert (workdir / 'config.json').read_text() == before
+    assert first.poll() is None
+  finally:
+    first.kill()
+    first.communicate()
+
+
+def test_same_flags_same_bits(undisturbed, tmp_path):
+  """In another process, and wherever the calls were cut."""
+  process = start(tmp_path / 'again')
+  _, errors = process.communicate(timeout=1200)
+  assert process.returncode == 0, errors
+  assert_same_run(tmp_path / 'again', undisturbed)

@@ -1,0 +1,51 @@
+"""What is installed: hashes in the locks, and a wheel that is reproducible."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+  'name', ['requirements.lock', 'requirements-cuda.lock']
+)
+def test_every_locked_package_has_a_version_and_hashes(name):
+  text = (ROOT / name).read_text().replace('\\\n', ' ')
+  packages = [line for line in text.splitlines() if line.strip()]
+  assert len(packages) > 50
+  for line in packages:
+    assert re.match(r'[\w.-]+(\[[\w,-]+\])?==[\w.!+]+', line), line
+    assert re.search(r'--hash=sha256:[0-9a-f]{64}', line), line
+    assert '://' not in line
+
+
+@pytest.mark.slow
+def test_the_wheel_is_reproducible(tmp_path):
+  digests = set()
+  for name in 'ab':
+    source = tmp_path / name
+    for folder in ('mjx_crossq', 'envs', 'launch'):
+      shutil.copytree(
+        ROOT / folder,
+        source / folder,
+        ignore=shutil.ignore_patterns('__pycache__'),
+      )
+    for file in ('pyproject.toml', 'README.md', 'LICENSE'):
+      shutil.copy(ROOT / file, source)
+    subprocess.run(
+      [sys.executable, '-m', 'build', '--wheel', '--no-isolation', '.'],
+      cwd=source,
+      env={**os.environ, 'SOURCE_DATE_EPOCH': '1700000000'},
+      check=True,
+      capture_output=True,
+    )
+    (wheel,) = (source / 'dist').glob('*.whl')
+    digests.add(hashlib.sha256(wheel.read_bytes()).hexdigest())
+  assert len(digests) == 1
