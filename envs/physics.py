@@ -66,7 +66,7 @@ class Settings:
       the nearest ones by bounding spheres.
     collide: which geoms may collide: 'stock' for those that do in stock,
       'not itself' for all but the robot's parts with each other and with height
-      fields, or 'none'.
+      fields, 'no cylinders' for all but these, or 'none'.
   """
 
   iterations: int | None = None
@@ -95,6 +95,7 @@ SETTINGS = {
     ls_iterations=10,
     max_contact_points=40,
     max_geom_pairs=160,
+    collide='no cylinders',  # fetch's target; MJX lacks cylinders with boxes
   ),
   'finger': Settings(iterations=8, ls_iterations=10, warmstart=False),
   'fish': _NO_CONTACTS,
@@ -102,7 +103,7 @@ SETTINGS = {
   'hopper': Settings(iterations=10, ls_iterations=10, max_contact_points=8),
   'humanoid': Settings(iterations=10, ls_iterations=20, max_contact_points=16),
   'humanoid_CMU': Settings(
-    iterations=10, ls_iterations=20, max_contact_points=16
+    iterations=10, ls_iterations=20, max_contact_points=32
   ),
   'lqr': _NO_CONTACTS,
   'manipulator': _HAND,
@@ -170,6 +171,8 @@ def _restrict(geom: Any, collide: str) -> None:
   field = geom.type == types.mjGEOM_HFIELD
   match collide:
     case 'none':
+      geom.contype = geom.conaffinity = 0
+    case 'no cylinders' if geom.type == types.mjGEOM_CYLINDER:
       geom.contype = geom.conaffinity = 0
     case 'not itself' if field:
       geom.contype = geom.conaffinity = 0
