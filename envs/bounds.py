@@ -44,6 +44,8 @@ BOUNDS = {
   'cartpole': Bounds(4e-6, (1e-7, 3e-6), (2e-6, 3e-5)),
   'cartpole-two_poles': Bounds(1e-5, (4e-7, 1e-5), (3e-6, 2e-4)),
   'cartpole-three_poles': Bounds(1e-5, (4e-7, 1e-5), (3e-6, 8e-4)),
+  # Ellipsoids and boxes meet within the tolerance of an iteration.
+  'dog': Bounds(0.6, (1.5e-4, 0.15), (2e-3, 30.0), (3e-4, 0.6), solve=0.1),
   'cheetah': Bounds(4e-5, (8e-6, 6e-5), (2e-5, 3e-4)),
   'finger': Bounds(1e-4, (1e-6, 8e-5), (4e-6, 8e-4)),
   'fish': Bounds(5e-6, (4e-6, 2e-4), (3e-6, 2e-5), (3e-6, 3e-5)),
@@ -60,6 +62,7 @@ BOUNDS = {
   # and every episode begins 1e-16 m above the floor.
   'quadruped-fetch': Bounds(6e-2, (5e-5, 0.2), (2e-4, 1.0), solve=6.0),
   'reacher': Bounds(2e-6, (5e-7, 4e-6), (6e-7, 1e-5)),
+  'stacker': Bounds(2e-3, (4e-6, 4e-3), (2e-5, 4e-2), (1e-5, 1e-2)),
   'swimmer': Bounds(2e-5, (1e-5, 1e-4), (1e-5, 2e-4)),
   'swimmer-swimmer15': Bounds(1e-3, (4e-4, 4e-3), (5e-4, 4e-3)),
 }

@@ -20,8 +20,8 @@ from typing import Any
 import jax
 import jax.numpy as jp
 
+from envs import colliders, noslip, runtime
 from envs import collision as _collision  # noqa: F401  into MJX's table
-from envs import runtime
 from envs import tree as _tree  # noqa: F401  into MJX's walks
 
 with runtime.quiet():
@@ -31,6 +31,8 @@ with runtime.quiet():
   from mujoco.mjx._src import sensor as mjx_sensor
   from mujoco.mjx._src import smooth as mjx_smooth
   from mujoco.mjx._src import solver as mjx_solver
+
+colliders.register()
 
 # MuJoCo's names come from C, and its classes' fields from tables: type checkers
 # see neither.
@@ -64,8 +66,7 @@ class Settings:
       the nearest ones by bounding spheres.
     collide: which geoms may collide: 'stock' for those that do in stock,
       'not itself' for all but the robot's parts with each other and with height
-      fields, 'ellipsoids with floor' for all but ellipsoids and cylinders with
-      other geoms, or 'none'.
+      fields, 'no cylinders' for all but these, or 'none'.
   """
 
   iterations: int | None = None
@@ -92,9 +93,9 @@ SETTINGS = {
   'dog': Settings(
     iterations=20,
     ls_iterations=10,
-    max_contact_points=24,
-    max_geom_pairs=64,
-    collide='ellipsoids with floor',
+    max_contact_points=40,
+    max_geom_pairs=160,
+    collide='no cylinders',  # fetch's target; MJX lacks cylinders with boxes
   ),
   'finger': Settings(iterations=8, ls_iterations=10, warmstart=False),
   'fish': _NO_CONTACTS,
@@ -102,7 +103,7 @@ SETTINGS = {
   'hopper': Settings(iterations=10, ls_iterations=10, max_contact_points=8),
   'humanoid': Settings(iterations=10, ls_iterations=20, max_contact_points=16),
   'humanoid_CMU': Settings(
-    iterations=10, ls_iterations=20, max_contact_points=16
+    iterations=10, ls_iterations=20, max_contact_points=32
   ),
   'lqr': _NO_CONTACTS,
   'manipulator': _HAND,
@@ -157,6 +158,7 @@ def compile_model(
     spec.add_numeric(
       name='max_geom_pairs', data=[settings.max_geom_pairs], size=1
     )
+  noslip.keep(spec)
   for geom in spec.geoms:
     _restrict(geom, settings.collide)
   with runtime.quiet():
@@ -167,9 +169,10 @@ def _restrict(geom: Any, collide: str) -> None:
   """Changes what a geom may collide with; see `Settings.collide`."""
   types = mujoco.mjtGeom
   field = geom.type == types.mjGEOM_HFIELD
-  curved = geom.type in (types.mjGEOM_ELLIPSOID, types.mjGEOM_CYLINDER)
   match collide:
     case 'none':
+      geom.contype = geom.conaffinity = 0
+    case 'no cylinders' if geom.type == types.mjGEOM_CYLINDER:
       geom.contype = geom.conaffinity = 0
     case 'not itself' if field:
       geom.contype = geom.conaffinity = 0
@@ -177,10 +180,6 @@ def _restrict(geom: Any, collide: str) -> None:
       # Types and affinities meet crosswise.
       free = geom.parent.name in _FREE
       geom.contype, geom.conaffinity = (1, 3) if free else (2, 1)
-    case 'ellipsoids with floor' if geom.name == 'floor':
-      geom.contype |= 2
-    case 'ellipsoids with floor' if curved and geom.contype:
-      geom.contype, geom.conaffinity = 0, 2
 
 
 def put_model(model: MjModel) -> tuple[Model, Data]:
@@ -227,7 +226,8 @@ def _acceleration(model: Model, data: Data) -> Data:
   data = mjx_forward.fwd_acceleration(model, data)
   if data._impl.efc_J.size == 0:
     return data.replace(qacc=data.qacc_smooth)
-  return mjx_solver.solve(model, data)
+  data = mjx_solver.solve(model, data)
+  return noslip.noslip(model, data, noslip.Settings.of(model))
 
 
 def _euler(model: Model, data: Data) -> Data:

@@ -256,9 +256,6 @@ class Fetch(Quadruped):
 
   # The ball falls on walls and robots alike.
   clear_resets = False
-  unfaithful = (
-    "MJX's contacts of the ball with the torso, an ellipsoid, are not C's"
-  )
 
   def __init__(self, task: str):
     """Builds the task.

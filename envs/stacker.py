@@ -17,10 +17,6 @@ class Stack(manipulation.Arm, target.TargetEnv):
   target_field = 'body_pos'
   target_axes = (0, 2)
 
-  unfaithful = (
-    "MJX's contacts of boxes are not C's: velocities are off by up to 5 after "
-    '25 physics steps'
-  )
   warp_unfaithful = (
     "Warp finds fewer contacts than C in a third of the touching boxes' pairs: "
     '1 % of velocities are off by more than 1 after 25 physics steps'

@@ -7,6 +7,7 @@ from . import checks
 pytestmark = pytest.mark.slow
 
 
-class TestStacker(checks.RoughParity):
+class TestStacker(checks.StockParity):
   domain = 'stacker'
+  models = ('stack_2', 'stack_4')
   draws = 500

@@ -292,7 +292,7 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
   before = config.read_text()
   cases = {
     ('--task=cheetah-rnu',): "did you mean 'cheetah-run'",
-    ('--task=dog-run',): 'same: --allow_unfaithful',
+    ('--task=dog-fetch',): 'same: --allow_unfaithful',
     ('--preset=crosq',): "did you mean 'crossq'",
     ('--set=critic_widht=2',): "did you mean 'critic_width'",
     ('--set=critic_width=wide',): 'not of type int',
