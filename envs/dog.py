@@ -134,7 +134,9 @@ class Dog(suite.SuiteEnv):
 class Fetch(Dog):
   """Fetch a ball that is thrown in."""
 
-  unfaithful = 'with MJX nothing touches the target, a disc of 8 mm on the floor'
+  unfaithful = (
+    'with MJX nothing touches the target, a disc of 8 mm on the floor'
+  )
 
   def stock_xml(self):
     """See base class."""

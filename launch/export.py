@@ -3,7 +3,6 @@
 python -m launch.export --workdir=runs/... --formats=numpy,stablehlo,onnx
 """
 
-import functools
 from pathlib import Path
 
 from absl import flags
@@ -30,12 +29,9 @@ def main() -> None:
   """Reads the flags, writes and compares."""
   import jax
 
-  import envs
-  from mjx_crossq import checkpoint, config, export
+  from mjx_crossq import config, export
   from mjx_crossq.observers import has_stock
 
-  if not _WORKDIR.value:
-    raise config.ConfigError('--workdir is needed')
   unknown = [name for name in _FORMATS.value if name not in export.FORMATS]
   if unknown or not _FORMATS.value:
     raise config.ConfigError(
@@ -43,21 +39,11 @@ def main() -> None:
       f'{", ".join(export.FORMATS)}'
     )
   cli.use_compilation_cache()
-  load = functools.partial(envs.load, allow_unfaithful=True)
-  try:
-    runner, policy, step = checkpoint.load_policy(
-      _WORKDIR.value, load, _STEP.value
-    )
-  except ValueError as error:
-    raise config.ConfigError(error) from None
-  seed = runner.seeds[0] if _SEED.value is None else _SEED.value
-  if seed not in runner.seeds:
-    raise config.ConfigError(
-      f'--seed={seed}: the run has {", ".join(map(str, runner.seeds))}'
-    )
-  env, c = runner.trainer.rollout.env, runner.config
-  network = jax.tree.map(lambda x: x[runner.seeds.index(seed)], policy)
-  exporter = export.Exporter(c, env, network, seed, step)
+  runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value)
+  row, *_ = cli.rows(runner, _SEED.value)
+  seed, env = runner.seeds[row], runner.trainer.rollout.env
+  network = jax.tree.map(lambda x: x[row], policy)
+  exporter = export.Exporter(runner.config, env, network, seed, step)
   folder = Path(
     _OUTPUT.value or f'{_WORKDIR.value}/export/seed{seed}-step{step}'
   )

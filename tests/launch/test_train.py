@@ -247,7 +247,7 @@ def test_export_acts_in_stock_as_the_run_did(runs, tmp_path):
   ]
   whole = f'--workdir={folder / "whole"}'
   for args, message in {
-    (whole, '--seed=5'): 'the run has 3, 4',
+    (whole, '--seed=5'): 'there are: 3, 4',
     (whole, '--formats=numpy,onx'): 'numpy, stablehlo, onnx',
   }.items():
     done = launch('export', *args, check=False)
