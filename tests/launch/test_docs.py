@@ -49,6 +49,16 @@ def test_python_blocks_compile_and_programs_exist(page):
     assert (DOCS.parent / f'{program.replace(".", "/")}.py').exists(), program
 
 
+@pytest.mark.parametrize('page', sorted(p.name for p in DOCS.glob('*.md')))
+def test_links_stay_on_the_site(page):
+  text = re.sub(
+    r'^```.*?^```', '', (DOCS / page).read_text(), flags=re.M | re.S
+  )
+  for target in re.findall(r'\]\(([^)#]+)', text):
+    if '://' not in target:
+      assert (DOCS / target).is_file() and '..' not in target, target
+
+
 def test_pages_are_in_the_navigation():
   config = (DOCS.parent / 'mkdocs.yml').read_text()
   listed = set(re.findall(r'[\w]+\.md', config))
