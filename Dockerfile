@@ -8,7 +8,9 @@ ENV PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1 \
     PJRT_NPROC=16
 
-# Stock dm_control renders through EGL.
+# Stock dm_control renders through EGL. Debian removes old versions of packages,
+# so that none can be named here.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libegl1 libgl1 libgles2 \
  && rm -rf /var/lib/apt/lists/*
@@ -19,9 +21,9 @@ RUN pip install --require-hashes --only-binary :all: \
       -r "requirements${EXTRA:+-$EXTRA}.lock"
 COPY . .
 RUN pip install --no-deps --no-build-isolation . \
- && useradd --create-home trainer \
+ && useradd --create-home --uid 1000 trainer \
  && mkdir /runs \
  && chown trainer /runs
-USER trainer
+USER 1000
 VOLUME /runs
 ENTRYPOINT ["mjx-crossq-train"]

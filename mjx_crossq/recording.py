@@ -110,16 +110,8 @@ def _stock(runner, env, policy, step, rows, episode, env_steps, seconds):
   cells = [(row, episode) for row in rows]
   limit = _limit(dt, env_steps, seconds)
   played.play(policy, step, cells, watch, limit)
-  return [
-    Episode(
-      seed=runner.seeds[row],
-      dt=dt,
-      states=np.stack(states[index]),
-      returns=np.cumsum(rewards[index]),
-      physics=played.stock[index].physics,
-    )
-    for index, row in enumerate(rows)
-  ]
+  physics = [stock.physics for stock in played.stock]
+  return _episodes(runner, rows, dt, states, rewards, physics)
 
 
 def _own(runner, env, policy, step, rows, episode, env_steps, seconds):
@@ -162,13 +154,19 @@ def _own(runner, env, policy, step, rows, episode, env_steps, seconds):
     alive &= np.asarray(state.done) == 0
     if not alive.any():
       break
+  physics = [mujoco.Physics.from_model(wrapper.MjModel(model)) for _ in rows]
+  return _episodes(runner, rows, dt, states, rewards, physics)
+
+
+def _episodes(runner, rows, dt, states, rewards, physics):
+  """What was seen of each row's episode, put together."""
   return [
     Episode(
       seed=runner.seeds[row],
       dt=dt,
       states=np.stack(states[index]),
       returns=np.cumsum(rewards[index]),
-      physics=mujoco.Physics.from_model(wrapper.MjModel(model)),
+      physics=physics[index],
     )
     for index, row in enumerate(rows)
   ]

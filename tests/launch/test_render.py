@@ -19,20 +19,9 @@ from mjx_crossq.checkpoint import Checkpointer
 from mjx_crossq.evaluation import StockEvaluation
 from mjx_crossq.logging import write_config
 from tests.launch import programs
+from tests.learner.test_video import SMALL, STEP
 
-STEP = 40
-SETTINGS = {
-  'task': 'pendulum-swingup',
-  'num_seeds': 2,
-  'seed': 3,
-  'action_repeat': 4,
-  'eval_episodes': 2,
-  'critic_width': 8,
-  'actor_width': 8,
-  'batch_size': 8,
-  'warmup': 8,
-  'replay_capacity': 80,
-}
+SETTINGS = SMALL | {'task': 'pendulum-swingup'}
 
 # Prints why nothing can be drawn here, or what each list of flags prints.
 _EACH = """
