@@ -7,6 +7,7 @@ import contextlib
 import functools
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,42 +128,53 @@ def main() -> None:
   if _DRY_RUN.value:
     dry_run(config, env)
     return
-  from mjx_crossq import loop
+  from mjx_crossq import loop, trackers
   from mjx_crossq.preemption import Preemption
 
   cli.use_compilation_cache()
   start = time.monotonic()
   workdir = Path(_WORKDIR.value or _default_workdir(config))
   with contextlib.ExitStack() as stack:
-    followers = [
-      stack.enter_context(contextlib.closing(follower))
-      for follower in _followers(workdir, config)
-    ]
+    followers = _followers(workdir, config)
+    bar = trackers.Bar(config.env_steps)
+    for shown in (bar, *followers):
+      stack.enter_context(contextlib.closing(shown))
 
     def follow(step):
-      for follower in followers:
-        follower(step)
+      for shown in (bar, *followers):
+        shown(step)
 
     _announce(config)
-    loop.train(
-      config,
-      env,
-      workdir,
-      _RESUME.value,
-      _report,
-      stack.enter_context(Preemption()),
-      _DEBUG_NANS.value,
-      follow,
-    )
-  minutes, seconds = divmod(round(time.monotonic() - start), 60)
-  _report(f'finished in {minutes}:{seconds:02d}')
-  _report(f'learning curve: {workdir / "learning_curve.png"}')
+    with Preemption() as preemption:
+      loop.train(
+        config,
+        env,
+        workdir,
+        _RESUME.value,
+        _report,
+        preemption,
+        _DEBUG_NANS.value,
+        follow,
+      )
+    bar.close()
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    _report(f'finished in {minutes}:{seconds:02d}')
+    _report(f'learning curve: {workdir / "learning_curve.png"}')
+    _render(workdir, config, followers)
+    _report(f'run directory:  {workdir}')
+
+
+def _render(workdir: Path, config: Any, followers: Sequence[Any]) -> None:
+  """Makes the GIF, if one is wanted, and shows it to the trackers."""
   wanted = _RENDER.value
   if wanted is None:
     wanted = config.preset == 'quickstart'
-  if wanted:
-    _report(f'video:          {cli.render(workdir)}')
-  _report(f'run directory:  {workdir}')
+  if not wanted:
+    return
+  video = cli.render(workdir)
+  _report(f'video:          {video}')
+  for follower in followers if Path(video).is_file() else ():
+    follower.video(Path(video), config.env_steps)
 
 
 def _config() -> Any:
@@ -211,10 +223,10 @@ def dry_run(config: Any, env: Any) -> None:
 
 
 def _followers(workdir: Path, config: Any) -> list[Any]:
-  """What shows the run beside its files: the bar, and trackers asked for."""
+  """The trackers asked for."""
   from mjx_crossq import trackers
 
-  found: list[Any] = [trackers.Bar(config.env_steps)]
+  found: list[Any] = []
   if _TENSORBOARD.value:
     sink = trackers.TensorBoard
     found.append(trackers.Follower(workdir, config, sink, _report))

@@ -37,6 +37,10 @@ class Sink(Protocol):
     """
     ...
 
+  def video(self, path: Path, step: int) -> None:
+    """Takes a GIF of the policy at an env step."""
+    ...
+
   def close(self) -> None:
     """Ends the record."""
     ...
@@ -75,6 +79,17 @@ class Follower:
     del step
     if not self._failed:
       self._try(self._follow)
+
+  def video(self, path: Path, step: int) -> None:
+    """Shows a GIF of the policy.
+
+    Args:
+      path: the file.
+      step: env step of the policy.
+    """
+    sink = self._sink
+    if sink and not self._failed:
+      self._try(lambda: sink.video(path, step))
 
   def close(self) -> None:
     """Mirrors the rest and closes the sink, if the run ever began."""
@@ -156,6 +171,23 @@ class TensorBoard:
         writer.add_scalar(name, value, step)
       writer.flush()
 
+  def video(self, path: Path, step: int) -> None:
+    """See `Sink`; TensorBoard plays a GIF that comes as an image."""
+    from PIL import Image
+    from tensorboardX.proto import summary_pb2
+
+    with Image.open(path) as gif:
+      width, height = gif.size
+    image = summary_pb2.Summary.Image(  # pyright: ignore
+      encoded_image_string=path.read_bytes(),
+      width=width,
+      height=height,
+      colorspace=3,
+    )
+    value = summary_pb2.Summary.Value(tag='policy', image=image)  # pyright: ignore
+    summary = summary_pb2.Summary(value=[value])  # pyright: ignore
+    self._writer('mean').file_writer.add_summary(summary, step)
+
   def close(self) -> None:
     """See `Sink`."""
     for writer in self._writers.values():
@@ -211,6 +243,13 @@ class WandB:
     partial = self._state_file.with_suffix('.partial')
     partial.write_text(json.dumps({'id': self._run.id, 'last': self._last}))
     os.replace(partial, self._state_file)
+
+  def video(self, path: Path, step: int) -> None:
+    """See `Sink`."""
+    import wandb  # pyright: ignore[reportMissingImports]
+
+    video = wandb.Video(str(path), format='gif')
+    self._run.log({'env_step': step, 'policy': video})
 
   def close(self) -> None:
     """See `Sink`."""

@@ -7,6 +7,7 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from mjx_crossq import ConfigError, from_preset, trackers
@@ -136,6 +137,24 @@ def test_tensorboard_holds_each_point_once_after_a_resume(tmp_path):
   assert scalars(folder / 'mean', 'train/q') == [(s, 1.5 * s) for s in steps]
   returns = scalars(folder / 'mean', 'eval/return_mjx')
   assert returns == [(s, 3 * s) for s in steps]
+
+
+def test_tensorboard_shows_a_gif(tmp_path):
+  gif = tmp_path / 'policy.gif'
+  frames = [Image.new('RGB', (6, 4), color) for color in ('red', 'blue')]
+  frames[0].save(gif, save_all=True, append_images=frames[1:])
+  write(tmp_path, 0, (10,))
+  follower = trackers.Follower(tmp_path, CONFIG, trackers.TensorBoard)
+  follower.video(gif, 10)  # before the run began: nothing to show it in
+  follower(0)
+  follower.video(gif, 10)
+  follower.close()
+  folder = str(tmp_path / 'tensorboard' / 'mean')
+  events = event_accumulator.EventAccumulator(folder)
+  events.Reload()
+  (shown,) = events.Images('policy')
+  assert (shown.step, shown.width, shown.height) == (10, 6, 4)
+  assert shown.encoded_image_string == gif.read_bytes()
 
 
 def test_wandb_goes_on_where_it_was(tmp_path, monkeypatch):
