@@ -430,7 +430,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path):
     {
       (): '--figure is needed',
       (three, '--tasks=walker-rnu'): 'neither a task',
-      (three, '--tasks=quadruped-fetch'): 'differs from stock',
+      (three, '--tasks=quadruped-escape'): 'differs from stock',
       (three, '--presets=sac'): 'unknown preset of figure 3',
       (three, '--seeds=0'): 'num_seeds=0 must be at least 1',
       (three, '--env_steps=0'): 'env_steps=0 must be at least 1',
