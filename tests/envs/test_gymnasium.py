@@ -231,7 +231,7 @@ def test_checker_passes_by_name():
 def test_unfaithful_tasks_are_refused_by_gymnasium_too():
   envs.gym.register_all()
   with pytest.raises(ValueError, match='allow_unfaithful=True'):
-    gymnasium.make('mjx_crossq/stacker-stack_2-v0')
+    gymnasium.make('mjx_crossq/dog-fetch-v0')
 
 
 def test_missing_gymnasium_is_named(monkeypatch):
