@@ -45,7 +45,7 @@ class Scale:
   changes: dict[str, Any]
 
 
-# Stock's dog is simulated faithfully by Warp alone (docs/environments.md).
+# On a GPU, which these runs are for, Warp is made for dog's many contacts.
 WARP_DOMAINS = ('dog',)
 
 # The UTDs of figure 1 are not printed, nor its tasks in the text: those here
