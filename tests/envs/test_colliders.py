@@ -13,6 +13,8 @@ a lower bound of the distance.
 import dataclasses
 import functools
 import itertools
+import subprocess
+import sys
 import types as types_lib
 
 import jax
@@ -354,14 +356,6 @@ def test_no_direction_separates_more(types):
     assert dist[i] < apart.max() + 0.02 * pairs.scale[i]
 
 
-@pytest.fixture
-def registered(monkeypatch):
-  table = dict(collision_driver._COLLISION_FUNC)
-  monkeypatch.setattr(collision_driver, '_COLLISION_FUNC', table)
-  colliders.register()
-  return table
-
-
 @pytest.mark.parametrize('types', _CURVED)
 def test_two_stages_equal_one(types):
   """All pairs that touch, few enough, are among those solved exactly."""
@@ -407,9 +401,8 @@ _SCENE = """
 
 
 @pytest.mark.slow
-def test_contacts_in_mjx_equal_c(registered):
+def test_contacts_in_mjx_equal_c():
   """Of a pair that MJX has no collider for, through MJX's own driver."""
-  assert registered
   model = mujoco.MjModel.from_xml_string(_SCENE)
   data = mujoco.MjData(model)
   rng = np.random.RandomState(0)
@@ -430,15 +423,22 @@ def test_contacts_in_mjx_equal_c(registered):
   assert touching > 50
 
 
-def test_slots_of_the_table(registered):
+def test_slots_of_the_table():
+  table = collision_driver._COLLISION_FUNC
   for types, collider in colliders.COLLIDERS.items():
-    assert registered[types] is collider
+    assert table[types] is collider
   counts = {x.ncon for x in colliders.COLLIDERS.values()}  # pyright: ignore
   assert counts == {1, 2, plane_box.CONTACTS, box_box.CONTACTS}
 
 
 def test_upstream_still_needs_them():
   """Fails when MJX has them: then measure anew, and drop ours."""
-  types = mujoco.mjtGeom
-  pair = (types.mjGEOM_ELLIPSOID, types.mjGEOM_BOX)
-  assert not collision_driver.has_collision_fn(*map(int, pair))  # pyright: ignore
+  code = (
+    'from mujoco.mjx._src import collision_driver as c; '
+    'from mujoco.mjx._src.types import GeomType as t; '
+    'print(c.has_collision_fn(t.ELLIPSOID, t.BOX))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.split()[-1] == 'False'
