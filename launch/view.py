@@ -3,9 +3,12 @@
 python -m launch.view --workdir=runs/...
 """
 
+import importlib
 import os
 import sys
+import threading
 import warnings
+from typing import Any
 
 from absl import flags
 
@@ -18,10 +21,12 @@ _STEP = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer('seed', None, 'which seed (the first)')
 _SPEED = flags.DEFINE_float('speed', 1.0, 'times real time', 0.01)
 
+_CLOSING_SECONDS = 5
+
 
 def main() -> None:
   """Reads the flags and opens the window."""
-  from mjx_crossq import viewing
+  from mjx_crossq import video, viewing
   from mjx_crossq.config import ConfigError
   from mjx_crossq.evaluation import StockEpisodes
   from mjx_crossq.observers import has_stock
@@ -36,14 +41,23 @@ def main() -> None:
   physics = episodes.stock[0].physics
   print(f'{env.name}, seed {runner.seeds[row]}, env step {step:,}', flush=True)
 
-  import mujoco.viewer
-
+  mujoco: Any = importlib.import_module('mujoco')
+  viewer_lib: Any = importlib.import_module('mujoco.viewer')
+  before = threading.enumerate()
   try:
-    window = mujoco.viewer.launch_passive(physics.model.ptr, physics.data.ptr)
+    window = viewer_lib.launch_passive(physics.model.ptr, physics.data.ptr)
   except RuntimeError as error:  # macOS: it must be started by mjpython
     raise ConfigError(error) from None
+  camera = video.choose_camera(physics.model)
+  if camera != -1:  # the free one is the viewer's own
+    window.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
+    window.cam.fixedcamid = physics.model.camera(camera).id
   with window as viewer:
     viewing.show(episodes, policy, step, row, viewer, _SPEED.value)
+  # Its thread draws until it has ended; GLFW must not be gone before.
+  for thread in threading.enumerate():
+    if thread not in before:
+      thread.join(_CLOSING_SECONDS)
 
 
 def _prepare() -> None:

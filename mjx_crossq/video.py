@@ -95,7 +95,7 @@ class Clip:
     steps = max(e.steps for e in episodes)
     self._at = range(steps % every, steps + 1, every)
     self.dt = every * episodes[0].dt
-    self._camera = _camera(episodes[0].physics.model, camera)
+    self._camera = choose_camera(episodes[0].physics.model, camera)
     for episode in episodes:
       looks = episode.physics.model.vis
       looks.global_.offwidth = max(looks.global_.offwidth, size[0])
@@ -272,8 +272,16 @@ def replacing(path: Path) -> Iterator[Path]:
       draft.unlink()
 
 
-def _camera(model: Any, camera: str | int | None) -> str | int:
-  """A camera of the model; -1 is the free one."""
+def choose_camera(model: Any, camera: str | int | None = None) -> str | int:
+  """A camera of the model; -1 is the free one.
+
+  Args:
+    model: of a stock `Physics`.
+    camera: name or number; None for one at the side, or the first.
+
+  Raises:
+    ConfigError: there is no such camera.
+  """
   names = [model.id2name(i, 'camera') for i in range(model.ncam)]
   if camera is None:
     known = [name for name in _CAMERAS if name in names]

@@ -40,8 +40,9 @@ def show(
       raise _ClosedError
     viewer.sync()
     # What is late is not made up for: the motion would jump.
-    due = max(due + period, time.monotonic())
-    time.sleep(due - time.monotonic())
+    now = time.monotonic()
+    due = max(due + period, now)
+    time.sleep(due - now)
 
   count = episodes.runner.config.eval_episodes
   try:

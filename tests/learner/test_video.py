@@ -210,6 +210,27 @@ def test_viewing_shows_every_state_at_its_time(untrained, capsys, monkeypatch):
   np.testing.assert_array_equal(window.seen[:1001], played.states)
 
 
+def test_viewing_on_a_slow_machine(untrained, monkeypatch):
+  """Each look at the clock is later than the next state is due."""
+
+  class Late(Clock):
+    def monotonic(self):
+      self.now += 0.1
+      return self.now
+
+    def sleep(self, seconds):
+      assert seconds >= 0
+      super().sleep(seconds)
+
+  runner, policy, _ = untrained
+  episodes = StockEpisodes(runner, runner.trainer.rollout.env, 1)
+  window = Window(episodes.stock[0], 20)
+  clock = Late()
+  monkeypatch.setattr(viewing, 'time', clock)
+  viewing.show(episodes, policy, STEP, 1, window)
+  assert len(window.seen) == len(clock.times) == 20
+
+
 @pytest.mark.parametrize(
   ('dt', 'fps', 'shortest', 'every'),
   [
