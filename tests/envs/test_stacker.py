@@ -7,7 +7,13 @@ from . import checks
 pytestmark = pytest.mark.slow
 
 
-class TestStacker(checks.StockParity):
+class TestTwo(checks.StockParity):
   domain = 'stacker'
-  models = ('stack_2', 'stack_4')
+  others = ('stack_4',)
+  draws = 500
+
+
+class TestFour(checks.RoughParity):
+  domain = 'stacker'
+  others = ('stack_2',)
   draws = 500
