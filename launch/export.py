@@ -78,13 +78,14 @@ def _roll_out(exporter, written):
 
   c, env = exporter.config, exporter.env
   count = -(-_OBSERVATIONS * c.action_repeat // env.episode_length)
-  seeds = [(exporter.seed, exporter.step, k) for k in range(count)]
 
   def roll_out(name, act):
     def decide(observation):
       return act(flatten_observation(observation)[None])[0]
 
-    returns, obs = export.stock_episodes(env, c, decide, seeds)
+    returns, obs = export.stock_episodes(
+      env, c, decide, exporter.seed, exporter.step, count
+    )
     shown = ' '.join(f'{value:.2f}' for value in returns)
     print(f'{name}: return in stock dm_control {shown}')
     return obs

@@ -112,7 +112,7 @@ class Run:
 
   workdir: Path
   config: Config
-  versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  versions: Mapping[str, Any]
 
   @classmethod
   def read(cls, workdir: str | Path) -> 'Run':

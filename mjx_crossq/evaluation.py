@@ -68,8 +68,7 @@ class StockEpisodes:
     c = self.runner.config
     rows, episodes = np.array(cells).T
     for env, (row, episode) in zip(self.stock, cells, strict=True):
-      seed = [self.runner.seeds[row], step, episode]
-      env.task.random.seed(np.random.SeedSequence(seed).generate_state(1))
+      seed_episode(env, self.runner.seeds[row], step, episode)
     length = self._env.episode_length
     if env_steps is not None:
       length = min(length, env_steps)
@@ -110,6 +109,19 @@ class StockEpisodes:
         timesteps, rewards = zip(*results, strict=True)
         total += rewards
     return total
+
+
+def seed_episode(stock: Any, seed: int, step: int, episode: int) -> None:
+  """Makes the next reset the start of an evaluation's episode.
+
+  Args:
+    stock: a stock environment.
+    seed: the run's.
+    step: env step of the policy.
+    episode: of the evaluation.
+  """
+  entropy = np.random.SeedSequence([seed, step, episode])
+  stock.task.random.seed(entropy.generate_state(1))
 
 
 class StockEvaluation:

@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Env, flatten_observation
-from mjx_crossq import layers, numpy_policy
+from mjx_crossq import evaluation, layers, numpy_policy
 from mjx_crossq.agent import Agent
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.states import Network
@@ -200,7 +200,7 @@ def require(*packages: str) -> None:
 
 
 def stock_episodes(
-  env: Env, config: Config, act: Act, seeds: Sequence[Sequence[int]]
+  env: Env, config: Config, act: Act, seed: int, step: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Runs whole episodes in stock dm_control, as a user of the files would.
 
@@ -208,8 +208,9 @@ def stock_episodes(
     env: a task with a stock environment.
     config: for the action repeat.
     act: a stock observation to an action.
-    seeds: entropy of each episode's initial state; those of an evaluation
-      are `(seed, env step, episode)`.
+    seed: of the policy.
+    step: its env step; they begin as the episodes of its evaluation do.
+    count: how many.
 
   Returns:
     Undiscounted returns, `(episodes,)`, and every observation that was acted
@@ -217,9 +218,8 @@ def stock_episodes(
   """
   stock: Any = env.stock_env(0)
   returns, seen = [], []
-  for entropy in seeds:
-    seed = np.random.SeedSequence(list(entropy)).generate_state(1)
-    stock.task.random.seed(seed)
+  for episode in range(count):
+    evaluation.seed_episode(stock, seed, step, episode)
     timestep, total = stock.reset(), 0.0
     while not timestep.last():
       seen.append(flatten_observation(timestep.observation))

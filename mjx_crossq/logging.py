@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -293,14 +293,35 @@ def _append(file: Any, text: str) -> None:
     ) from error
 
 
-def _replace(path: Path, text: str) -> None:
-  """Writes a file so that a reader finds the old or the new one, whole."""
-  partial = path.with_name(path.name + '.partial')
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+  """A file beside `path` that takes its place once it is whole.
+
+  A reader finds the old file or the new one.
+
+  Args:
+    path: the file; its folder is made if it is not there.
+
+  Raises:
+    WriteError: the disk is full, or what else the system says.
+  """
+  draft = path.with_name(path.name + '.partial')
   try:
-    partial.write_text(text, encoding='utf-8')
-    os.replace(partial, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield draft
+    os.replace(draft, path)
   except OSError as error:
-    raise WriteError(f'cannot write {path}: {error.strerror}') from error
+    raise WriteError(
+      f'cannot write {path}: {error.strerror or error}'
+    ) from error
+  finally:
+    with contextlib.suppress(OSError):
+      draft.unlink()
+
+
+def _replace(path: Path, text: str) -> None:
+  with replacing(path) as draft:
+    draft.write_text(text, encoding='utf-8')
 
 
 def _commit() -> str | None:

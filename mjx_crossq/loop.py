@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,18 +96,23 @@ def train(
   preemption = preemption or Preemption()
   runner = Runner(config, env)
   Budget.of(runner.abstract_state()).check()
+  make_host = functools.partial(
+    Host,
+    runner,
+    env,
+    report=report,
+    preemption=preemption,
+    debug_nans=debug_nans,
+    follow=follow,
+  )
   with advice_when_out_of_memory():
     if workdir is None:
       report(_COMPILING)
-      host = Host(
-        runner, env, None, None, report, preemption, debug_nans, follow
-      )
+      host = make_host(files=None, checkpointer=None)
       return host.run(runner.init(), None)
     workdir = Path(workdir)
     with own_workdir(workdir, config, resume):
-      result = _train_in(
-        workdir, runner, env, report, preemption, debug_nans, follow
-      )
+      result = _train_in(workdir, runner, env, report, preemption, make_host)
   plotting.learning_curve(
     workdir / 'eval.csv',
     f'{config.task}, {config.preset}',
@@ -115,7 +121,7 @@ def train(
   return dataclasses.replace(result, workdir=workdir)
 
 
-def _train_in(workdir, runner, env, report, preemption, debug_nans, follow):
+def _train_in(workdir, runner, env, report, preemption, make_host):
   """Trains in a folder of ours, from its newest intact checkpoint."""
   c = runner.config
   folder = workdir / 'checkpoints'
@@ -137,16 +143,7 @@ def _train_in(workdir, runner, env, report, preemption, debug_nans, follow):
     due = bool(newest) and _due(c.eval_every, c, int(state.iteration))
     rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
     with RunFiles(workdir, c, newest or 0, rows if due else 0) as files:
-      host = Host(
-        runner,
-        env,
-        files,
-        checkpointer,
-        report,
-        preemption,
-        debug_nans,
-        follow,
-      )
+      host = make_host(files=files, checkpointer=checkpointer)
       return host.run(state, sums)
 
 

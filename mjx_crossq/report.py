@@ -171,13 +171,16 @@ def configuration(run: Run, label: str) -> str:
 
 
 def videos(run: Run) -> str:
-  """The videos in a run's folder.
+  """The videos in a run's folder and its `videos/`.
+
+  Not those deeper: trackers keep copies there.
 
   Args:
     run: the run.
   """
   shown = []
-  for path in sorted(run.workdir.rglob('*')):
+  found = *run.workdir.glob('*'), *run.workdir.glob('videos/*')
+  for path in sorted(found):
     kind = _VIDEOS.get(path.suffix)
     if kind is None or not path.is_file():
       continue

@@ -7,7 +7,6 @@ their mean over the seeds is in the group `mean`.
 
 import csv
 import json
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mjx_crossq.config import Config, ConfigError
-from mjx_crossq.logging import EVAL_HEADER
+from mjx_crossq.logging import EVAL_HEADER, replacing
 
 Values = dict[str, float]
 _NOT_SERIES = ('seed', 'env_step')
@@ -240,9 +239,8 @@ class WandB:
     }
     self._run.log({'env_step': step, **values})
     self._last[kind] = step
-    partial = self._state_file.with_suffix('.partial')
-    partial.write_text(json.dumps({'id': self._run.id, 'last': self._last}))
-    os.replace(partial, self._state_file)
+    with replacing(self._state_file) as draft:
+      draft.write_text(json.dumps({'id': self._run.id, 'last': self._last}))
 
   def video(self, path: Path, step: int) -> None:
     """See `Sink`."""

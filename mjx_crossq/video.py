@@ -8,8 +8,7 @@ import contextlib
 import functools
 import itertools
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from envs import runtime
 from mjx_crossq.config import ConfigError
-from mjx_crossq.logging import WriteError
+from mjx_crossq.logging import replacing
 from mjx_crossq.recording import Episode
 
 GIF_SHORTEST = 0.02
@@ -253,23 +252,6 @@ def require_ffmpeg() -> Any:
       '--format=gif'
     ) from None
   return imageio_ffmpeg
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-  """A file beside `path` that takes its place once it is whole."""
-  draft = path.with_name(f'.{path.name}.part')
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    yield draft
-    os.replace(draft, path)
-  except OSError as error:
-    raise WriteError(
-      f'cannot write {path}: {error.strerror or error}'
-    ) from None
-  finally:
-    with contextlib.suppress(OSError):
-      draft.unlink()
 
 
 def choose_camera(model: Any, camera: str | int | None = None) -> str | int:

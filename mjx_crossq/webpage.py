@@ -16,8 +16,8 @@ import numpy as np
 
 from envs import runtime
 from mjx_crossq.config import ConfigError
+from mjx_crossq.logging import replacing
 from mjx_crossq.recording import Episode
-from mjx_crossq.video import replacing
 
 with runtime.quiet():
   from brax.io import html as brax_html

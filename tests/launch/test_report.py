@@ -57,6 +57,9 @@ def page(tmp_path_factory):
   first = write(folder / 'a', (300, 500), utd=2)
   write(folder / 'b <i>', (100, 700), utd=8, seed=5)
   (first / 'policy.gif').write_bytes(b'GIF89a, say')
+  copies = first / 'wandb' / 'media'  # a tracker's, not shown again
+  copies.mkdir(parents=True)
+  (copies / 'policy.gif').write_bytes(b'GIF89a, say')
   output = folder / 'report.html'
   done = programs.run(
     'report',
