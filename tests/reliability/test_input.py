@@ -1,15 +1,17 @@
 """Random input: one line and exit code 2, never a traceback, nothing written.
 
-The cases are drawn by seeded generators, so that every run tries the same.
+Hypothesis draws the cases and shrinks what fails; every run tries the same.
 """
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 
-import numpy as np
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from mjx_crossq import Config, ConfigError, from_preset, loop
 from mjx_crossq import config as config_lib
@@ -17,83 +19,121 @@ from mjx_crossq.config import FIELDS
 from mjx_crossq.workdir import own_workdir
 from tests.reliability import runs
 
-WORDS = (
+# Edges of every parser that a text goes through; then any text at all.
+EDGES = (
   *('', ' ', '0', '-1', '1', '7', '1.5', '1e3', '1E3', '1e400', '-0', 'nan'),
   *('inf', '-inf', 'Infinity', '1_000', '0x10', '٣', '9' * 30, '9' * 400),
   *('true', 'FALSE', 'yes', 'None', 'null', '[]', '{}', '[1, 2]', '1,2', ','),
   *('=', '==', 'a=b', '--', '..', '/', '\\', '%s', '{0}', '$HOME', '`id`'),
   *('é', '機械', '\u202e', '\n', 'x' * 5000, 'batch', 'crossq', 'warp', 'tf32'),
 )
-VALUES = (
-  *(None, True, False, 0, -1, 3, 10**40, 1.5, 1e308, -1e308, float('nan')),
-  *(float('inf'), [], [1], [1.5], ['x'], {}, {'a': 1}, *WORDS),
+WORDS = st.one_of(
+  st.sampled_from(EDGES),
+  st.integers().map(str),
+  st.floats().map(str),
+  st.text(max_size=20),
+)
+FIELD = st.sampled_from([*FIELDS])
+JSON = st.recursive(
+  st.one_of(
+    *(st.none(), st.booleans(), st.integers(), st.floats(), WORDS),
+    st.sampled_from([10**400, -1e308]),
+  ),
+  lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner),
+  max_leaves=4,
 )
 
 
-def mutated(rng, text):
-  """A letter added, dropped or changed; or any word."""
-  at = int(rng.integers(len(text) + 1))
-  letter = chr(int(rng.integers(32, 127)))
-  return [
-    text[:at] + letter + text[at:],
-    text[:at] + text[at + 1 :],
-    text[:at] + letter + text[at + 1 :],
-    str(rng.choice(WORDS)),
-  ][rng.integers(4)]
+def cases(count):
+  """The same `count` cases in every run, as slow as they may be."""
+  return hypothesis.settings(
+    max_examples=count,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+  )
 
 
-def test_assignments_are_typed_or_refused():
-  rng = np.random.default_rng(0)
-  names = [*FIELDS]
-  refused = 0
-  for _ in range(2000):
-    name = str(rng.choice(names))
-    if rng.random() < 0.2:
-      name = mutated(rng, name)
-    text = str(rng.choice(WORDS))
-    assignment = f'{name}={text}' if rng.random() < 0.95 else text
-    try:
-      changes = config_lib.parse_assignments([assignment])
-      config = from_preset('crossq_wn', **changes)
-    except ConfigError as error:
-      assert str(error)
-      refused += 1
-      continue
-    # What is accepted survives the round trip through a file.
-    again = json.loads(json.dumps(config.to_dict()))
-    assert Config.from_dict(again) == config
-    assert config.iterations >= 1 and config.replay_rows >= 1
-  assert 500 < refused < 1900
+@st.composite
+def mutated(draw, texts):
+  """A text with a letter added, dropped or changed; or any word."""
+  text = draw(texts)
+  at = draw(st.integers(0, len(text)))
+  letter = draw(st.characters(min_codepoint=32, max_codepoint=126))
+  return draw(
+    st.sampled_from(
+      [
+        text[:at] + letter + text[at:],
+        text[:at] + text[at + 1 :],
+        text[:at] + letter + text[at + 1 :],
+      ]
+    )
+    | WORDS
+  )
 
 
-def test_configurations_from_files_are_typed_or_refused(tmp_path):
-  rng = np.random.default_rng(1)
-  path = tmp_path / 'config.json'
-  whole = json.dumps({'config': from_preset('sac').to_dict(), 'versions': {}})
-  path.write_text(whole)
+@st.composite
+def assignments(draw):
+  """`key=value`, nearly always of a field."""
+  name = draw(FIELD | FIELD | FIELD | mutated(FIELD))
+  return f'{name}={draw(WORDS)}'
+
+
+@cases(2000)
+@hypothesis.given(assignments() | WORDS)
+def test_assignments_are_typed_or_refused(assignment):
+  try:
+    changes = config_lib.parse_assignments([assignment])
+    config = from_preset('crossq_wn', **changes)
+  except ConfigError as error:
+    assert str(error)
+    return
+  # What is accepted survives the round trip through a file.
+  again = json.loads(json.dumps(config.to_dict()))
+  assert Config.from_dict(again) == config
+  assert config.iterations >= 1 and config.replay_rows >= 1
+
+
+WHOLE = json.dumps({'config': from_preset('sac').to_dict(), 'versions': {}})
+
+
+@st.composite
+def config_files(draw):
+  """A wrong value, a flipped bit, a cut; or something else."""
+  record = json.loads(WHOLE)
+  record['config'][draw(FIELD)] = draw(JSON)
+  damaged = bytearray(WHOLE.encode())
+  damaged[draw(st.integers(0, len(damaged) - 1))] ^= draw(
+    st.sampled_from([1 << bit for bit in range(8)])
+  )
+  cut = damaged[: draw(st.integers(1, 2 * len(damaged)))]
+  return draw(
+    st.sampled_from([json.dumps(record).encode(), bytes(cut)])
+    | JSON.map(json.dumps).map(str.encode)
+  )
+
+
+@pytest.fixture(scope='module')
+def path(tmp_path_factory):
+  return tmp_path_factory.mktemp('configs') / 'config.json'
+
+
+def test_a_configuration_comes_back_from_its_file(path):
+  path.write_text(WHOLE)
   assert config_lib.load(path)[0] == from_preset('sac')
-  refused = 0
-  for case in range(1500):
-    if case % 3 == 0:  # a wrong value
-      record = json.loads(whole)
-      name = str(rng.choice([*FIELDS]))
-      record['config'][name] = VALUES[rng.integers(len(VALUES))]
-      content = json.dumps(record).encode()
-    elif case % 3 == 1:  # a damaged file
-      damaged = bytearray(whole.encode())
-      damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
-      content = bytes(damaged[: rng.integers(1, 2 * len(damaged))])
-    else:  # something else
-      content = json.dumps(VALUES[rng.integers(len(VALUES))]).encode()
-    path.write_bytes(content)
-    try:
-      config, _ = config_lib.load(path)
-    except ConfigError as error:
-      assert 'config.json' in str(error)
-      refused += 1
-    else:
-      assert Config.from_dict(config.to_dict()) == config
-  assert refused > 700
+
+
+@cases(1500)
+@hypothesis.given(content=config_files())
+def test_configurations_from_files_are_typed_or_refused(path, content):
+  path.write_bytes(content)
+  try:
+    config, _ = config_lib.load(path)
+  except ConfigError as error:
+    assert 'config.json' in str(error)
+  else:
+    assert Config.from_dict(config.to_dict()) == config
 
 
 def tree(folder):
@@ -104,32 +144,44 @@ def tree(folder):
   }
 
 
-@pytest.mark.parametrize('resume', [False, True])
-def test_foreign_folders_are_refused_and_not_touched(tmp_path, resume):
-  rng = np.random.default_rng(2)
-  config = runs.config()
-  whole = json.dumps({'config': config.to_dict()})
-  refused = 0
-  for case in range(300):
-    workdir = tmp_path / str(case)
-    workdir.mkdir()
-    for _ in range(rng.integers(1, 4)):
-      name = ['thesis.tex', 'config.json', 'checkpoints/1/x', '.git/HEAD'][
-        rng.integers(4)
-      ]
-      (workdir / name).parent.mkdir(parents=True, exist_ok=True)
-      text = str(rng.choice(WORDS)) if rng.random() < 0.5 else whole[:-case]
-      (workdir / name).write_text(text)
-    before = tree(workdir)
-    with (
-      pytest.raises(ConfigError) as error,
-      own_workdir(workdir, config, resume),
-    ):
-      pass
-    assert '\n' not in str(error.value)
-    assert tree(workdir) == before
-    refused += 1
-  assert refused == 300
+FOREIGN = ('thesis.tex', 'config.json', 'checkpoints/1/x', '.git/HEAD')
+
+
+@pytest.fixture(scope='module')
+def fresh(tmp_path_factory):
+  """Makes a new folder in each call."""
+  base = tmp_path_factory.mktemp('foreign')
+  numbers = itertools.count()
+
+  def make():
+    folder = base / str(next(numbers))
+    folder.mkdir()
+    return folder
+
+  return make
+
+
+@cases(600)
+@hypothesis.given(
+  names=st.sets(st.sampled_from(FOREIGN), min_size=1),
+  text=WORDS | st.integers(1, 200).map(lambda cut: WHOLE[:-cut]),
+  resume=st.booleans(),
+)
+def test_foreign_folders_are_refused_and_not_touched(
+  fresh, names, text, resume
+):
+  workdir = fresh()
+  for name in names:
+    (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+    (workdir / name).write_bytes(text.encode())
+  before = tree(workdir)
+  with (
+    pytest.raises(ConfigError) as error,
+    own_workdir(workdir, runs.config(), resume),
+  ):
+    pass
+  assert '\n' not in str(error.value)
+  assert tree(workdir) == before
 
 
 def test_a_run_is_not_overwritten(tmp_path):
@@ -166,11 +218,11 @@ from mjx_crossq import loop
 envs.load = functools.cache(envs.load)
 train.dry_run = lambda config, env: None
 loop.train = None  # no case may come so far
-for argv in json.load(sys.stdin):
+for line in sys.stdin:
   flags.FLAGS.unparse_flags()
   for name in flags.FLAGS:
     flags.FLAGS[name].unparse()
-  sys.argv = ['train', *argv, '--dry_run']
+  sys.argv = ['train', *json.loads(line), '--dry_run']
   out, err = io.StringIO(), io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     try:
@@ -180,48 +232,61 @@ for argv in json.load(sys.stdin):
       code = stop.code or 0
     except BaseException as error:
       code = repr(error)
-  lines = err.getvalue().splitlines()
-  wrong = code not in (0, 2) or (code == 2) != (len(lines) == 1)
-  if wrong or (code == 2 and not lines[0].startswith('error: ')):
-    print('WRONG', argv, code, lines)
-  print('code', code)
+  print(json.dumps([code, err.getvalue().splitlines()]), flush=True)
 """
 
 
-def test_flags_are_read_or_refused(tmp_path):
-  rng = np.random.default_rng(3)
-  names = [
-    *('task', 'preset', 'num_seeds', 'seed', 'num_envs', 'env_steps', 'utd'),
-    *('action_repeat', 'eval_every', 'log_every', 'workdir', 'set', 'resume'),
-    *('physics', 'matmul_precision', 'checkpoint_every', 'debug_nans'),
-  ]
-  tasks = ('cartpole-swingup', 'pendulum-swingup', 'cheetah-run', 'dog-run')
-  cases = []
-  for _ in range(700):
-    argv = []
-    for _ in range(rng.integers(1, 4)):
-      name = str(rng.choice(names))
-      value = str(rng.choice(WORDS))
-      if name == 'task':
-        value = mutated(rng, str(rng.choice(tasks)))
-      if name == 'set':
-        value = f'{rng.choice([*FIELDS])}={value}'
-      if rng.random() < 0.2:
-        name = mutated(rng, name)
-      argv.append(f'--{name}={value}'.replace('\n', ' '))
-    cases.append(argv)
-  done = subprocess.run(
+@pytest.fixture(scope='module')
+def train_flags(tmp_path_factory):
+  """Reads flags as `launch.train` does: exit code and lines of errors."""
+  folder = tmp_path_factory.mktemp('nothing')
+  with subprocess.Popen(
     [sys.executable, '-c', DRIVER],
-    input=json.dumps(cases),
-    capture_output=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
     text=True,
-    timeout=1200,
-    cwd=tmp_path,
+    cwd=folder,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': os.getcwd()},
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
-  lines = done.stdout.splitlines()
-  assert not [line for line in lines if line.startswith('WRONG')]
-  assert lines.count('code 2') + lines.count('code 0') == len(cases)
-  assert lines.count('code 2') > 400
-  assert not list(tmp_path.iterdir())
+  ) as process:
+
+    def read(argv):
+      process.stdin.write(json.dumps(argv) + '\n')
+      process.stdin.flush()
+      return json.loads(process.stdout.readline())
+
+    yield read
+    process.stdin.close()
+  assert process.returncode == 0
+  assert not list(folder.iterdir())
+
+
+FLAGS = (
+  *('task', 'preset', 'num_seeds', 'seed', 'num_envs', 'env_steps', 'utd'),
+  *('action_repeat', 'eval_every', 'log_every', 'workdir', 'set', 'resume'),
+  *('physics', 'matmul_precision', 'checkpoint_every', 'debug_nans'),
+)
+TASKS = ('cartpole-swingup', 'pendulum-swingup', 'cheetah-run', 'dog-run')
+
+
+@st.composite
+def flag(draw):
+  """`--name=value`; some names and tasks have a wrong letter."""
+  name = draw(st.sampled_from(FLAGS))
+  value = draw(WORDS)
+  if name == 'task':
+    value = draw(mutated(st.sampled_from(TASKS)))
+  if name == 'set':
+    value = draw(assignments())
+  if not draw(st.integers(0, 4)):
+    name = draw(mutated(st.just(name)))
+  return f'--{name}={value}'
+
+
+@cases(700)
+@hypothesis.given(argv=st.lists(flag(), min_size=1, max_size=3))
+def test_flags_are_read_or_refused(train_flags, argv):
+  code, lines = train_flags(argv)
+  assert code in (0, 2)
+  if code == 2:
+    assert len(lines) == 1
+    assert lines[0].startswith('error: ')
