@@ -47,6 +47,8 @@ def run(
       rest = flags.FLAGS(list(argv))
     except flags.Error as error:
       fail(error)
+    except RecursionError:  # absl looks for the nearest name
+      fail('a flag of this length is unknown; see --help')
     if len(rest) > 1:
       fail(f'unexpected argument {rest[1]!r}; flags are written --name=value')
     return rest

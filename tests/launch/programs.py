@@ -1,28 +1,35 @@
 """Runs programs of `launch` as users do."""
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 
-# Prints what `main` of a program refuses each of the lists of flags with.
+# Calls a program with each line of flags: exit code, output, errors.
 _EACH = """
-import importlib, json, sys
+import contextlib, functools, importlib, io, json, sys
 from absl import flags
-from absl.testing import flagsaver
-from mjx_crossq import ConfigError
+import envs
 
-name, cases = sys.argv[1], json.loads(sys.argv[2])
-program = importlib.import_module(f'launch.{name}')
-errors = []
-for args in cases:
-  with flagsaver.flagsaver():
-    flags.FLAGS([name, *args])
+envs.load = functools.cache(envs.load)
+program = importlib.import_module('launch.' + sys.argv[1])
+exec(sys.argv[2])
+for line in sys.stdin:
+  flags.FLAGS.unparse_flags()
+  for name in flags.FLAGS:
+    flags.FLAGS[name].unparse()
+  sys.argv = ['program', *json.loads(line)]
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     try:
-      program.main()
-      errors.append('')
-    except ConfigError as error:
-      errors.append(str(error))
-print(json.dumps(errors))
+      program.run()
+      code = 0
+    except SystemExit as stop:
+      code = stop.code or 0
+    except BaseException as error:
+      code = repr(error)
+  print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
 """
 
 
@@ -35,18 +42,43 @@ def run(program, *flags):
   )
 
 
-def check_errors(program, cases):
-  """Each tuple of flags must be refused with a message that has the text.
+@contextlib.contextmanager
+def called(program, cwd=None, prepare=''):
+  """A function from flags to exit code, output and errors of a program.
 
-  One process for all of them: most of a start is importing JAX.
+  One process for all calls: most of a start is importing JAX. `prepare` is
+  code that changes `program`, its module, before the first one.
   """
-  done = subprocess.run(
-    [sys.executable, '-c', _EACH, program, json.dumps([*cases])],
-    capture_output=True,
+  with subprocess.Popen(
+    [sys.executable, '-c', _EACH, program, prepare],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
     text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  errors = json.loads(done.stdout.splitlines()[-1])
-  for (args, message), error in zip(cases.items(), errors, strict=True):
-    assert message in error, (args, error)
+    cwd=cwd,
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'PYTHONPATH': os.pathsep.join([os.getcwd(), *sys.path]),
+    },
+  ) as process:
+
+    def call(*flags):
+      process.stdin.write(json.dumps(flags) + '\n')
+      process.stdin.flush()
+      return json.loads(process.stdout.readline())
+
+    yield call
+    process.stdin.close()
+  assert process.returncode == 0
+
+
+def check_errors(program, cases):
+  """Each tuple of flags must be refused in one line that has the text."""
+  with called(program) as call:
+    for args, message in cases.items():
+      code, output, errors = call(*args)
+      assert code == 2, (args, code, errors)
+      assert errors.startswith('error: '), (args, errors)
+      assert errors.count('\n') == 1, (args, errors)
+      assert message in errors, (args, errors)
+      assert 'compiling' not in output

@@ -16,6 +16,7 @@ import envs
 from mjx_crossq import Runner, curves
 from mjx_crossq import config as config_lib
 from mjx_crossq.checkpoint import Checkpointer
+from tests.launch import programs
 from tests.reliability.runs import assert_same_bits
 
 HALF, WHOLE = 3000, 6000  # env steps; 3000 is in the middle of an episode
@@ -291,7 +292,7 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
   config = folder / 'whole' / 'config.json'
   before = config.read_text()
   cases = {
-    ('--task=cheetah-rnu',): "did you mean 'cheetah-run'",
+    ('--task=cheetah-rnu',): "Did you mean 'cheetah-run'",
     ('--task=dog-fetch',): 'same: --allow_unfaithful',
     ('--preset=crosq',): "did you mean 'crossq'",
     ('--set=critic_widht=2',): "did you mean 'critic_width'",
@@ -313,21 +314,14 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
     (f'--workdir={folder / "whole"}',): '--resume',
     (f'--workdir={folder / "whole"}', '--resume'): 'other settings',
   }
-  for args, message in cases.items():
-    done = launch('train', *args, check=False)
-    assert done.returncode == 2, (args, done.stderr)
-    errors = done.stderr.strip().splitlines()
-    assert len(errors) == 1, (args, done.stderr)
-    assert errors[0].startswith('error: ')
-    assert message in errors[0].replace('Did', 'did'), errors
-    assert 'compiling' not in done.stdout
+  programs.check_errors('train', cases)
   assert config.read_text() == before
   assert os.listdir(foreign) == ['thesis.tex']
   assert not Path('runs').exists() or 'cheetah-rnu' not in str(
     os.listdir('runs')
   )
 
-  for args, message in {
+  cases = {
     (): '--workdir is needed',
     (f'--workdir={foreign}',): 'holds no run',
     (
@@ -335,8 +329,5 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
       '--step=17',
     ): 'no checkpoint at env step 17',
     (f'--workdir={folder / "whole"}', '--physics=bullet'): 'physics',
-  }.items():
-    done = launch('evaluate', *args, check=False)
-    assert done.returncode == 2, (args, done.stderr)
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert message in done.stderr
+  }
+  programs.check_errors('evaluate', cases)

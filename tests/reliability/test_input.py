@@ -6,8 +6,6 @@ Hypothesis draws the cases and shrinks what fails; every run tries the same.
 import itertools
 import json
 import os
-import subprocess
-import sys
 
 import hypothesis
 import pytest
@@ -17,6 +15,7 @@ from mjx_crossq import Config, ConfigError, from_preset, loop
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import FIELDS
 from mjx_crossq.workdir import own_workdir
+from tests.launch import programs
 from tests.reliability import runs
 
 # Edges of every parser that a text goes through; then any text at all.
@@ -208,55 +207,13 @@ def test_locks_exclude_and_end_with_their_owner(tmp_path):
     pass
 
 
-DRIVER = """
-import contextlib, functools, io, json, os, sys
-from absl import flags
-import envs
-from launch import train
-from mjx_crossq import loop
-
-envs.load = functools.cache(envs.load)
-train.dry_run = lambda config, env: None
-loop.train = None  # no case may come so far
-for line in sys.stdin:
-  flags.FLAGS.unparse_flags()
-  for name in flags.FLAGS:
-    flags.FLAGS[name].unparse()
-  sys.argv = ['train', *json.loads(line), '--dry_run']
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    try:
-      train.run()
-      code = 0
-    except SystemExit as stop:
-      code = stop.code or 0
-    except BaseException as error:
-      code = repr(error)
-  print(json.dumps([code, err.getvalue().splitlines()]), flush=True)
-"""
-
-
 @pytest.fixture(scope='module')
 def train_flags(tmp_path_factory):
-  """Reads flags as `launch.train` does: exit code and lines of errors."""
+  """Reads flags as `launch.train` does: exit code, output and errors."""
   folder = tmp_path_factory.mktemp('nothing')
-  with subprocess.Popen(
-    [sys.executable, '-c', DRIVER],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-    cwd=folder,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': os.getcwd()},
-  ) as process:
-
-    def read(argv):
-      process.stdin.write(json.dumps(argv) + '\n')
-      process.stdin.flush()
-      return json.loads(process.stdout.readline())
-
-    yield read
-    process.stdin.close()
-  assert process.returncode == 0
+  prepare = 'program.dry_run = lambda config, env: None'
+  with programs.called('train', folder, prepare) as call:
+    yield call
   assert not list(folder.iterdir())
 
 
@@ -285,8 +242,8 @@ def flag(draw):
 @cases(700)
 @hypothesis.given(argv=st.lists(flag(), min_size=1, max_size=3))
 def test_flags_are_read_or_refused(train_flags, argv):
-  code, lines = train_flags(argv)
+  code, _, errors = train_flags(*argv, '--dry_run')
   assert code in (0, 2)
   if code == 2:
-    assert len(lines) == 1
-    assert lines[0].startswith('error: ')
+    assert errors.count('\n') == 1
+    assert errors.startswith('error: ')
