@@ -43,6 +43,9 @@ _PRESET = flags.DEFINE_string('preset', 'crossq_wn', 'preset')
 _NUM_SEEDS = flags.DEFINE_multi_integer(
   'num_seeds', [1], 'seeds in the program; repeat for several', 1
 )
+_DEVICES = flags.DEFINE_integer(
+  'devices', 1, 'devices that the seeds are spread over', 1
+)
 _SET = flags.DEFINE_multi_string('set', [], 'key=value; repeatable')
 _CAPACITIES = flags.DEFINE_multi_integer(
   'capacity', None, 'replay capacities, in env steps; repeatable', 1
@@ -153,13 +156,17 @@ def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
 
   from launch import cases as cases_lib
   from launch import sweep_plot
+  from mjx_crossq import ConfigError
 
+  if _SPLIT.value and _DEVICES.value > 1:
+    raise ConfigError('--split times one device; leave --devices out')
+  devices = cli.devices(_DEVICES.value)
   configs = list(_configs(task, physics))
   env = cli.load_env(task, physics, allow_unfaithful=True)
   print(f'{task}, {_PRESET.value} on {jax.devices()[0].device_kind}')
   cases = []
   for config in configs:
-    cases.append(cases_lib.Case(config, env))
+    cases.append(cases_lib.Case(config, env, devices=devices))
     print(f'compiled in {cases[-1].compile_seconds:.0f} s', flush=True)
   rows = cases_lib.measure(cases, _REPEATS.value)
   for case, row in zip(cases, rows, strict=True):

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -29,20 +30,29 @@ class Case:
     chunk: iterations of a timed chunk.
   """
 
-  def __init__(self, config: Config, env: Any, chunk: int | None = None):
+  def __init__(
+    self,
+    config: Config,
+    env: Any,
+    chunk: int | None = None,
+    devices: Sequence[Any] | None = None,
+  ):
     """Compiles, and fills the replay.
 
     Args:
       config: the configuration.
       env: its environment.
       chunk: iterations of a timed chunk; None for about a second's.
+      devices: over which the seeds are spread; None for the default one.
 
     Raises:
       ConfigError: the memory does not suffice.
     """
     self.config = config
-    self.runner = Runner(config, env)
-    self._budget = Budget.of(self.runner.abstract_state())
+    self.runner = Runner(config, env, devices)
+    self._budget = Budget.of(
+      self.runner.abstract_state(), self.runner.placement.devices
+    )
     self._budget.check()
     start = time.monotonic()
     lowered = self.runner.lower_train_chunk()
@@ -73,7 +83,8 @@ class Case:
       return replay + jnp.sin(row * (1.0 + column))
 
     self.state = self.state.replace(  # pyright: ignore
-      replay=fill(self.state.replay), iteration=jnp.int32(self._at)
+      replay=fill(self.state.replay),
+      iteration=self.runner.placement.spread(self._at),
     )
 
   def run(self) -> None:
@@ -153,6 +164,7 @@ class Case:
       'task': c.task,
       'preset': c.preset,
       'num_seeds': c.num_seeds,
+      'devices': len(self.runner.placement.devices),
       'num_envs': c.num_envs,
       'utd': c.utd,
       'critic_width': c.critic_width,

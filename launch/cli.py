@@ -116,6 +116,32 @@ def use_compilation_cache() -> None:
   jax.config.update('jax_compilation_cache_dir', folder or None)
 
 
+def devices(count: int | None) -> list[Any]:
+  """Devices of this process, as --devices asks for them.
+
+  Args:
+    count: how many; None for all.
+
+  Raises:
+    ConfigError: there are fewer.
+  """
+  import jax
+
+  from mjx_crossq.config import ConfigError
+
+  found = jax.local_devices()
+  if count is not None and count > len(found):
+    more = ''
+    if found[0].platform == 'cpu':
+      flag = f'--xla_force_host_platform_device_count={count}'
+      more = f', or divide the CPU by XLA_FLAGS={flag}'
+    raise ConfigError(
+      f'--devices={count}, but there is {len(found)} of {found[0].platform}; '
+      f'leave it out{more}'
+    )
+  return found[:count]
+
+
 def cache_flags() -> list[str]:
   """`--compilation_cache` as it was given, for a program that is started."""
   folder = _COMPILATION_CACHE.value

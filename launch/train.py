@@ -69,6 +69,12 @@ _WORKDIR = flags.DEFINE_string(
 _RESUME = flags.DEFINE_bool(
   'resume', False, 'go on from the newest checkpoint in --workdir, if any'
 )
+_DEVICES = flags.DEFINE_integer(
+  'devices', None, 'devices that the seeds are spread over (all)', 1
+)
+_DATA_PARALLEL = flags.DEFINE_bool(
+  'data_parallel', False, 'divide one seed over the devices, batch and replay'
+)
 _SET = flags.DEFINE_multi_string(
   'set', [], 'key=value for any field that --dry_run prints; repeatable'
 )
@@ -125,8 +131,9 @@ def main() -> None:
   if _RESUME.value and not _WORKDIR.value:
     raise config_lib.ConfigError('--resume needs the --workdir of the run')
 
+  devices = cli.devices(_DEVICES.value)
   if _DRY_RUN.value:
-    dry_run(config, env)
+    dry_run(config, env, devices, _DATA_PARALLEL.value)
     return
   from mjx_crossq import loop, trackers
   from mjx_crossq.preemption import Preemption
@@ -144,7 +151,7 @@ def main() -> None:
       for shown in (bar, *followers):
         shown(step)
 
-    _announce(config)
+    _announce(config, devices)
     with Preemption() as preemption:
       loop.train(
         config,
@@ -155,6 +162,8 @@ def main() -> None:
         preemption,
         _DEBUG_NANS.value,
         follow,
+        devices,
+        _DATA_PARALLEL.value,
       )
     bar.close()
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
@@ -196,29 +205,38 @@ def _config() -> Any:
   return config
 
 
-def dry_run(config: Any, env: Any) -> None:
+def dry_run(
+  config: Any, env: Any, devices: Any = None, data_parallel: bool = False
+) -> None:
   """Prints what a run would be, and refuses what cannot fit.
 
   Args:
     config: the resolved configuration.
     env: the environment.
+    devices: over which the seeds are spread; None for the default one.
+    data_parallel: spread one seed over them instead.
   """
   from mjx_crossq import budget
   from mjx_crossq.runner import Runner
 
   for name, value in config.to_dict().items():
     print(f'  {name} = {value}')
-  state = Runner(config, env).abstract_state()
+  runner = Runner(config, env, devices, data_parallel)
+  placement, state = runner.placement, runner.abstract_state()
   agent = state.agent
   print('parameters per seed:')
   for name, params in (
     ('actor', agent.actor.network.params),
     ('critic', agent.critic.network.params),
   ):
-    count = budget.parameter_count(params) // config.num_seeds
+    count = budget.parameter_count(params) // placement.rows
     print(f'  {name:10} {count:12,}')
-  memory = budget.Budget.of(state)
-  print(f'memory of {config.num_seeds} seed(s):\n{memory.table()}')
+  memory = budget.Budget.of(state, placement.devices)
+  where = f', of each of {len(placement.devices)} devices'
+  print(
+    f'memory of {config.num_seeds} seed(s){where if placement.many else ""}:'
+    f'\n{memory.table()}'
+  )
   memory.check()
 
 
@@ -242,13 +260,17 @@ def _followers(workdir: Path, config: Any) -> list[Any]:
   return found
 
 
-def _announce(config: Any) -> None:
-  import jax
+def _announce(config: Any, devices: Sequence[Any]) -> None:
+  from mjx_crossq import placement
 
-  device = jax.devices()[0]
+  device = devices[0]
+  used = len(devices)
+  if not _DATA_PARALLEL.value:
+    used = len(placement.Placement(config.num_seeds, devices).devices)
   _report(
     f'{config.task}, {config.preset}: {config.num_seeds} seed(s) of '
-    f'{config.env_steps:,} env steps on {device.device_kind}'
+    f'{config.env_steps:,} env steps on {f"{used} x " if used > 1 else ""}'
+    f'{device.device_kind}'
   )
   if config.preset == 'quickstart' and device.platform == 'cpu':
     _report(

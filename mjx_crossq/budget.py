@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -40,13 +41,13 @@ def advice_when_out_of_memory() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """Bytes by part, for all seeds together.
+  """Bytes by part, of the device that holds most.
 
   Attributes:
     replay: the ring buffers.
     agent: networks, targets, optimisers.
     env: environment states.
-    available: free memory of the device; None where it cannot be told.
+    available: free memory of a device; None where it cannot be told.
   """
 
   replay: int
@@ -55,13 +56,19 @@ class Budget:
   available: int | None
 
   @classmethod
-  def of(cls, state: TrainState) -> 'Budget':
-    """Budget of an abstract state (`Runner.abstract_state`)."""
+  def of(cls, state: TrainState, devices: Sequence[Any] = ()) -> 'Budget':
+    """Budget of an abstract state.
+
+    Args:
+      state: of `Runner.abstract_state`; its shardings say what a device has.
+      devices: of its placement; none for the default one.
+    """
+    usual = tuple(devices) in ((), (jax.devices()[0],))
     return cls(
       replay=_bytes(state.replay),
       agent=_bytes(state.agent),
       env=_bytes(state.rollout),
-      available=available_memory(),
+      available=available_memory() if usual else available_memory(*devices),
     )
 
   @property
@@ -105,15 +112,21 @@ def parameter_count(params: Any) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def available_memory() -> int | None:
-  """Bytes that the default device can still give, if it can be told."""
-  stats = jax.devices()[0].memory_stats()
-  if stats and 'bytes_limit' in stats:
-    return stats['bytes_limit'] - stats.get('bytes_in_use', 0)
+def available_memory(*devices: Any) -> int | None:
+  """Bytes that a device can still give, if it can be told.
+
+  Args:
+    *devices: the one that can give least counts; none for the default one.
+      Those that are parts of the host share its memory.
+  """
+  devices = devices or (jax.devices()[0],)
+  stats = [device.memory_stats() or {} for device in devices]
+  if all('bytes_limit' in s for s in stats):
+    return min(s['bytes_limit'] - s.get('bytes_in_use', 0) for s in stats)
   try:
     with open('/proc/meminfo', encoding='ascii') as file:
       fields = dict(line.split(':', 1) for line in file)
-    return int(fields['MemAvailable'].split()[0]) * 1024
+    return int(fields['MemAvailable'].split()[0]) * 1024 // len(devices)
   except (OSError, KeyError, ValueError):
     return None
 
@@ -122,6 +135,9 @@ def _bytes(tree: Any) -> int:
   def size(leaf):
     # A typed key's dtype has no public size: threefry keys are 8 bytes.
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return leaf.size * (8 if is_key else leaf.dtype.itemsize)
+    shape, sharding = leaf.shape, getattr(leaf, 'sharding', None)
+    if sharding is not None:
+      shape = sharding.shard_shape(shape)
+    return math.prod(shape) * (8 if is_key else leaf.dtype.itemsize)
 
   return sum(size(leaf) for leaf in jax.tree.leaves(tree))

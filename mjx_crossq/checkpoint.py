@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from envs.base import Env
@@ -21,6 +22,7 @@ from mjx_crossq import integrity
 from mjx_crossq.agent import Metrics
 from mjx_crossq.config import ConfigError
 from mjx_crossq.logging import WriteError
+from mjx_crossq.placement import Placement
 from mjx_crossq.runner import Runner
 from mjx_crossq.states import Network
 from mjx_crossq.trainer import TrainState
@@ -34,15 +36,24 @@ class Checkpointer:
   Use it as a context manager: leaving it waits until all is on disk.
   """
 
-  def __init__(self, directory: Path, keep: int = 3, read_only: bool = False):
+  def __init__(
+    self,
+    directory: Path,
+    keep: int = 3,
+    read_only: bool = False,
+    placement: Placement | None = None,
+  ):
     """Opens or creates a folder of checkpoints.
 
     Args:
       directory: the folder.
       keep: how many checkpoints stay.
       read_only: change nothing, not even what a killed process left.
+      placement: of the states saved and restored; the files do not depend on
+        it. None for the default device.
     """
     self._directory = directory.resolve()
+    self._placement = placement or Placement(1)
     self._finishing: threading.Thread | None = None
     self._error: BaseException | None = None
     self._lock = threading.RLock()  # a preempted run saves from a thread
@@ -101,6 +112,7 @@ class Checkpointer:
       self._start(step, state, sums)
 
   def _start(self, step: int, state: TrainState, sums: Metrics | None) -> None:
+    state = self._placement.store(state)
     items = {
       'policy': state.agent.actor.network,
       'agent': state.agent,
@@ -111,7 +123,7 @@ class Checkpointer:
         'iteration': state.iteration,
         'frozen': state.frozen,
       },
-      'sums': sums or {},
+      'sums': self._placement.trim(sums or {}),
     }
     self._saving = step
     try:
@@ -172,8 +184,9 @@ class Checkpointer:
       like: shapes and types, as `Runner.abstract_state` gives them.
 
     Returns:
-      The state, on the default device.
+      The state, placed.
     """
+    like = self._placement.like(like)
     loop = {'key': like.key, 'iteration': like.iteration}
     if integrity.format_of(self._directory / str(step)) > 1:
       loop['frozen'] = like.frozen
@@ -185,18 +198,21 @@ class Checkpointer:
       loop=loop,
     )
     never = jnp.zeros(like.frozen.shape, bool)
-    return TrainState(
-      agent=items['agent'],
-      rollout=items['rollout'],
-      replay=items['replay'],
-      **{'frozen': never, **items['loop']},
+    return self._placement.restore(
+      TrainState(
+        agent=items['agent'],
+        rollout=items['rollout'],
+        replay=items['replay'],
+        **{'frozen': never, **items['loop']},
+      )
     )
 
   def restore_sums(self, step: int, like: Metrics) -> Metrics | None:
     """Reads the sums of metrics that were not logged yet; None if all were."""
     if not (self._directory / str(step) / 'sums').exists():
       return None
-    return self._restore(step, sums=like)['sums']
+    like = self._placement.like_tree(like)
+    return self._placement.place(self._restore(step, sums=like)['sums'])
 
   def restore_policy(self, step: int, like: Network) -> Network:
     """Reads the actors of all seeds; the replay is not touched."""
@@ -210,9 +226,14 @@ class Checkpointer:
         f'there are: {", ".join(map(str, known)) or "none"}'
       )
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
-    )
+
+    def target(x):
+      if isinstance(x, np.ndarray):
+        return x
+      place = getattr(x, 'sharding', None) or device
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+
+    shapes = jax.tree.map(target, like)
     stored = self._manager.restore(
       step,
       args=ocp.args.Composite(

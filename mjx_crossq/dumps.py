@@ -124,14 +124,15 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
   Args:
     folder: where; it is made.
     runner: of the run.
-    state: of all seeds, right after that iteration.
+    state: right after that iteration.
     index: of the seed in the run.
 
   Returns:
     The file.
   """
-  trainer = runner.trainer
-  iteration = state.iteration - 1
+  trainer, placement = runner.trainer, runner.placement
+  done = placement.iteration_of(state.iteration, index)
+  iteration = jnp.int32(done - 1)
 
   def collect(agent, reward_stats, replay, key):
     before = TrainState(agent, None, replay, key, iteration, None)  # pyright: ignore
@@ -142,12 +143,9 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
     )(keys[:, 0])
     return agent, batches, keys[:, 1], with_actor
 
-  seed_of = functools.partial(jax.tree.map, lambda x: x[index])
+  parts = state.agent, state.rollout.reward_stats, state.replay, state.key
   agent, batches, keys, with_actor = jax.jit(collect)(
-    seed_of(state.agent),
-    seed_of(state.rollout.reward_stats),
-    state.replay[index],
-    state.key[index],
+    *placement.one(parts, index)
   )
   arrays = {
     **{f'agent/{name}': leaf for name, leaf in to_dict(agent).items()},
@@ -160,7 +158,7 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
     'seed': runner.seeds[index],
     'iteration': int(iteration),
   }
-  step = int(state.iteration) * runner.config.steps_per_iteration
+  step = done * runner.config.steps_per_iteration
   folder.mkdir(exist_ok=True)
   path = folder / f'seed{runner.seeds[index]}-step{step}.npz'
   partial = path.with_suffix('.partial')
@@ -237,7 +235,7 @@ class Watch:
 
   def start(self, state: TrainState) -> None:
     """Takes note of the seeds that are frozen already."""
-    self._frozen = np.array(state.frozen)
+    self._frozen = self._frozen_seeds(state)
 
   def copy(self, state: TrainState) -> TrainState | None:
     """What `debug` needs of a state that is about to be consumed."""
@@ -256,9 +254,11 @@ class Watch:
     """
     if before is not None and np.any(sums['env_faults']):
       self._find_physics(before)
-    frozen = np.array(state.frozen)
-    step = int(state.iteration) * self._runner.config.steps_per_iteration
+    frozen = self._frozen_seeds(state)
+    placement, c = self._runner.placement, self._runner.config
     for index in np.flatnonzero(frozen & ~self._frozen):
+      done = placement.iteration_of(state.iteration, int(index))
+      step = done * c.steps_per_iteration
       line = (
         f'warning: seed {self._runner.seeds[index]}: an update before env step '
         f'{step:,} was not finite; the seed keeps the agent from before it'
@@ -274,15 +274,18 @@ class Watch:
       self._report(line)
     self._frozen = frozen
 
+  def _frozen_seeds(self, state: TrainState) -> np.ndarray:
+    return np.array(self._runner.placement.trim(state.frozen))
+
   def _find_physics(self, before: TrainState) -> None:
     """Does the decision again, operation by operation."""
-    trainer = self._runner.trainer
+    trainer, placement = self._runner.trainer, self._runner.placement
     for index, seed in enumerate(self._runner.seeds):
+      parts = before.agent, before.rollout, before.key
+      agent, rollout, key = placement.one(parts, index)
+      iteration = placement.iteration_of(before.iteration, index)
       one = before.replace(  # pyright: ignore
-        **{
-          name: jax.tree.map(lambda x, i=index: x[i], getattr(before, name))
-          for name in ('agent', 'rollout', 'key')
-        }
+        agent=agent, rollout=rollout, key=key, iteration=jnp.int32(iteration)
       )
       rollout, action = jax.jit(trainer.decide)(one)
       *_, sound = jax.jit(trainer.rollout.step)(rollout, action, one.iteration)

@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,7 +42,7 @@ class Result:
 
   Attributes:
     config: the configuration.
-    state: the final state of all seeds.
+    state: the final state of all seeds, as `runner` takes it.
     returns: the last evaluation, `(num_seeds, eval_episodes)` by physics
       (`mjx`, and `dm_control` where the task has a stock environment).
     workdir: where the files are, or None.
@@ -57,7 +58,7 @@ class Result:
   @property
   def policy(self) -> Network:
     """The actors of all seeds, for `runner.act`."""
-    return self.state.agent.actor.network
+    return self.runner.placement.trim(self.state.agent.actor.network)
 
 
 def train(
@@ -69,6 +70,8 @@ def train(
   preemption: Preemption | None = None,
   debug_nans: bool = False,
   follow: Callable[[int], None] = lambda step: None,
+  devices: Sequence[Any] | None = None,
+  data_parallel: bool = False,
 ) -> Result:
   """Trains all seeds of a run in one program.
 
@@ -82,6 +85,8 @@ def train(
     debug_nans: find the operation that made a number not finite; slow.
     follow: called with the env step when the run has advanced or written to
       its files; see `trackers`.
+    devices: over which the seeds are spread; None for the default one.
+    data_parallel: spread one seed over them instead.
 
   Returns:
     The final state and returns.
@@ -94,8 +99,8 @@ def train(
     Interrupted: `preemption` was asked to stop, and the state is saved.
   """
   preemption = preemption or Preemption()
-  runner = Runner(config, env)
-  Budget.of(runner.abstract_state()).check()
+  runner = Runner(config, env, devices, data_parallel)
+  Budget.of(runner.abstract_state(), runner.placement.devices).check()
   make_host = functools.partial(
     Host,
     runner,
@@ -133,14 +138,14 @@ def _train_in(workdir, runner, env, report, preemption, make_host):
   for path in integrity.set_aside(folder, newest):
     report(f'moved to {path}')
   report(_COMPILING)
-  with Checkpointer(folder) as checkpointer:
+  with Checkpointer(folder, placement=runner.placement) as checkpointer:
     if newest is None:
       state, sums = runner.init(), None
     else:
       state = checkpointer.restore(newest, runner.abstract_state())
       sums = checkpointer.restore_sums(newest, runner.zero_sums())
       report(f'resuming {workdir} at env step {newest:,}')
-    due = bool(newest) and _due(c.eval_every, c, int(state.iteration))
+    due = bool(newest) and _due(c.eval_every, c, runner.iteration(state))
     rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
     with RunFiles(workdir, c, newest or 0, rows if due else 0) as files:
       host = make_host(files=files, checkpointer=checkpointer)
@@ -193,7 +198,7 @@ class Host:
       sums: of metrics not logged yet; None if there are none.
     """
     runner, c = self._runner, self._runner.config
-    iteration = int(state.iteration)
+    iteration = runner.iteration(state)
     self._watch.start(state)
     if iteration < c.iterations:
       start = time.monotonic()
@@ -214,7 +219,7 @@ class Host:
     while iteration < c.iterations:
       stop = next_stop(c, iteration)
       state, sums, seconds = self._advance(state, sums, stop)
-      iteration = int(state.iteration)
+      iteration = runner.iteration(state)
       self._preemption.stop_if_asked()
       returns = self._stop(state, sums, seconds) or returns
       sums = None
@@ -226,28 +231,41 @@ class Host:
     return Result(c, state, returns, None, runner)
 
   def _step(self, state: TrainState) -> int:
-    return int(state.iteration) * self._runner.config.steps_per_iteration
+    done = self._runner.iteration(state)
+    return done * self._runner.config.steps_per_iteration
 
   def _advance(self, state, sums, stop):
     """Iterates to a stop in short calls; less far if asked to end."""
-    iteration, total = int(state.iteration), 0.0
+    iteration, total = self._runner.iteration(state), 0.0
     while iteration < stop:
       with self._preemption.busy():
-        before = self._watch.copy(state)
-        start = time.monotonic()
         target = self._pace.target(iteration, stop)
-        state, sums = self._runner.train_chunk(state, target, sums)
-        jax.block_until_ready(sums)
-        seconds = time.monotonic() - start
-        first, iteration = iteration, int(state.iteration)
+        state, sums, seconds = self._call(state, sums, target)
+        first, iteration = iteration, self._runner.iteration(state)
         self._pace.took(first, iteration, seconds)
         total += seconds
-        self._watch(before, state, sums)
         self._rest(state, sums)
       self._follow(self._step(state))
       if self._preemption.signal is not None:
         break
     return state, sums, total
+
+  def _call(self, state, sums, target):
+    """Iterates until something has happened, all devices as far.
+
+    A device stops where one of its seeds is frozen, and is looked at then; the
+    others wait for it.
+    """
+    seconds = 0.0
+    while True:
+      before = self._watch.copy(state)
+      start = time.monotonic()
+      state, sums = self._runner.train_chunk(state, target, sums)
+      jax.block_until_ready(sums)
+      seconds += time.monotonic() - start
+      self._watch(before, state, sums)
+      if self._runner.together(state):
+        return state, sums, seconds
 
   def _rest(self, state, sums):
     """Says how the state is saved while it does not change."""
@@ -270,7 +288,8 @@ class Host:
   def _stop(self, state, sums, seconds, again=False):
     """What is due at a stop; `again`: only what is not in the files yet."""
     c, files = self._runner.config, self._files
-    iteration, step = int(state.iteration), self._step(state)
+    iteration = self._runner.iteration(state)
+    step = self._step(state)
     returns = {}
     try:
       if not (again and files and files.has_metrics):
@@ -293,11 +312,13 @@ class Host:
 
   def _log(self, state, sums, seconds):
     c, runner = self._runner.config, self._runner
-    iteration = int(state.iteration)
-    sums = jax.device_get(runner.zero_sums() if sums is None else sums)
+    iteration = runner.iteration(state)
+    sums = runner.zero_sums() if sums is None else sums
+    shown = sums, state.rollout.last_return, state.frozen
+    sums, last_returns, frozen = runner.placement.trim(jax.device_get(shown))
     speeds = self._progress.speeds(iteration, max(seconds, 1e-9))
-    last_returns = np.asarray(state.rollout.last_return).mean(axis=1)
-    measured = _train_metrics(sums, last_returns, np.asarray(state.frozen))
+    last_returns = last_returns.mean(axis=1)
+    measured = _train_metrics(sums, last_returns, frozen)
     if c.diagnostics_every and _due(c.diagnostics_every, c, iteration):
       measured |= self._diagnosis(state, self._step(state))
     if self._files:

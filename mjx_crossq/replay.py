@@ -24,12 +24,14 @@ class Replay:
     rows_per_add: transitions added at once (environments of one seed).
     observation_size: length of an observation.
     action_size: length of an action.
+    columns: `row_size` is a multiple of it; zeros fill the rows.
   """
 
   rows: int
   rows_per_add: int
   observation_size: int
   action_size: int
+  columns: int = 1
 
   def __post_init__(self):
     """Whole writes only, so that none runs over the end."""
@@ -41,6 +43,11 @@ class Replay:
 
   @property
   def row_size(self) -> int:
+    """Length of a row."""
+    return -(-self.values // self.columns) * self.columns
+
+  @property
+  def values(self) -> int:
     """Numbers in a row: s, s', a, reward and mask."""
     return 2 * self.observation_size + self.action_size + 2
 
@@ -62,9 +69,11 @@ class Replay:
       The buffer.
     """
     t = transitions
-    rows = jnp.concatenate(
-      [t.obs, t.next_obs, t.action, t.reward[:, None], t.mask[:, None]], axis=1
-    )
+    parts = [t.obs, t.next_obs, t.action, t.reward[:, None], t.mask[:, None]]
+    if self.row_size > self.values:
+      shape = (self.rows_per_add, self.row_size - self.values)
+      parts.append(jnp.zeros(shape, jnp.float32))
+    rows = jnp.concatenate(parts, axis=1)
     return jax.lax.dynamic_update_slice(buffer, rows, (self._position(adds), 0))
 
   def previous(self, buffer: jax.Array, adds: jax.Array) -> Transition:

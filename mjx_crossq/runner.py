@@ -1,8 +1,11 @@
-"""Seeds as one program: the only place that knows a seed axis.
+"""Seeds as one program: with `placement`, what knows of a seed axis.
 
 Everything else is written for one seed. Here `vmap` adds the seeds, `jit`
 compiles and the whole state is donated, so that the replay is written in
-place from chunk to chunk.
+place from chunk to chunk. `placement` says which device has which seeds.
+
+What comes from the device and stays there, the state and the sums, has the
+rows of the placement; what is given to the host has the seeds alone.
 """
 
 from collections.abc import Sequence
@@ -15,20 +18,15 @@ import numpy as np
 from envs.base import Env
 from mjx_crossq.agent import Metrics
 from mjx_crossq.config import Config, ConfigError
+from mjx_crossq.data_parallel import DataParallel
 from mjx_crossq.diagnostics import Diagnostics
+from mjx_crossq.placement import COUNTER, STATE, Placement
 from mjx_crossq.rollout import Rollout
 from mjx_crossq.states import Network
 from mjx_crossq.trainer import Trainer, TrainState, zero_sums
 
 # The iteration counter is shared; every other leaf has the seeds in front.
-SEED_AXES = TrainState(
-  agent=0,  # pyright: ignore
-  rollout=0,  # pyright: ignore
-  replay=0,  # pyright: ignore
-  key=0,  # pyright: ignore
-  iteration=None,  # pyright: ignore
-  frozen=0,  # pyright: ignore
-)
+SEED_AXES: TrainState = STATE.replace(iteration=None)  # pyright: ignore
 
 
 class Runner:
@@ -38,15 +36,24 @@ class Runner:
     config: the configuration.
     trainer: the functions for one seed.
     seeds: absolute seeds, `config.seed + index`.
+    placement: of the seeds on devices.
     traces: how often each program was traced; 1 each in a healthy run.
   """
 
-  def __init__(self, config: Config, env: Env):
+  def __init__(
+    self,
+    config: Config,
+    env: Env,
+    devices: Sequence[Any] | None = None,
+    data_parallel: bool = False,
+  ):
     """Compiles nothing yet.
 
     Args:
       config: the configuration.
       env: the environment.
+      devices: over which the seeds are spread; None for the default one.
+      data_parallel: spread one seed over them instead.
 
     Raises:
       ConfigError: they do not fit together.
@@ -57,30 +64,35 @@ class Runner:
         f'make it by envs.load({config.task!r}, physics={config.physics!r})'
       )
     self.config = config
-    self.trainer = Trainer(config, env)
+    self.placement = Placement(config.num_seeds, devices)
+    if data_parallel:
+      self.placement = DataParallel(config, devices)
+    self.trainer = Trainer(config, env, self.placement.layout)
+    self.placement.prepare(self.trainer)
     self.seeds = [config.seed + index for index in range(config.num_seeds)]
     self.traces: dict[str, int] = {}
     self._evaluation = Rollout(env, config.eval_episodes, config.action_repeat)
 
     trainer = self.trainer
     agent = trainer.agent
-    self._init = self._program('init', trainer.init, 0, SEED_AXES)
+    self._init = self._program('init', trainer.init, (0,), STATE)
     self._train_chunk = self._program(
       'train_chunk',
       trainer.train_chunk,
-      (SEED_AXES, None, 0),
-      (SEED_AXES, 0),
+      (STATE, None, 0),
+      (STATE, 0),
       donate=(0,),
     )
-    self._evaluate = self._program('evaluate', self._returns, 0, 0)
-    self._act = self._program('act', agent.act_deterministic, 0, 0)
+    self._evaluate = self._program('evaluate', self._returns, (0, 0), 0)
+    self._act = self._program('act', agent.act_deterministic, (0, 0), 0)
     self._diagnose: Any = self._program(
-      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, None, 0), 0
+      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, COUNTER, 0), 0
     )
 
   def _program(self, name, function, in_axes, out_axes, donate=()):
     """`function` of one seed as a compiled program of all seeds."""
-    batched = jax.vmap(function, in_axes=in_axes, out_axes=out_axes)
+    batched = self.placement.wrap(function, in_axes, out_axes)
+    options = self.placement.jit_options(in_axes, out_axes)
     self.traces[name] = 0
 
     def traced(*args):
@@ -88,15 +100,24 @@ class Runner:
       return batched(*args)
 
     traced.__name__ = name
-    return jax.jit(traced, donate_argnums=donate)
+    return jax.jit(traced, donate_argnums=donate, **options)
 
   def init(self) -> TrainState:
     """The state of all seeds before the first iteration."""
-    return self._init(seed_keys(self.seeds))
+    return self._init(self.placement.place(seed_keys(self.seeds)))
 
   def abstract_state(self) -> TrainState:
     """Shapes and types of the state; nothing is computed."""
-    return jax.eval_shape(self._init, seed_keys(self.seeds))
+    keys = self.placement.place(seed_keys(self.seeds))
+    return self.placement.abstract(jax.eval_shape(self._init, keys))
+
+  def iteration(self, state: TrainState) -> int:
+    """Iterations that every device has done."""
+    return int(np.min(np.asarray(state.iteration)))
+
+  def together(self, state: TrainState) -> bool:
+    """Whether all devices have done the same iterations."""
+    return np.ptp(np.asarray(state.iteration)) == 0
 
   def train_chunk(
     self, state: TrainState, stop: int, sums: Metrics | None = None
@@ -106,20 +127,22 @@ class Runner:
     Args:
       state: of all seeds.
       stop: the iteration to stop at. A chunk ends before it if a seed is
-        frozen; the next call goes on.
-      sums: of the chunk that this one goes on from, `(num_seeds,)` each; None
+        frozen, on the device of that seed; the next call goes on.
+      sums: of the chunk that this one goes on from, `(rows,)` each; None
         begins anew.
 
     Returns:
-      The state, and sums of metrics of shape `(num_seeds,)` each.
+      The state, and sums of metrics of shape `(rows,)` each: seeds, and what
+      the placement adds to them.
     """
     sums = self.zero_sums() if sums is None else sums
     return self._train_chunk(state, jnp.int32(stop), sums)
 
   def zero_sums(self) -> Metrics:
-    """The sums of a chunk before it begins, `(num_seeds,)` each."""
-    return jax.tree.map(
-      lambda x: jnp.zeros(self.config.num_seeds, x.dtype), zero_sums()
+    """The sums of a chunk before it begins, `(rows,)` each."""
+    rows = self.placement.rows
+    return self.placement.place(
+      jax.tree.map(lambda x: jnp.zeros(rows, x.dtype), zero_sums())
     )
 
   def evaluate(self, policy: Network, step: int) -> np.ndarray:
@@ -132,7 +155,8 @@ class Runner:
     Returns:
       Undiscounted returns, `(num_seeds, eval_episodes)`.
     """
-    return np.asarray(self._evaluate(policy, self._keys_at(step)))
+    args = self.placement.place((policy, self._keys_at(step)))
+    return self._for_host(self._evaluate(*args))
 
   def reset_keys(self, step: int) -> jax.Array:
     """Keys of the initial states of `evaluate`'s episodes.
@@ -157,8 +181,7 @@ class Runner:
     Returns:
       Values of shape `(num_seeds,)` by name.
     """
-    found = self._diagnose(*self._diagnosed(state, step))
-    return jax.device_get(found)
+    return self._for_host(self._diagnose(*self._diagnosed(state, step)))
 
   def compile_diagnose(self, state: TrainState) -> None:
     """Compiles `diagnose` for a state, so that a call is the cost of one."""
@@ -167,7 +190,8 @@ class Runner:
 
   def _diagnosed(self, state: TrainState, step: int) -> tuple:
     """The arguments of the program `diagnose`."""
-    stats, keys = state.rollout.reward_stats, self._keys_at(step)
+    stats = state.rollout.reward_stats
+    keys = self.placement.place(self._keys_at(step))
     return state.agent, stats, state.replay, state.iteration, keys
 
   def _keys_at(self, step: int) -> jax.Array:
@@ -182,7 +206,11 @@ class Runner:
       policy: actors of all seeds.
       obs: `(num_seeds, rows, observation_size)`.
     """
-    return np.asarray(self._act(policy, obs))
+    return self._for_host(self._act(*self.placement.place((policy, obs))))
+
+  def _for_host(self, tree: Any) -> Any:
+    """Arrays of numpy with the seeds alone."""
+    return self.placement.trim(jax.tree.map(np.asarray, tree))
 
   def _returns(self, policy: Network, key: jax.Array) -> jax.Array:
     """Returns of one seed's evaluation episodes, `(eval_episodes,)`."""
@@ -196,7 +224,7 @@ class Runner:
     return self._train_chunk.lower(
       self.abstract_state(),
       jax.ShapeDtypeStruct((), jnp.int32),
-      jax.eval_shape(self.zero_sums),
+      self.zero_sums(),
     )
 
 

@@ -32,6 +32,7 @@ from mjx_crossq.agent import (
   Metrics,
 )
 from mjx_crossq.config import Config
+from mjx_crossq.layout import Layout
 from mjx_crossq.replay import Replay
 from mjx_crossq.resets import Resets
 from mjx_crossq.rollout import Rollout, RolloutState
@@ -74,13 +75,15 @@ class Trainer:
     rollout: functions of the environments.
     replay: functions of the replay.
     resets: when the agent starts anew.
+    layout: what is said about devices.
   """
 
-  def __init__(self, config: Config, env: Env):
+  def __init__(self, config: Config, env: Env, layout: Layout | None = None):
     """Fits the parts to the environment's sizes."""
     obs_size, action_size = env.observation_size, env.action_size
     assert isinstance(obs_size, int), 'observations must be flat vectors'
     self.config = config
+    self.layout = layout or Layout()
     self.agent = Agent(config, obs_size, action_size)
     self.rollout = Rollout(
       env,
@@ -89,7 +92,11 @@ class Trainer:
       config.gamma if config.normalize_rewards else None,
     )
     self.replay = Replay(
-      config.replay_rows, config.num_envs, obs_size, action_size
+      config.replay_rows,
+      config.num_envs,
+      obs_size,
+      action_size,
+      self.layout.columns,
     )
     self.resets = Resets(config)
 
@@ -150,7 +157,10 @@ class Trainer:
       sound,
       state.iteration,
     )
-    replay = self.replay.add(state.replay, transitions, state.iteration)
+    rollout = self.layout.rollout(rollout)
+    replay = self.layout.replay(
+      self.replay.add(state.replay, transitions, state.iteration)
+    )
 
     def learn(agent):
       agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
@@ -215,7 +225,7 @@ class Trainer:
       rows: how many.
       iteration: iterations that have been added.
     """
-    batch = self.replay.sample(replay, key, rows, iteration)
+    batch = self.layout.batch(self.replay.sample(replay, key, rows, iteration))
     if reward_stats is None:
       return batch
     reward = batch.reward / reward_scale.scale(reward_stats)
@@ -240,7 +250,7 @@ class Trainer:
         'updates': jnp.float32(1),
         'actor_updates': with_actor.astype(jnp.float32),
       }
-      return agent, metrics | counts
+      return self.layout.agent(agent), metrics | counts
 
     inputs = self.updates(key, iteration)
     agent, metrics = jax.lax.scan(update, agent, inputs)

@@ -1,0 +1,325 @@
+"""What the tests of several devices measure, in a process that has eight.
+
+python -m tests.devices.programs numbers|checkpoints|faults|data_parallel FOLDER
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
+
+import jax
+import numpy as np
+
+import envs
+from mjx_crossq import Runner, budget, dumps, from_preset, load_policy, loop
+from mjx_crossq.checkpoint import Checkpointer
+from tests.learner.test_seeds import ITERATIONS, SMALL
+from tests.reliability import runs, test_numbers
+
+COLLECTIVES = (
+  'all-reduce',
+  'all-gather',
+  'all-to-all',
+  'collective-permute',
+  'collective-broadcast',
+  'reduce-scatter',
+)
+
+
+def quiet(_):
+  pass
+
+
+def error(a, b):
+  """The largest relative difference of two trees' leaves, NaN alike."""
+  worst = 0.0
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      x, y = jax.random.key_data(x), jax.random.key_data(y)
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    assert x.shape == y.shape
+    np.testing.assert_array_equal(np.isnan(x), np.isnan(y))
+    x, y = np.nan_to_num(x), np.nan_to_num(y)
+    worst = max(worst, np.linalg.norm(x - y) / max(np.linalg.norm(y), 1e-3))
+  return worst
+
+
+def same_bits(a, b):
+  try:
+    runs.assert_same_bits(a, b)
+  except AssertionError:
+    return False
+  return True
+
+
+def collectives(text):
+  """Operations between devices in a compiled program, with their bytes."""
+  found = []
+  for line in text.splitlines():
+    match = re.search(rf' ({"|".join(COLLECTIVES)})(-start)?\(', line)
+    if match:
+      result = line[: match.start()].split(' = ', 1)[1]
+      sizes = [
+        4 * int(np.prod([int(n) for n in dims.split(',') if n]))
+        for dims in re.findall(r'\w+\[([\d,]*)\]', result)
+      ]
+      found.append((match.group(1), max(sizes)))
+  return found
+
+
+def numbers(folder):
+  """Five seeds on one device and on four, in real physics."""
+  del folder
+  config = from_preset('crossq_wn', **SMALL, num_seeds=5, seed=5)
+  env = envs.load(config.task)
+  played = {}
+  for name, devices in (('one', None), ('four', jax.devices()[:4])):
+    runner = Runner(config, env, devices)
+    state, sums = runner.train_chunk(runner.init(), ITERATIONS)
+    stored = runner.placement.store(state)
+    played[name] = runner, state, stored, runner.placement.trim(sums)
+  (one, state, stored, sums), (four, placed, spread, four_sums) = (
+    played['one'],
+    played['four'],
+  )
+  text = four.lower_train_chunk().compile().as_text()
+  return {
+    'updates': config.updates_at(ITERATIONS),
+    'placement': [four.placement.rows, len(four.placement.devices)],
+    'errors': {
+      'agent': error(spread.agent, stored.agent),
+      'replay': error(spread.replay, stored.replay),
+      'rollout': error(spread.rollout, stored.rollout),
+      'sums': error(four_sums, sums),
+      'returns': error(
+        four.evaluate(placed.agent.actor.network, 3),
+        one.evaluate(state.agent.actor.network, 3),
+      ),
+    },
+    'collectives': collectives(text),
+    'loops': text.count(' while('),
+    'traces': four.traces,
+  }
+
+
+def checkpoints(folder):
+  """Five seeds on eight devices, then three, then one; and on one alone."""
+  config = runs.config(num_seeds=5, diagnostics_every=runs.WHOLE)
+  whole = loop.train(config, runs.env(), folder / 'whole', report=quiet)
+  found = {'placements': [], 'traces': []}
+  for steps, count in ((40, 8), (80, 3), (120, 1)):
+    result = loop.train(
+      config.replace(env_steps=steps),
+      runs.env(),
+      folder / 'moved',
+      resume=True,
+      report=quiet,
+      devices=jax.devices()[:count],
+    )
+    placement = result.runner.placement
+    found['placements'].append([placement.rows, len(placement.devices)])
+    found['traces'].append(result.runner.traces)
+    if count == 3:
+      found |= uneven(folder / 'moved', result)
+  found['error'] = {
+    name: error(getattr(result.state, name), getattr(whole.state, name))
+    for name in ('agent', 'rollout', 'replay', 'iteration')
+  }
+  found['stored'] = {
+    name: shapes(folder / name, config) for name in ('whole', 'moved')
+  }
+  return found
+
+
+def uneven(workdir, result):
+  """What six rows on three devices show of five seeds."""
+  runner, state = result.runner, result.state
+  compiled = runner.lower_train_chunk().compile()
+  rows, width = runner.config.replay_rows, runner.trainer.replay.row_size
+  memory = budget.Budget.of(runner.abstract_state(), runner.placement.devices)
+  with Checkpointer(
+    workdir / 'checkpoints', read_only=True, placement=runner.placement
+  ) as checkpointer:
+    again = checkpointer.restore(80, runner.abstract_state())
+  loaded, policy, step = load_policy(workdir, lambda *a, **k: runs.env())
+  obs = np.ones((5, 3, 2), np.float32)
+  acted = runner.act(state.agent.actor.network, obs)
+  host_policy = result.policy
+  return {
+    'restored': same_bits(again, state),
+    'replay_sharding': str(again.replay.sharding.spec),
+    'policy_rows': {x.shape[0] for x in jax.tree.leaves(host_policy)} == {5},
+    'acted': [
+      list(acted.shape),
+      error(runner.act(host_policy, obs), acted),
+      error(loaded.act(policy, obs), acted),
+      step,
+    ],
+    'returns': list(result.returns['mjx'].shape),
+    'diagnosed': {len(x) for x in runner.diagnose(state, 80).values()} == {5},
+    'collectives': collectives(compiled.as_text()),
+    'aliased': compiled.memory_analysis().alias_size_in_bytes,
+    'replay_of_a_device': 2 * rows * width * 4,
+    'budget': memory.replay,
+  }
+
+
+def shapes(workdir, config):
+  """Shapes in the last checkpoint of a run."""
+  like = Runner(config, runs.env()).abstract_state()
+  with Checkpointer(workdir / 'checkpoints', read_only=True) as checkpointer:
+    state = checkpointer.restore(runs.WHOLE, like)
+  return [list(state.replay.shape), list(state.iteration.shape)]
+
+
+def faults(folder):
+  """Three seeds on two devices; one seed's reward breaks its learner."""
+  seed, at, stop = test_numbers.SEED, test_numbers.AT, test_numbers.STOP
+  config = test_numbers.config(
+    env_steps=2 * stop, log_every=10, eval_every=0, checkpoint_every=0
+  )
+  devices = jax.devices()[:2]
+  env = test_numbers.Breaking(-1.0, True)
+  runner = Runner(config, env, devices)
+  state, _ = runner.train_chunk(runner.init(), at - 1)
+  start = float(runner.placement.trim(state.rollout.env.obs)[seed, 0, 0])
+  clean, _ = runner.train_chunk(state, stop)
+
+  env, lines = test_numbers.Breaking(start, False), []
+  runner = Runner(config, env, devices)
+  apart, _ = runner.train_chunk(runner.init(), stop)
+  found = {'apart': np.asarray(apart.iteration).tolist()}
+  result = loop.train(
+    config, env, folder / 'run', report=lines.append, devices=devices
+  )
+  broken = runner.placement.trim(result.state.replace(iteration=None))
+  clean = runner.placement.trim(clean.replace(iteration=None))
+  others = np.array([i for i in range(3) if i != seed])
+
+  def rest(state):
+    parts = state.agent, state.rollout, state.replay
+    return jax.tree.map(lambda x: np.asarray(x)[others], parts)
+
+  (path,) = (folder / 'run' / 'faults').iterdir()
+  dump = dumps.load(path)
+  index, metrics = dump.replay()
+  kept = result.runner.placement.one(result.state.agent, seed)
+  return found | {
+    'iteration': result.runner.iteration(result.state),
+    'together': bool(result.runner.together(result.state)),
+    'frozen': broken.frozen.tolist(),
+    'others': same_bits(rest(broken), rest(clean)),
+    'warnings': [line for line in lines if line.startswith('warning')],
+    'traces': result.runner.traces,
+    'dump': [dump.seed, dump.iteration, index],
+    'dump_loss': float(metrics[-1]['critic_loss']),
+    'dump_reward': float(np.max(dump.batches.reward[index])),
+    'dump_agent': same_bits(dump.agent, kept),
+  }
+
+
+UPDATES = 6  # two of them with the actor's
+
+
+def data_parallel(folder):
+  """One seed on one device and divided over two, four and eight."""
+  config = runs.config(num_seeds=1, num_envs=4, matmul_precision='highest')
+  trainer = Runner(config, runs.env()).trainer
+  agent = trainer.agent.init(jax.random.key(3))
+  key = jax.random.key(4)
+  keys = iter(jax.random.split(key, 5))
+  batches = jax.tree.map(
+    lambda x: jax.random.normal(next(keys), (UPDATES, 16, *x.shape[1:])),
+    trainer.replay.previous(trainer.replay.init(), np.int32(1)),
+  )
+
+  def learned(trainer):
+    def update(agent, inputs):
+      batch, index = inputs
+      agent, metrics = trainer.agent.update(
+        agent, trainer.layout.batch(batch), key, index % 3 == 0
+      )
+      return trainer.layout.agent(agent), metrics
+
+    return lambda agent: jax.lax.scan(
+      update, agent, (batches, np.arange(UPDATES))
+    )
+
+  expected = jax.jit(learned(trainer))(agent)
+  found = {'updates': {}, 'reduced': {}}
+  for count in (2, 4, 8):
+    devices = jax.devices()[:count]
+    divided = Runner(config, runs.env(), devices, True)
+    program = jax.jit(learned(divided.trainer)).lower(agent).compile()
+    found['updates'][count] = error(program(agent), expected)
+    kinds = {kind for kind, _ in collectives(program.as_text())}
+    found['reduced'][count] = 'all-reduce' in kinds
+  return found | divided_runs(folder, config)
+
+
+def divided_runs(folder, config):
+  """A run on one device, one on four, and one that changes over."""
+  # Large beside a batch, so that what is done to it is seen.
+  config = config.replace(replay_capacity=8000)
+  one = loop.train(config, runs.env(), folder / 'one', report=quiet)
+  four = loop.train(
+    config,
+    runs.env(),
+    folder / 'four',
+    report=quiet,
+    devices=jax.devices()[:4],
+    data_parallel=True,
+  )
+  half = config.replace(env_steps=80)
+  loop.train(half, runs.env(), folder / 'moved', report=quiet)
+  moved = loop.train(
+    config,
+    runs.env(),
+    folder / 'moved',
+    resume=True,
+    report=quiet,
+    devices=jax.devices()[:4],
+    data_parallel=True,
+  )
+  back, _, _ = load_policy(folder / 'moved', lambda *a, **k: runs.env())
+  with Checkpointer(folder / 'moved' / 'checkpoints', read_only=True) as saved:
+    restored = saved.restore(runs.WHOLE, back.abstract_state())
+  runner = four.runner
+  compiled = runner.lower_train_chunk().compile()
+  state = four.state
+  env = jax.tree.leaves(state.rollout.env)[0]
+  memory = compiled.memory_analysis()
+  sizes = [size for _, size in collectives(compiled.as_text())]
+  return {
+    'run': {
+      name: error(
+        getattr(runner.placement.store(state), name), getattr(one.state, name)
+      )
+      for name in ('agent', 'rollout', 'replay', 'iteration')
+    },
+    'returns': error(four.returns, one.returns),
+    'moved': error(moved.state.agent, one.state.agent),
+    'restored': error(restored, one.state),
+    'traces': runner.traces,
+    'specs': {
+      'replay': str(state.replay.sharding.spec),
+      'env': str(env.sharding.spec),
+    },
+    'largest': max(sizes),
+    'replay': one.state.replay.nbytes,
+    'aliased': memory.alias_size_in_bytes,
+    'temporary': memory.temp_size_in_bytes,
+    'replay_of_a_device': state.replay.addressable_shards[0].data.nbytes,
+    'budget': budget.Budget.of(
+      runner.abstract_state(), runner.placement.devices
+    ).replay,
+  }
+
+
+if __name__ == '__main__':
+  print(json.dumps(globals()[sys.argv[1]](Path(sys.argv[2]))))

@@ -1,0 +1,124 @@
+"""Seeds spread over devices: eight of them on the host, in processes apart."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from mjx_crossq.placement import Placement
+
+
+def measure(program, folder):
+  """Runs a program of `programs.py` and reads what it found."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'tests.devices.programs', program, str(folder)],
+    capture_output=True,
+    text=True,
+    env={k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'},
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope='module')
+def numbers(tmp_path_factory):
+  return measure('numbers', tmp_path_factory.mktemp('numbers'))
+
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory):
+  return measure('checkpoints', tmp_path_factory.mktemp('checkpoints'))
+
+
+@pytest.fixture(scope='module')
+def faults(tmp_path_factory):
+  return measure('faults', tmp_path_factory.mktemp('faults'))
+
+
+@pytest.mark.parametrize(
+  ('seeds', 'devices', 'each', 'used'),
+  [(5, 4, 2, 3), (7, 8, 1, 7), (3, 2, 2, 2), (8, 4, 2, 4), (1, 8, 1, 1)],
+)
+def test_the_least_seeds_on_each_device(seeds, devices, each, used):
+  placement = Placement(seeds, [object() for _ in range(devices)])
+  assert placement.seeds_each == each
+  assert len(placement.devices) == used
+  assert placement.rows == each * used >= seeds
+
+
+def test_one_device_moves_nothing():
+  placement = Placement(3)
+  tree = {'x': np.zeros((3, 2))}
+  assert placement.place(tree) is tree and placement.trim(tree) is tree
+  assert placement.jit_options((0,), 0) == {}
+  assert placement.devices == (jax.devices()[0],)
+
+
+def test_a_seed_has_the_numbers_of_one_device(numbers):
+  assert numbers['updates'] >= 200
+  assert numbers['placement'] == [6, 3]
+  assert max(numbers['errors'].values()) < 1e-4, numbers['errors']
+
+
+def test_devices_do_not_talk(numbers, checkpoints):
+  assert numbers['loops'] > 0
+  assert numbers['collectives'] == checkpoints['collectives'] == []
+
+
+def test_each_program_is_traced_once(numbers, checkpoints, faults):
+  traces = [numbers['traces'], *checkpoints['traces'], faults['traces']]
+  for found in traces:
+    assert max(found.values()) == 1, found
+
+
+def test_the_replay_is_written_in_place(checkpoints):
+  assert checkpoints['aliased'] >= checkpoints['replay_of_a_device']
+
+
+def test_memory_is_that_of_one_device_with_its_copies(checkpoints):
+  assert checkpoints['budget'] == checkpoints['replay_of_a_device']
+
+
+def test_checkpoints_move_from_eight_to_three_to_one(checkpoints):
+  assert checkpoints['placements'] == [[5, 5], [6, 3], [5, 1]]
+  assert max(checkpoints['error'].values()) < 1e-4, checkpoints['error']
+  assert checkpoints['error']['iteration'] == 0
+
+
+def test_checkpoints_hold_no_copies(checkpoints):
+  whole, moved = checkpoints['stored']['whole'], checkpoints['stored']['moved']
+  assert whole == moved
+  assert whole[0][0] == 5 and whole[1] == []
+  assert checkpoints['restored']
+  assert checkpoints['replay_sharding'] == "P('seed',)"
+
+
+def test_the_host_sees_no_copies(checkpoints):
+  assert checkpoints['policy_rows'] and checkpoints['diagnosed']
+  assert checkpoints['returns'] == [5, 2]
+  shape, own, loaded, step = checkpoints['acted']
+  assert shape == [5, 3, 1] and step == 80
+  assert own == 0 and loaded < 1e-5
+
+
+def test_a_frozen_seed_stops_its_device_alone(faults):
+  # Iteration 13 broke it; seeds 0 and 1 are on the first device.
+  assert faults['apart'][0] < faults['apart'][1] == 20
+  assert faults['together'] and faults['iteration'] == 20
+  assert faults['frozen'] == [False, True, False]
+  assert faults['others']
+
+
+def test_the_frozen_seed_is_dumped_before_its_replay_moves_on(faults):
+  (warning,) = faults['warnings']
+  assert 'seed 1: an update' in warning
+  seed, iteration, index = faults['dump']
+  assert (seed, iteration) == (1, faults['apart'][0] - 1)
+  assert index is not None and not math.isfinite(faults['dump_loss'])
+  assert faults['dump_reward'] == np.float32(3e38)
+  assert faults['dump_agent']
