@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Env
+from mjx_crossq import vary
 from mjx_crossq.agent import Metrics
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.diagnostics import Diagnostics
@@ -28,6 +29,7 @@ SEED_AXES = TrainState(
   key=0,  # pyright: ignore
   iteration=None,  # pyright: ignore
   frozen=0,  # pyright: ignore
+  hyper=0,
 )
 
 
@@ -37,7 +39,10 @@ class Runner:
   Attributes:
     config: the configuration.
     trainer: the functions for one seed.
-    seeds: absolute seeds, `config.seed + index`.
+    seeds: absolute seeds of the rows, `config.seed + index`; with
+      `config.vary` all of each variant.
+    variants: names of the rows' variants, '' where nothing varies.
+    hyper: the first values of what varies, `(rows,)` each.
     traces: how often each program was traced; 1 each in a healthy run.
   """
 
@@ -58,13 +63,16 @@ class Runner:
       )
     self.config = config
     self.trainer = Trainer(config, env)
-    self.seeds = [config.seed + index for index in range(config.num_seeds)]
+    rows = vary.rows(config)
+    self.seeds = [seed for _, seed in rows]
+    self.variants = [variant.name for variant, _ in rows]
+    self.hyper = vary.hyper(config)
     self.traces: dict[str, int] = {}
     self._evaluation = Rollout(env, config.eval_episodes, config.action_repeat)
 
     trainer = self.trainer
     agent = trainer.agent
-    self._init = self._program('init', trainer.init, 0, SEED_AXES)
+    self._init = self._program('init', trainer.init, (0, 0), SEED_AXES)
     self._train_chunk = self._program(
       'train_chunk',
       trainer.train_chunk,
@@ -75,7 +83,7 @@ class Runner:
     self._evaluate = self._program('evaluate', self._returns, 0, 0)
     self._act = self._program('act', agent.act_deterministic, 0, 0)
     self._diagnose: Any = self._program(
-      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, None, 0), 0
+      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, None, 0, 0), 0
     )
 
   def _program(self, name, function, in_axes, out_axes, donate=()):
@@ -90,13 +98,18 @@ class Runner:
     traced.__name__ = name
     return jax.jit(traced, donate_argnums=donate)
 
+  def label(self, row: int) -> str:
+    """What a row is called before a person: its seed, and its variant."""
+    variant = self.variants[row]
+    return f'seed {self.seeds[row]}' + (f' of {variant}' if variant else '')
+
   def init(self) -> TrainState:
     """The state of all seeds before the first iteration."""
-    return self._init(seed_keys(self.seeds))
+    return self._init(seed_keys(self.seeds), self.hyper)
 
   def abstract_state(self) -> TrainState:
     """Shapes and types of the state; nothing is computed."""
-    return jax.eval_shape(self._init, seed_keys(self.seeds))
+    return jax.eval_shape(self._init, seed_keys(self.seeds), self.hyper)
 
   def train_chunk(
     self, state: TrainState, stop: int, sums: Metrics | None = None
@@ -119,7 +132,7 @@ class Runner:
   def zero_sums(self) -> Metrics:
     """The sums of a chunk before it begins, `(num_seeds,)` each."""
     return jax.tree.map(
-      lambda x: jnp.zeros(self.config.num_seeds, x.dtype), zero_sums()
+      lambda x: jnp.zeros(len(self.seeds), x.dtype), zero_sums()
     )
 
   def evaluate(self, policy: Network, step: int) -> np.ndarray:
@@ -168,7 +181,8 @@ class Runner:
   def _diagnosed(self, state: TrainState, step: int) -> tuple:
     """The arguments of the program `diagnose`."""
     stats, keys = state.rollout.reward_stats, self._keys_at(step)
-    return state.agent, stats, state.replay, state.iteration, keys
+    of_rows = state.agent, stats, state.replay
+    return *of_rows, state.iteration, keys, state.hyper
 
   def _keys_at(self, step: int) -> jax.Array:
     """Keys for what is done beside training at an env step, one a seed."""
