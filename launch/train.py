@@ -62,6 +62,12 @@ _FIELDS = {
   'diagnostics_every': flags.DEFINE_integer(
     'diagnostics_every', None, 'env steps between diagnoses; 0: none (0)'
   ),
+  'vary': flags.DEFINE_multi_string(
+    'vary', None, 'field=value,value,... to train in one program; repeatable'
+  ),
+  'pbt_every': flags.DEFINE_integer(
+    'pbt_every', None, 'env steps between steps of PBT on these; 0: none (0)'
+  ),
 }
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'folder of the run (runs/<task>-<preset>-<seed>-<time>)'
@@ -135,7 +141,7 @@ def main() -> None:
   if _DRY_RUN.value:
     dry_run(config, env, devices, _DATA_PARALLEL.value)
     return
-  from mjx_crossq import loop, trackers
+  from mjx_crossq import loop, trackers, vary
   from mjx_crossq.preemption import Preemption
 
   cli.use_compilation_cache()
@@ -168,7 +174,8 @@ def main() -> None:
     bar.close()
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     _report(f'finished in {minutes}:{seconds:02d}')
-    _report(f'learning curve: {workdir / "learning_curve.png"}')
+    for folder in vary.folders(workdir, config):
+      _report(f'learning curve: {folder / "learning_curve.png"}')
     _render(workdir, config, followers)
     _report(f'run directory:  {workdir}')
 
@@ -177,13 +184,17 @@ def _render(workdir: Path, config: Any, followers: Sequence[Any]) -> None:
   """Makes the GIF, if one is wanted, and shows it to the trackers."""
   wanted = _RENDER.value
   if wanted is None:
-    wanted = config.preset == 'quickstart'
+    wanted = config.preset == 'quickstart' and not config.vary
   if not wanted:
     return
-  video = cli.render(workdir)
-  _report(f'video:          {video}')
-  for follower in followers if Path(video).is_file() else ():
-    follower.video(Path(video), config.env_steps)
+  from mjx_crossq import vary
+
+  for index, folder in enumerate(vary.folders(workdir, config)):
+    video = cli.render(folder)
+    _report(f'video:          {video}')
+    own = followers[index : index + 1] if config.vary else followers
+    for follower in own if Path(video).is_file() else ():
+      follower.video(Path(video), config.env_steps)
 
 
 def _config() -> Any:
@@ -194,11 +205,12 @@ def _config() -> Any:
   for name, flag in _FIELDS.items():
     if flag.value is None:
       continue
-    if changes.get(name, flag.value) != flag.value:
+    value = tuple(flag.value) if name == 'vary' else flag.value
+    if changes.get(name, value) != value:
       raise config_lib.ConfigError(
-        f'--{name}={flag.value} contradicts --set {name}={changes[name]}'
+        f'--{name}={value} contradicts --set {name}={changes[name]}'
       )
-    changes[name] = flag.value
+    changes[name] = value
   config = config_lib.from_preset(_PRESET.value, **changes)
   if _PRESET.value == 'quickstart' and cli.on_accelerator():
     config = config_lib.from_preset('quickstart', accelerator=True, **changes)
@@ -234,7 +246,7 @@ def dry_run(
   memory = budget.Budget.of(state, placement.devices)
   where = f', of each of {len(placement.devices)} devices'
   print(
-    f'memory of {config.num_seeds} seed(s){where if placement.many else ""}:'
+    f'memory of {len(runner.seeds)} seed(s){where if placement.many else ""}:'
     f'\n{memory.table()}'
   )
   memory.check()
@@ -242,13 +254,24 @@ def dry_run(
 
 def _followers(workdir: Path, config: Any) -> list[Any]:
   """The trackers asked for."""
-  from mjx_crossq import trackers
+  from mjx_crossq import trackers, vary
+  from mjx_crossq.config import ConfigError
 
   found: list[Any] = []
   if _TENSORBOARD.value:
     sink = trackers.TensorBoard
-    found.append(trackers.Follower(workdir, config, sink, _report))
+    pairs = zip(
+      vary.folders(workdir, config), vary.variants(config), strict=True
+    )
+    found += [
+      trackers.Follower(folder, variant.config, sink, _report)
+      for folder, variant in pairs
+    ]
   if _WANDB.value:
+    if config.vary:
+      raise ConfigError(
+        '--wandb follows one run, and --vary makes several; take --tensorboard'
+      )
     trackers.check_wandb(_WANDB_MODE.value)
     sink = functools.partial(
       trackers.WandB,
@@ -261,14 +284,15 @@ def _followers(workdir: Path, config: Any) -> list[Any]:
 
 
 def _announce(config: Any, devices: Sequence[Any]) -> None:
-  from mjx_crossq import placement
+  from mjx_crossq import placement, vary
 
   device = devices[0]
   used = len(devices)
   if not _DATA_PARALLEL.value:
-    used = len(placement.Placement(config.num_seeds, devices).devices)
+    used = len(placement.of(config, devices).devices)
+  count = f'{len(vary.variants(config))} variants x ' if config.vary else ''
   _report(
-    f'{config.task}, {config.preset}: {config.num_seeds} seed(s) of '
+    f'{config.task}, {config.preset}: {count}{config.num_seeds} seed(s) of '
     f'{config.env_steps:,} env steps on {f"{used} x " if used > 1 else ""}'
     f'{device.device_kind}'
   )

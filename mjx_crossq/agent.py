@@ -13,7 +13,8 @@ what the networks are, how they act, and what one update does. `crossq` and
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from mjx_crossq import (
   optimism,
   optimizers,
   values,
+  vary,
   weight_norm,
 )
 from mjx_crossq.config import Config
@@ -58,6 +60,13 @@ class Agent:
   action_size: int
 
   # ------------------------------------------------------------------ parts
+
+  def with_hyper(self, hyper: Mapping[str, jax.Array]) -> 'Agent':
+    """The agent with these hyper-parameters, `()` each; see `vary.py`."""
+    if not hyper:
+      return self
+    config = cast(Config, vary.Varied(self.config, hyper))
+    return dataclasses.replace(self, config=config)
 
   @functools.cached_property
   def actor(self) -> networks.Actor:

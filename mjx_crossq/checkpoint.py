@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 
 from envs.base import Env
 from mjx_crossq import config as config_lib
-from mjx_crossq import integrity
+from mjx_crossq import integrity, vary
 from mjx_crossq.agent import Metrics
 from mjx_crossq.config import ConfigError
 from mjx_crossq.logging import WriteError
@@ -122,6 +122,7 @@ class Checkpointer:
         'key': state.key,
         'iteration': state.iteration,
         'frozen': state.frozen,
+        **({'hyper': state.hyper} if state.hyper else {}),
       },
       'sums': self._placement.trim(sums or {}),
     }
@@ -190,6 +191,8 @@ class Checkpointer:
     loop = {'key': like.key, 'iteration': like.iteration}
     if integrity.format_of(self._directory / str(step)) > 1:
       loop['frozen'] = like.frozen
+    if like.hyper:
+      loop['hyper'] = like.hyper
     items = self._restore(
       step,
       agent=like.agent,
@@ -275,7 +278,8 @@ def load_policy(
   """Loads the policies of a run.
 
   Args:
-    workdir: the folder of the run.
+    workdir: the folder of the run, or of one variant of a run with `vary`,
+      which is then loaded as if it were a run of its own.
     load_env: makes the environment from the task's name and `physics`:
       `envs.load`.
     step: env step of the checkpoint; None for the newest intact one.
@@ -288,15 +292,27 @@ def load_policy(
     policies, the policies of all seeds, and their env step.
 
   Raises:
-    ConfigError: if there is no such run or checkpoint.
+    ConfigError: if there is no such run or checkpoint, or the run has
+      variants.
   """
   workdir = Path(workdir)
   if not (workdir / 'config.json').exists():
     raise ConfigError(f'{workdir} holds no run (no config.json)')
   config, _ = config_lib.load(workdir / 'config.json')
+  if config.vary:
+    known = ', '.join(map(str, vary.folders(workdir, config)))
+    raise ConfigError(f'{workdir} has variants; take one of them: {known}')
   config = config.replace(**changes)
-  runner = Runner(config, load_env(config.task, physics=config.physics))
-  folder = workdir / 'checkpoints'
+  env = load_env(config.task, physics=config.physics)
+  runner, folder = Runner(config, env), workdir / 'checkpoints'
+  whole, rows = runner, slice(None)
+  if parent := vary.parent(workdir):
+    folder = parent / 'checkpoints'
+    everything, _ = config_lib.load(parent / 'config.json')
+    whole = Runner(everything.replace(**changes), env)
+    names = [path.name for path in vary.folders(parent, everything)]
+    first = names.index(workdir.resolve().name) * config.num_seeds
+    rows = slice(first, first + config.num_seeds)
   if not folder.exists():
     raise ConfigError(f'{workdir} holds no checkpoint yet')
   if step is None:
@@ -308,5 +324,6 @@ def load_policy(
   ):
     raise ConfigError(f'the checkpoint at env step {step} is damaged: {wrong}')
   with Checkpointer(folder, read_only=True) as checkpointer:
-    like = runner.abstract_state().agent.actor.network
-    return runner, checkpointer.restore_policy(step, like), step
+    like = whole.abstract_state().agent.actor.network
+    policy = checkpointer.restore_policy(step, like)
+  return runner, jax.tree.map(lambda x: x[rows], policy), step

@@ -7,11 +7,12 @@ Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mjx_crossq import parsing
+from mjx_crossq import parsing, vary
 from mjx_crossq.parsing import ConfigError as ConfigError
 from mjx_crossq.parsing import one_of as one_of
 from mjx_crossq.presets import PRESETS as PRESETS
@@ -57,6 +58,12 @@ class Config:
     100_000, 'env steps between checkpoints; 0: only at the end'
   )
   diagnostics_every: int = _field(0, 'env steps between diagnoses; 0: none')
+  vary: tuple[str, ...] = _field(
+    (), 'field=value,... for each field that varies over rows of one program'
+  )
+  pbt_every: int = _field(
+    0, 'env steps between steps of population based training; 0: none'
+  )
 
   # Data.
   replay_capacity: int = _field(
@@ -172,7 +179,7 @@ class Config:
       value = getattr(self, name)
       if value > maximum:
         raise ConfigError(f'{name}={value} must be at most {maximum:,}')
-    for name in ('gamma', 'tau', 'bn_momentum', 'adam_b1', 'adam_b2'):
+    for name in _SHARES:
       value = getattr(self, name)
       if not 0 <= value <= 1:
         raise ConfigError(f'{name}={value} must be between 0 and 1')
@@ -210,6 +217,9 @@ class Config:
         'quantile critic'
       )
     self._check_resets()
+    if self.vary or self.pbt_every:
+      object.__setattr__(self, 'vary', vary.canonical(self.vary))
+      vary.check(self)
     if self.replay_rows < self.num_envs:
       raise ConfigError(
         f'replay_capacity={self.replay_capacity} holds no transition of each '
@@ -296,6 +306,7 @@ _MINIMA = {
   'eval_episodes': 1,
   'checkpoint_every': 0,
   'diagnostics_every': 0,
+  'pbt_every': 0,
   'replay_capacity': 1,
   'batch_size': 1,
   'warmup': 1,
@@ -337,6 +348,8 @@ _MAXIMA = {
   'actor_layers': 100,
 }
 
+_SHARES = ('gamma', 'tau', 'bn_momentum', 'adam_b1', 'adam_b2')
+
 FIELDS: dict[str, dataclasses.Field] = {
   field.name: field for field in dataclasses.fields(Config)
 }
@@ -351,6 +364,13 @@ SCHEDULE_FIELDS = (
   'checkpoint_every',
   'diagnostics_every',
 )
+
+
+def bounds(name: str) -> tuple[float, float]:
+  """The least and the largest value of a field of numbers."""
+  if name in _SHARES:
+    return 0.0, 1.0
+  return _MINIMA.get(name, -math.inf), _MAXIMA.get(name, math.inf)
 
 
 def from_preset(

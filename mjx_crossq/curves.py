@@ -21,6 +21,7 @@ import numpy as np
 
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
+from mjx_crossq.vary import FOLDER
 
 Trace = Mapping[int, float]
 """A value at each env step, of one run."""
@@ -122,6 +123,10 @@ class Run:
       ConfigError: the folder holds no run with an evaluation.
     """
     workdir = Path(workdir)
+    if (workdir / FOLDER).is_dir():
+      raise ConfigError(
+        f'{workdir} has variants, each a run; give {workdir / FOLDER}/*'
+      )
     for name in ('config.json', 'eval.csv'):
       if not (workdir / name).is_file():
         raise ConfigError(

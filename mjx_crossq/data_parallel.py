@@ -98,10 +98,10 @@ class DataParallel(Placement):
       ConfigError: there are several seeds, or the batch cannot be divided.
     """
     super().__init__(1)
-    if config.num_seeds != 1:
+    if config.num_seeds != 1 or config.vary:
       raise ConfigError(
-        f'data_parallel is for one seed, not for num_seeds={config.num_seeds}; '
-        'without it the seeds are spread over the devices'
+        f'data_parallel is for one seed, not for num_seeds={config.num_seeds}, '
+        f'vary={config.vary}; without it the seeds are spread over the devices'
       )
     self.devices = tuple(devices or self.devices)
     count = len(self.devices)

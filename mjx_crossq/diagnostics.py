@@ -10,12 +10,14 @@ docs/algorithm.md has the table of the series and their sources. What is
 measured of a network alone is in `plasticity.py`.
 """
 
+import copy
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
-from mjx_crossq import plasticity, reward_scale
+from mjx_crossq import plasticity, reward_scale, vary
 from mjx_crossq.agent import Metrics
 from mjx_crossq.rollout import Rollout
 from mjx_crossq.states import AgentState, Network, Transition
@@ -49,8 +51,10 @@ class Diagnostics:
     self._agent = trainer.agent
     self._sample = trainer.sample
     episode = env.episode_length // c.action_repeat
+    # Those of all rows are as long as the farthest-sighted variant needs.
+    gamma = max(variant.config.gamma for variant in vary.variants(c))
     self.pairs = min(PAIRS_PER_EPISODE, episode)
-    self.decisions = max(episode, self.pairs + tail_length(c.gamma))
+    self.decisions = max(episode, self.pairs + tail_length(gamma))
     self.rollout = Rollout(env, -(-PAIRS // self.pairs), c.action_repeat)
 
   def diagnose(
@@ -60,6 +64,7 @@ class Diagnostics:
     replay: jax.Array,
     iteration: jax.Array,
     key: jax.Array,
+    hyper: Mapping[str, jax.Array] | None = None,
   ) -> Metrics:
     """Every diagnostic.
 
@@ -69,10 +74,16 @@ class Diagnostics:
       replay: `(replay_rows, row_size)`.
       iteration: iterations done, at least 1.
       key: randomness of the batches, the actions and the episodes.
+      hyper: what varies from row to row, `()` each.
 
     Returns:
       Scalars by name; those of the critic are means over the ensemble.
     """
+    if hyper:
+      varied = copy.copy(self)
+      varied._agent = self._agent.with_hyper(hyper)
+      varied._config = varied._agent.config
+      return varied.diagnose(agent, reward_stats, replay, iteration, key)
     key_batch, key_grads, key_rows, key_sample, key_bias = jax.random.split(
       key, 5
     )
@@ -203,7 +214,7 @@ def soft_returns(
   reward: jax.Array,
   log_prob: jax.Array,
   mask: jax.Array,
-  gamma: float,
+  gamma: float | jax.Array,
   alpha: jax.Array,
 ) -> jax.Array:
   """Discounted returns with the entropies of the FOLLOWING decisions.

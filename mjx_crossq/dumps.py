@@ -12,7 +12,7 @@ import functools
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Dump:
     batches: leaves `(updates, batch_size, ...)`.
     keys: typed keys of the updates' noise, `(updates,)`.
     with_actor: whether an update has the actor's, `(updates,)`.
+    hyper: what the row has in place of the configuration's values.
   """
 
   config: Config
@@ -51,6 +52,7 @@ class Dump:
   batches: Transition
   keys: jax.Array
   with_actor: np.ndarray
+  hyper: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def replay(self) -> tuple[int | None, list[dict[str, float]]]:
     """Does the updates again.
@@ -89,7 +91,7 @@ class Dump:
   @functools.cached_property
   def _agent(self) -> Agent:
     obs, action = self.batches.obs, self.batches.action
-    return Agent(self.config, obs.shape[-1], action.shape[-1])
+    return _make_agent(self.config, obs.shape[-1], action.shape[-1], self.hyper)
 
   @functools.cached_property
   def _update(self) -> Any:
@@ -130,11 +132,12 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
   Returns:
     The file.
   """
-  trainer, placement = runner.trainer, runner.placement
+  placement = runner.placement
   done = placement.iteration_of(state.iteration, index)
   iteration = jnp.int32(done - 1)
 
-  def collect(agent, reward_stats, replay, key):
+  def collect(agent, reward_stats, replay, key, hyper):
+    trainer = runner.trainer.with_hyper(hyper)
     before = TrainState(agent, None, replay, key, iteration, None)  # pyright: ignore
     agent = trainer.resets.apply(trainer.agent, agent, key, iteration)
     keys, with_actor = trainer.updates(trainer.keys(before)[2], iteration)
@@ -145,7 +148,7 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
 
   parts = state.agent, state.rollout.reward_stats, state.replay, state.key
   agent, batches, keys, with_actor = jax.jit(collect)(
-    *placement.one(parts, index)
+    *placement.one((*parts, state.hyper), index)
   )
   arrays = {
     **{f'agent/{name}': leaf for name, leaf in to_dict(agent).items()},
@@ -157,10 +160,13 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
     'config': runner.config.to_dict(),
     'seed': runner.seeds[index],
     'iteration': int(iteration),
+    'hyper': {name: float(x[index]) for name, x in state.hyper.items()},
   }
   step = done * runner.config.steps_per_iteration
   folder.mkdir(exist_ok=True)
-  path = folder / f'seed{runner.seeds[index]}-step{step}.npz'
+  variant = runner.variants[index]
+  name = f'seed{runner.seeds[index]}' + (f'-{variant}' if variant else '')
+  path = folder / f'{name}-step{step}.npz'
   partial = path.with_suffix('.partial')
   with partial.open('wb') as file:
     stored: dict[str, Any] = jax.device_get(arrays)
@@ -182,7 +188,9 @@ def load(path: str | Path) -> Dump:
     config = Config.from_dict(record['config'])
     batches = _named(arrays, 'batches')
     batches = Transition(**jax.tree.map(jnp.asarray, batches))
-    agent = Agent(config, batches.obs.shape[-1], batches.action.shape[-1])
+    hyper = record.get('hyper', {})
+    sizes = batches.obs.shape[-1], batches.action.shape[-1]
+    agent = _make_agent(config, *sizes, hyper)
     like = jax.eval_shape(agent.init, jax.random.key(0))
     return Dump(
       config,
@@ -192,12 +200,21 @@ def load(path: str | Path) -> Dump:
       batches,
       jax.random.wrap_key_data(jnp.asarray(arrays['keys'])),
       arrays['with_actor'],
+      hyper,
     )
   except (
     *(OSError, ValueError, KeyError, TypeError, EOFError),
     zipfile.BadZipFile,
   ) as error:
     raise ConfigError(f'{path} is no dump of ours ({error})') from None
+
+
+def _make_agent(
+  config: Config, obs: int, action: int, hyper: Mapping[str, float]
+) -> Agent:
+  """The agent of a row."""
+  values = {name: jnp.float32(value) for name, value in hyper.items()}
+  return Agent(config, obs, action).with_hyper(values)
 
 
 def _named(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
@@ -260,7 +277,7 @@ class Watch:
       done = placement.iteration_of(state.iteration, int(index))
       step = done * c.steps_per_iteration
       line = (
-        f'warning: seed {self._runner.seeds[index]}: an update before env step '
+        f'warning: {self._runner.label(int(index))}: an update before env step '
         f'{step:,} was not finite; the seed keeps the agent from before it'
       )
       if self._folder:
@@ -280,16 +297,21 @@ class Watch:
   def _find_physics(self, before: TrainState) -> None:
     """Does the decision again, operation by operation."""
     trainer, placement = self._runner.trainer, self._runner.placement
-    for index, seed in enumerate(self._runner.seeds):
-      parts = before.agent, before.rollout, before.key
-      agent, rollout, key = placement.one(parts, index)
+    for index in range(len(self._runner.seeds)):
+      parts = before.agent, before.rollout, before.key, before.hyper
+      agent, rollout, key, hyper = placement.one(parts, index)
       iteration = placement.iteration_of(before.iteration, index)
       one = before.replace(  # pyright: ignore
-        agent=agent, rollout=rollout, key=key, iteration=jnp.int32(iteration)
+        agent=agent,
+        rollout=rollout,
+        key=key,
+        hyper=hyper,
+        iteration=jnp.int32(iteration),
       )
       rollout, action = jax.jit(trainer.decide)(one)
       *_, sound = jax.jit(trainer.rollout.step)(rollout, action, one.iteration)
       if not np.all(sound):
         step = lambda *a: trainer.rollout.step(*a)[0].env  # noqa: E731
         found = first_nan(step, rollout, action, one.iteration)
-        self._report(f'warning: seed {seed}: physics not finite: {found}')
+        label = self._runner.label(index)
+        self._report(f'warning: {label}: physics not finite: {found}')

@@ -99,7 +99,7 @@ class StockEpisodes:
       for done in range(0, length, c.action_repeat):
         obs = np.stack([flatten_observation(t.observation) for t in timesteps])
         asked = np.zeros(
-          (c.num_seeds, c.eval_episodes, obs.shape[1]), obs.dtype
+          (len(self.runner.seeds), c.eval_episodes, obs.shape[1]), obs.dtype
         )
         asked[rows, episodes] = obs
         action = self.runner.act(policy, asked)[rows, episodes]

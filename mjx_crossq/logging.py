@@ -104,7 +104,7 @@ class RunFiles:
       json.dumps({k: _plain(v) for k, v in record.items()}) + '\n'
       for record in records
     ]
-    _append(self._metrics, ''.join(lines))
+    append(self._metrics, ''.join(lines))
 
   def write_returns(
     self, seeds: Sequence[int], step: int, physics: str, returns: np.ndarray
@@ -125,7 +125,7 @@ class RunFiles:
     for seed, row in zip(seeds, returns, strict=True):
       for episode, value in enumerate(row):
         writer.writerow((seed, step, physics, episode, f'{value:.6g}'))
-    _append(self._evals, lines.getvalue())
+    append(self._evals, lines.getvalue())
 
 
 def write_config(workdir: Path, config: Config) -> None:
@@ -178,14 +178,19 @@ class Progress:
     }
 
   def line(
-    self, iteration: int, speeds: Mapping[str, float], returns: np.ndarray
+    self,
+    iteration: int,
+    speeds: Mapping[str, float],
+    returns: np.ndarray,
+    variants: Sequence[str] = (),
   ) -> str:
     """One line: env steps, speeds, return per seed, time left.
 
     Args:
       iteration: where the run is.
       speeds: as `speeds` gives them.
-      returns: of each seed's last training episodes, `(num_seeds,)`.
+      returns: of each row's last training episodes, `(rows,)`.
+      variants: names of the rows' variants.
     """
     c = self._config
     elapsed = time.monotonic() - self._start
@@ -197,32 +202,40 @@ class Progress:
       f'{step:>9,} / {total:,} env steps | '
       f'{speeds["time/env_steps_per_second"]:7,.0f} env steps/s | '
       f'{speeds["time/updates_per_second"]:6,.0f} updates/s | '
-      f'return {_shown(returns)} | {minutes}:{seconds:02d} left'
+      f'return {_shown(returns, variants)} | {minutes}:{seconds:02d} left'
     )
 
 
-def evaluation_line(step: int, returns: Mapping[str, np.ndarray]) -> str:
+def evaluation_line(
+  step: int,
+  returns: Mapping[str, np.ndarray],
+  variants: Sequence[str] = (),
+) -> str:
   """One line: the mean return of each seed.
 
   Args:
     step: env step of the policy.
     returns: `(seeds, episodes)` by physics.
+    variants: names of the rows' variants.
   """
   cells = [
-    f'{physics} {_shown(values.mean(axis=1))}'
+    f'{physics} {_shown(values.mean(axis=1), variants)}'
     for physics, values in returns.items()
   ]
   return f'{step:>9,} evaluation: return in {", ".join(cells)}'
 
 
 def result_table(
-  seeds: Sequence[int], returns: Mapping[str, np.ndarray]
+  seeds: Sequence[int],
+  returns: Mapping[str, np.ndarray],
+  variants: Sequence[str] = (),
 ) -> str:
   """Mean and spread of the last evaluation, a line for each seed.
 
   Args:
     seeds: absolute seeds.
     returns: `(seeds, episodes)` by physics.
+    variants: names of the rows' variants; they stand behind the numbers.
   """
   names = list(returns)
   lines = ['  seed' + ''.join(f'{name:>24}' for name in names)]
@@ -231,13 +244,19 @@ def result_table(
       f'{returns[name][index].mean():.1f} +- {returns[name][index].std():.1f}'
       for name in names
     )
-    lines.append(f'{seed:6}' + ''.join(f'{cell:>24}' for cell in cells))
+    line = f'{seed:6}' + ''.join(f'{cell:>24}' for cell in cells)
+    variant = variants[index] if variants else ''
+    lines.append(f'{line}   {variant}' if variant else line)
   return '\n'.join(lines)
 
 
-def _shown(returns: np.ndarray) -> str:
-  """Returns of the seeds, rounded; a dash before the first episode's end."""
-  return ' '.join('-' if math.isnan(r) else f'{r:.0f}' for r in returns)
+def _shown(returns: np.ndarray, variants: Sequence[str]) -> str:
+  """Returns of the rows, rounded; a dash before the first episode's end."""
+  groups: dict[str, list[str]] = {}
+  for value, name in zip(returns, variants or [''] * len(returns), strict=True):
+    cell = '-' if math.isnan(value) else f'{value:.0f}'
+    groups.setdefault(name, [f'{name}:'] if name else []).append(cell)
+  return ', '.join(' '.join(cells) for cells in groups.values())
 
 
 def _plain(value: Any) -> Any:
@@ -281,8 +300,16 @@ def _kept(
   return ''.join(earlier + at_last if keep else earlier), whole
 
 
-def _append(file: Any, text: str) -> None:
-  """Writes whole lines to the end of a file."""
+def append(file: Any, text: str) -> None:
+  """Writes whole lines to the end of a file.
+
+  Args:
+    file: opened to append text.
+    text: the lines.
+
+  Raises:
+    WriteError: the disk is full, or what else the system says.
+  """
   try:
     file.write(text)
     file.flush()
@@ -291,6 +318,17 @@ def _append(file: Any, text: str) -> None:
       f'cannot write {file.name}: {error.strerror}; make room and go on with '
       '--resume'
     ) from error
+
+
+def keep_until(path: Path, step: int) -> None:
+  """Drops the JSON lines of a file whose `env_step` is later.
+
+  Args:
+    path: the file; it is made if it is not there.
+    step: the last env step that stays.
+  """
+  kept, _ = _kept(path, lambda line: int(json.loads(line)['env_step']), step, 0)
+  _replace(path, kept)
 
 
 @contextlib.contextmanager

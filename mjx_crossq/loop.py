@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from envs.base import Env
-from mjx_crossq import dumps, integrity, plotting
+from mjx_crossq import dumps, integrity, pbt, plotting, vary
 from mjx_crossq.agent import Metrics
 from mjx_crossq.budget import Budget, advice_when_out_of_memory
 from mjx_crossq.checkpoint import Checkpointer
@@ -30,6 +30,7 @@ from mjx_crossq.preemption import Preemption
 from mjx_crossq.runner import Runner
 from mjx_crossq.states import Network
 from mjx_crossq.trainer import TrainState, mean_metrics
+from mjx_crossq.variant_files import VariantFiles, open_files
 from mjx_crossq.workdir import own_workdir
 
 Report = Callable[[str], None]
@@ -118,11 +119,15 @@ def train(
     workdir = Path(workdir)
     with own_workdir(workdir, config, resume):
       result = _train_in(workdir, runner, env, report, preemption, make_host)
-  plotting.learning_curve(
-    workdir / 'eval.csv',
-    f'{config.task}, {config.preset}',
-    workdir / 'learning_curve.png',
-  )
+  for variant, folder in zip(
+    vary.variants(config), vary.folders(workdir, config), strict=True
+  ):
+    title = f'{config.task}, {config.preset}'
+    plotting.learning_curve(
+      folder / 'eval.csv',
+      f'{title}, {variant.name}' if variant.name else title,
+      folder / 'learning_curve.png',
+    )
   return dataclasses.replace(result, workdir=workdir)
 
 
@@ -147,7 +152,7 @@ def _train_in(workdir, runner, env, report, preemption, make_host):
       report(f'resuming {workdir} at env step {newest:,}')
     due = bool(newest) and _due(c.eval_every, c, runner.iteration(state))
     rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
-    with RunFiles(workdir, c, newest or 0, rows if due else 0) as files:
+    with open_files(workdir, c, newest or 0, rows if due else 0) as files:
       host = make_host(files=files, checkpointer=checkpointer)
       return host.run(state, sums)
 
@@ -159,7 +164,7 @@ class Host:
     self,
     runner: Runner,
     env: Env,
-    files: RunFiles | None,
+    files: RunFiles | VariantFiles | None,
     checkpointer: Checkpointer | None,
     report: Report,
     preemption: Preemption,
@@ -189,6 +194,7 @@ class Host:
     self._watch = dumps.Watch(runner, folder, report, debug_nans)
     self._debug = debug_nans
     self._follow = follow
+    self._population = pbt.Population(runner, env, files, report)
 
   def run(self, state: TrainState, sums: Metrics | None) -> Result:
     """Trains to the end.
@@ -227,7 +233,7 @@ class Host:
     if not returns:  # nothing was left to do: only say how it ended
       returns = Evaluation(runner, self._env, None)(state, self._step(state))
     self._report(f'return in {c.eval_episodes} episodes, mean +- std:')
-    self._report(result_table(runner.seeds, returns))
+    self._report(result_table(runner.seeds, returns, runner.variants))
     return Result(c, state, returns, None, runner)
 
   def _step(self, state: TrainState) -> int:
@@ -237,8 +243,12 @@ class Host:
   def _advance(self, state, sums, stop):
     """Iterates to a stop in short calls; less far if asked to end."""
     iteration, total = self._runner.iteration(state), 0.0
+    first_call = True
     while iteration < stop:
       with self._preemption.busy():
+        if first_call:  # with it, so that no checkpoint comes between
+          state = self._population(state, iteration)
+          first_call = False
         target = self._pace.target(iteration, stop)
         state, sums, seconds = self._call(state, sums, target)
         first, iteration = iteration, self._runner.iteration(state)
@@ -298,7 +308,7 @@ class Host:
         again and files and files.has_returns
       ):
         returns = self._evaluation(state, step)
-        self._report(evaluation_line(step, returns))
+        self._report(evaluation_line(step, returns, self._runner.variants))
     except WriteError:
       with contextlib.suppress(WriteError):  # it tells more than this one
         self._save()
@@ -314,16 +324,21 @@ class Host:
     c, runner = self._runner.config, self._runner
     iteration = runner.iteration(state)
     sums = runner.zero_sums() if sums is None else sums
-    shown = sums, state.rollout.last_return, state.frozen
-    sums, last_returns, frozen = runner.placement.trim(jax.device_get(shown))
+    shown = sums, state.rollout.last_return, state.frozen, state.hyper
+    sums, last_returns, frozen, hyper = runner.placement.trim(
+      jax.device_get(shown)
+    )
     speeds = self._progress.speeds(iteration, max(seconds, 1e-9))
     last_returns = last_returns.mean(axis=1)
     measured = _train_metrics(sums, last_returns, frozen)
+    measured |= pbt.series(hyper)
     if c.diagnostics_every and _due(c.diagnostics_every, c, iteration):
       measured |= self._diagnosis(state, self._step(state))
     if self._files:
       self._files.write_metrics(_records(runner, iteration, measured, speeds))
-    self._report(self._progress.line(iteration, speeds, last_returns))
+    self._report(
+      self._progress.line(iteration, speeds, last_returns, runner.variants)
+    )
 
 
 def next_stop(config: Config, iteration: int) -> int:
@@ -337,6 +352,7 @@ def next_stop(config: Config, iteration: int) -> int:
     config.eval_every,
     config.checkpoint_every,
     config.diagnostics_every,
+    config.pbt_every,
   ):
     if every:
       interval = _interval(every, config)

@@ -10,12 +10,15 @@ from mjx_crossq.evaluation import StockEvaluation
 from mjx_crossq.logging import RunFiles
 from mjx_crossq.runner import Runner
 from mjx_crossq.trainer import TrainState
+from mjx_crossq.variant_files import VariantFiles
 
 
 class Evaluation:
   """Evaluates in both physics and writes what it finds."""
 
-  def __init__(self, runner: Runner, env: Env, files: RunFiles | None):
+  def __init__(
+    self, runner: Runner, env: Env, files: RunFiles | VariantFiles | None
+  ):
     """Makes the stock environments, if the task has any.
 
     Args:

@@ -2,7 +2,7 @@
 
 import optax
 
-from mjx_crossq import weight_norm
+from mjx_crossq import vary, weight_norm
 from mjx_crossq.config import Config
 
 
@@ -43,7 +43,7 @@ def network_optimizer(
   """
   c = config
   rate = learning_rate(c, first, delay)
-  if c.weight_decay:
+  if vary.is_on(c.weight_decay):
     adam = optax.adamw(
       rate,
       b1=c.adam_b1,

@@ -31,12 +31,13 @@ def one_of(what: str, value: str, allowed: Any) -> None:
 
 
 def typed(name: str, value: Any, kind: Any) -> Any:
-  """`value` (text, or a JSON value) as a bool, int, float, str or ints.
+  """`value` (text, or a JSON value) as a bool, int, float, str or a list.
 
   Args:
     name: of the setting, for the message.
     value: what was given.
-    kind: the type it must have; `tuple[int, ...]` is written `1,2,3`.
+    kind: the type it must have; `tuple[int, ...]` is written `1,2,3`, and
+      `tuple[str, ...]` `a;b`, as its strings may have commas.
 
   Raises:
     ConfigError: it is not of that type.
@@ -47,6 +48,14 @@ def typed(name: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, list | tuple):
       raise ConfigError(f'{name}={value!r} is not a list of int')
     return tuple(_number(name, part, int) for part in value)
+  if kind == tuple[str, ...]:
+    if isinstance(value, str):
+      value = [part.strip() for part in value.split(';') if part.strip()]
+    if not isinstance(value, list | tuple) or any(
+      not isinstance(part, str) for part in value
+    ):
+      raise ConfigError(f'{name}={value!r} is not a list of text')
+    return tuple(value)
   if kind is str:
     if isinstance(value, str):
       return value

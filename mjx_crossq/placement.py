@@ -16,6 +16,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mjx_crossq import vary
+from mjx_crossq.config import Config
 from mjx_crossq.layout import Layout
 from mjx_crossq.trainer import Trainer, TrainState
 
@@ -31,7 +33,19 @@ STATE = TrainState(
   key=0,  # pyright: ignore
   iteration=COUNTER,
   frozen=0,  # pyright: ignore
+  hyper=0,
 )
+
+
+def of(config: Config, devices: Sequence[Any] | None = None) -> 'Placement':
+  """Where a run's seeds live, those of all variants.
+
+  Args:
+    config: the configuration.
+    devices: as `Placement` takes them.
+  """
+  # A population has no copies, which would take part in the selection.
+  return Placement(len(vary.rows(config)), devices, not config.pbt_every)
 
 
 class Placement:
@@ -47,17 +61,26 @@ class Placement:
 
   layout = Layout()
 
-  def __init__(self, num_seeds: int, devices: Sequence[Any] | None = None):
+  def __init__(
+    self,
+    num_seeds: int,
+    devices: Sequence[Any] | None = None,
+    copies: bool = True,
+  ):
     """Decides how many seeds a device holds.
 
     Args:
       num_seeds: of the run.
       devices: to take; no more are used than needed for the least seeds on
         each. None for the default device alone.
+      copies: whether seeds may be copied, so that they divide evenly; fewer
+        devices are taken otherwise.
     """
     every = tuple(devices or jax.devices()[:1])
     self.num_seeds = num_seeds
     self.seeds_each = -(-num_seeds // len(every))
+    while not copies and num_seeds % self.seeds_each:
+      self.seeds_each += 1
     self.devices = every[: -(-num_seeds // self.seeds_each)]
     self.rows = self.seeds_each * len(self.devices)
     self._mesh = Mesh(np.array(self.devices), ('seed',))

@@ -145,7 +145,7 @@ def _own(runner, env, policy, step, rows, episode, env_steps, seconds):
   action: Any = None
   for done in range(length):
     if done % c.action_repeat == 0:
-      obs = np.zeros((c.num_seeds, c.eval_episodes, env.observation_size))
+      obs = np.zeros((len(runner.seeds), c.eval_episodes, env.observation_size))
       obs = obs.astype(np.float32)
       obs[rows, episode] = state.obs
       action = runner.act(policy, obs)[rows, episode]

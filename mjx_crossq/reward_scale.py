@@ -36,7 +36,10 @@ def init(num_envs: int) -> ReturnStats:
 
 
 def update(
-  stats: ReturnStats, reward: jax.Array, over: jax.Array, gamma: float
+  stats: ReturnStats,
+  reward: jax.Array,
+  over: jax.Array,
+  gamma: float | jax.Array,
 ) -> ReturnStats:
   """Adds one decision of each environment.
 

@@ -52,7 +52,7 @@ class Rollout:
   env: Env
   num_envs: int
   action_repeat: int
-  stats_gamma: float | None = None
+  stats_gamma: float | jax.Array | None = None
 
   def __post_init__(self):
     """An episode must end on a decision."""

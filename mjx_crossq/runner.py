@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Env
+from mjx_crossq import placement as placement_lib
+from mjx_crossq import vary
 from mjx_crossq.agent import Metrics
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.data_parallel import DataParallel
 from mjx_crossq.diagnostics import Diagnostics
-from mjx_crossq.placement import COUNTER, STATE, Placement
+from mjx_crossq.placement import COUNTER, STATE
 from mjx_crossq.rollout import Rollout
 from mjx_crossq.states import Network
 from mjx_crossq.trainer import Trainer, TrainState, zero_sums
@@ -35,8 +37,11 @@ class Runner:
   Attributes:
     config: the configuration.
     trainer: the functions for one seed.
-    seeds: absolute seeds, `config.seed + index`.
-    placement: of the seeds on devices.
+    seeds: absolute seeds of the rows, `config.seed + index`; with
+      `config.vary` all of each variant.
+    variants: names of the rows' variants, '' where nothing varies.
+    hyper: the first values of what varies, `(rows,)` each.
+    placement: of the rows on devices.
     traces: how often each program was traced; 1 each in a healthy run.
   """
 
@@ -64,18 +69,23 @@ class Runner:
         f'make it by envs.load({config.task!r}, physics={config.physics!r})'
       )
     self.config = config
-    self.placement = Placement(config.num_seeds, devices)
-    if data_parallel:
-      self.placement = DataParallel(config, devices)
+    rows = vary.rows(config)
+    self.seeds = [seed for _, seed in rows]
+    self.variants = [variant.name for variant, _ in rows]
+    self.hyper = vary.hyper(config)
+    self.placement = (
+      DataParallel(config, devices)
+      if data_parallel
+      else placement_lib.of(config, devices)
+    )
     self.trainer = Trainer(config, env, self.placement.layout)
     self.placement.prepare(self.trainer)
-    self.seeds = [config.seed + index for index in range(config.num_seeds)]
     self.traces: dict[str, int] = {}
     self._evaluation = Rollout(env, config.eval_episodes, config.action_repeat)
 
     trainer = self.trainer
     agent = trainer.agent
-    self._init = self._program('init', trainer.init, (0,), STATE)
+    self._init = self._program('init', trainer.init, (0, 0), STATE)
     self._train_chunk = self._program(
       'train_chunk',
       trainer.train_chunk,
@@ -86,7 +96,7 @@ class Runner:
     self._evaluate = self._program('evaluate', self._returns, (0, 0), 0)
     self._act = self._program('act', agent.act_deterministic, (0, 0), 0)
     self._diagnose: Any = self._program(
-      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, COUNTER, 0), 0
+      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, COUNTER, 0, 0), 0
     )
 
   def _program(self, name, function, in_axes, out_axes, donate=()):
@@ -102,14 +112,23 @@ class Runner:
     traced.__name__ = name
     return jax.jit(traced, donate_argnums=donate, **options)
 
+  def label(self, row: int) -> str:
+    """What a row is called before a person: its seed, and its variant."""
+    variant = self.variants[row]
+    return f'seed {self.seeds[row]}' + (f' of {variant}' if variant else '')
+
   def init(self) -> TrainState:
     """The state of all seeds before the first iteration."""
-    return self._init(self.placement.place(seed_keys(self.seeds)))
+    return self._init(*self._placed_start())
 
   def abstract_state(self) -> TrainState:
     """Shapes and types of the state; nothing is computed."""
-    keys = self.placement.place(seed_keys(self.seeds))
-    return self.placement.abstract(jax.eval_shape(self._init, keys))
+    shapes = jax.eval_shape(self._init, *self._placed_start())
+    return self.placement.abstract(shapes)
+
+  def _placed_start(self) -> tuple:
+    """The arguments of the program `init`."""
+    return self.placement.place((seed_keys(self.seeds), self.hyper))
 
   def iteration(self, state: TrainState) -> int:
     """Iterations that every device has done."""
@@ -192,7 +211,8 @@ class Runner:
     """The arguments of the program `diagnose`."""
     stats = state.rollout.reward_stats
     keys = self.placement.place(self._keys_at(step))
-    return state.agent, stats, state.replay, state.iteration, keys
+    of_rows = state.agent, stats, state.replay
+    return *of_rows, state.iteration, keys, state.hyper
 
   def _keys_at(self, step: int) -> jax.Array:
     """Keys for what is done beside training at an env step, one a seed."""

@@ -16,7 +16,10 @@ makes a resumed run equal to an undisturbed one:
               -> loop -> fold_in(-1) -> fold_in(index) -> a reset's agent
 """
 
+import copy
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +59,8 @@ class TrainState:
     iteration: iterations done, `()`; shared by all seeds.
     frozen: whether an update of this seed was not finite, `()`; its agent
       stays as it was before.
+    hyper: what varies from row to row (`vary.py`), `()` each; empty where
+      nothing does.
   """
 
   agent: AgentState
@@ -64,6 +69,7 @@ class TrainState:
   key: jax.Array
   iteration: jax.Array
   frozen: jax.Array
+  hyper: Any = struct.field(default_factory=dict)
 
 
 class Trainer:
@@ -100,16 +106,37 @@ class Trainer:
     )
     self.resets = Resets(config)
 
-  def init(self, key: jax.Array) -> TrainState:
-    """The state before the first iteration, from the seed's key."""
+  def with_hyper(self, hyper: Mapping[str, jax.Array]) -> 'Trainer':
+    """The functions that read a row's own hyper-parameters."""
+    if not hyper:
+      return self
+    varied = copy.copy(self)
+    varied.agent = self.agent.with_hyper(hyper)
+    if 'gamma' in hyper and self.config.normalize_rewards:
+      varied.rollout = dataclasses.replace(
+        self.rollout, stats_gamma=hyper['gamma']
+      )
+    return varied
+
+  def init(
+    self, key: jax.Array, hyper: Mapping[str, jax.Array] | None = None
+  ) -> TrainState:
+    """The state before the first iteration.
+
+    Args:
+      key: the seed's.
+      hyper: what varies, `()` each.
+    """
+    hyper = dict(hyper or {})
     key_agent, key_loop = jax.random.split(key)
     return TrainState(
-      agent=self.agent.init(key_agent),
+      agent=self.with_hyper(hyper).agent.init(key_agent),
       rollout=self.rollout.init(),
       replay=self.replay.init(),
       key=key_loop,
       iteration=jnp.int32(0),
       frozen=jnp.bool_(False),
+      hyper=hyper,
     )
 
   def train_chunk(
@@ -145,6 +172,9 @@ class Trainer:
 
   def iterate(self, state: TrainState) -> tuple[TrainState, Metrics]:
     """One decision in every environment, and the updates it pays for."""
+    return self.with_hyper(state.hyper)._iterate(state)
+
+  def _iterate(self, state: TrainState) -> tuple[TrainState, Metrics]:
     rollout, action = self.decide(state)
     key_learn = self.keys(state)[2]
     learning = state.iteration >= self.config.warmup_iterations
@@ -175,7 +205,9 @@ class Trainer:
     agent, frozen, metrics = jax.lax.cond(learning, learn, wait, state.agent)
     metrics |= {'env_faults': jnp.sum(~sound, dtype=jnp.float32)}
     iteration = state.iteration + 1
-    state = TrainState(agent, rollout, replay, state.key, iteration, frozen)
+    state = TrainState(
+      agent, rollout, replay, state.key, iteration, frozen, state.hyper
+    )
     return state, metrics
 
   def keys(self, state: TrainState) -> jax.Array:
