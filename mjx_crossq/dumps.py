@@ -284,9 +284,7 @@ class Watch:
       parts = before.agent, before.rollout, before.key
       agent, rollout, key = placement.one(parts, index)
       iteration = placement.iteration_of(before.iteration, index)
-      one = before.replace(  # pyright: ignore
-        agent=agent, rollout=rollout, key=key, iteration=jnp.int32(iteration)
-      )
+      one = TrainState(agent, rollout, None, key, jnp.int32(iteration), None)  # pyright: ignore
       rollout, action = jax.jit(trainer.decide)(one)
       *_, sound = jax.jit(trainer.rollout.step)(rollout, action, one.iteration)
       if not np.all(sound):
