@@ -201,7 +201,11 @@ def faults(folder):
   env, lines = test_numbers.Breaking(start, False), []
   runner = Runner(config, env, devices)
   apart, _ = runner.train_chunk(runner.init(), stop)
-  found = {'apart': np.asarray(apart.iteration).tolist()}
+  found = {'apart': np.asarray(apart.iteration).tolist(), 'refused': ''}
+  try:
+    runner.placement.store(apart)
+  except ValueError as refusal:
+    found['refused'] = str(refusal)
   result = loop.train(
     config, env, folder / 'run', report=lines.append, devices=devices
   )

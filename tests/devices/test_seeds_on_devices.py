@@ -114,6 +114,7 @@ def test_the_host_sees_no_copies(checkpoints):
 def test_a_frozen_seed_stops_its_device_alone(faults):
   # Iteration 13 broke it; seeds 0 and 1 are on the first device.
   assert faults['apart'][0] < faults['apart'][1] == 20
+  assert 'the devices are apart' in faults['refused']
   assert faults['together'] and faults['iteration'] == 20
   assert faults['frozen'] == [False, True, False]
   assert faults['others']
