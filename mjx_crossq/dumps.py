@@ -301,13 +301,8 @@ class Watch:
       parts = before.agent, before.rollout, before.key, before.hyper
       agent, rollout, key, hyper = placement.one(parts, index)
       iteration = placement.iteration_of(before.iteration, index)
-      one = before.replace(  # pyright: ignore
-        agent=agent,
-        rollout=rollout,
-        key=key,
-        hyper=hyper,
-        iteration=jnp.int32(iteration),
-      )
+      state = agent, rollout, None, key, jnp.int32(iteration), None, hyper
+      one = TrainState(*state)  # pyright: ignore
       rollout, action = jax.jit(trainer.decide)(one)
       *_, sound = jax.jit(trainer.rollout.step)(rollout, action, one.iteration)
       if not np.all(sound):

@@ -231,11 +231,16 @@ class Placement:
 
     Returns:
       Leaves `(num_seeds, ...)`, the counter `()`.
+
+    Raises:
+      ValueError: the devices are apart; call `Runner.train_chunk` again.
     """
     if not self.many:
       return state
-    counter = jnp.int32(np.min(np.asarray(state.iteration)))
-    return self._apart(state, self.trim, counter)
+    counters = np.unique(np.asarray(state.iteration))
+    if len(counters) > 1:
+      raise ValueError(f'the devices are apart: iterations {counters}')
+    return self._apart(state, self.trim, jnp.int32(counters[0]))
 
   def restore(self, stored: TrainState) -> TrainState:
     """The inverse of `store`."""

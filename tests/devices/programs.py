@@ -96,11 +96,15 @@ def numbers(folder):
       'replay': error(spread.replay, stored.replay),
       'rollout': error(spread.rollout, stored.rollout),
       'sums': error(four_sums, sums),
-      'returns': error(
-        four.evaluate(placed.agent.actor.network, 3),
-        one.evaluate(state.agent.actor.network, 3),
-      ),
     },
+    'returns': error(
+      four.evaluate(placed.agent.actor.network, 3),
+      one.evaluate(state.agent.actor.network, 3),
+    ),
+    'other_returns': error(
+      four.evaluate(placed.agent.actor.network, 4),
+      one.evaluate(state.agent.actor.network, 3),
+    ),
     'collectives': collectives(text),
     'loops': text.count(' while('),
     'traces': four.traces,
@@ -188,12 +192,20 @@ def faults(folder):
   runner = Runner(config, env, devices)
   state, _ = runner.train_chunk(runner.init(), at - 1)
   start = float(runner.placement.trim(state.rollout.env.obs)[seed, 0, 0])
+  physics = []
+  breaking = Runner(config, test_numbers.Breaking(start, True), devices)
+  watch = dumps.Watch(breaking, None, physics.append, debug=True)
+  watch(watch.copy(state), state, {'env_faults': np.ones(4)})
   clean, _ = runner.train_chunk(state, stop)
 
   env, lines = test_numbers.Breaking(start, False), []
   runner = Runner(config, env, devices)
   apart, _ = runner.train_chunk(runner.init(), stop)
-  found = {'apart': np.asarray(apart.iteration).tolist()}
+  found = {'apart': np.asarray(apart.iteration).tolist(), 'refused': ''}
+  try:
+    runner.placement.store(apart)
+  except ValueError as refusal:
+    found['refused'] = str(refusal)
   result = loop.train(
     config, env, folder / 'run', report=lines.append, devices=devices
   )
@@ -215,6 +227,7 @@ def faults(folder):
     'frozen': broken.frozen.tolist(),
     'others': same_bits(rest(broken), rest(clean)),
     'warnings': [line for line in lines if line.startswith('warning')],
+    'physics': physics,
     'traces': result.runner.traces,
     'dump': [dump.seed, dump.iteration, index],
     'dump_loss': float(metrics[-1]['critic_loss']),
@@ -244,19 +257,26 @@ def data_parallel(folder):
       agent, metrics = trainer.agent.update(
         agent, trainer.layout.batch(batch), key, index % 3 == 0
       )
-      return trainer.layout.agent(agent), metrics
+      agent = trainer.layout.agent(agent)
+      return agent, (metrics, agent)
 
     return lambda agent: jax.lax.scan(
       update, agent, (batches, np.arange(UPDATES))
     )
 
   expected = jax.jit(learned(trainer))(agent)
-  found = {'updates': {}, 'reduced': {}}
+  found = {'update': {}, 'updates': {}, 'reduced': {}}
+
+  def after(index, result):
+    return jax.tree.map(lambda x: x[index], result[1])
+
   for count in (2, 4, 8):
     devices = jax.devices()[:count]
     divided = Runner(config, runs.env(), devices, True)
     program = jax.jit(learned(divided.trainer)).lower(agent).compile()
-    found['updates'][count] = error(program(agent), expected)
+    result = program(agent)
+    for name, index in (('update', 0), ('updates', UPDATES - 1)):
+      found[name][count] = error(after(index, result), after(index, expected))
     kinds = {kind for kind, _ in collectives(program.as_text())}
     found['reduced'][count] = 'all-reduce' in kinds
   return found | divided_runs(folder, config)
@@ -265,7 +285,7 @@ def data_parallel(folder):
 def divided_runs(folder, config):
   """A run on one device, one on four, and one that changes over."""
   # Large beside a batch, so that what is done to it is seen.
-  config = config.replace(replay_capacity=8000)
+  config = config.replace(replay_capacity=400_000)
   one = loop.train(config, runs.env(), folder / 'one', report=quiet)
   four = loop.train(
     config,

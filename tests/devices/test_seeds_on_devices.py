@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from launch import cli
+from mjx_crossq import ConfigError
 from mjx_crossq.placement import Placement
 
 
@@ -63,6 +66,8 @@ def test_a_seed_has_the_numbers_of_one_device(numbers):
   assert numbers['updates'] >= 200
   assert numbers['placement'] == [6, 3]
   assert max(numbers['errors'].values()) < 1e-4, numbers['errors']
+  # A whole episode makes more of the rounding.
+  assert numbers['returns'] < 0.05 < numbers['other_returns']
 
 
 def test_devices_do_not_talk(numbers, checkpoints):
@@ -109,9 +114,15 @@ def test_the_host_sees_no_copies(checkpoints):
 def test_a_frozen_seed_stops_its_device_alone(faults):
   # Iteration 13 broke it; seeds 0 and 1 are on the first device.
   assert faults['apart'][0] < faults['apart'][1] == 20
+  assert 'the devices are apart' in faults['refused']
   assert faults['together'] and faults['iteration'] == 20
   assert faults['frozen'] == [False, True, False]
   assert faults['others']
+
+
+def test_broken_physics_are_found_on_their_device(faults):
+  (warning,) = faults['physics']
+  assert 'seed 1: physics not finite' in warning
 
 
 def test_the_frozen_seed_is_dumped_before_its_replay_moves_on(faults):
@@ -122,3 +133,27 @@ def test_the_frozen_seed_is_dumped_before_its_replay_moves_on(faults):
   assert index is not None and not math.isfinite(faults['dump_loss'])
   assert faults['dump_reward'] == np.float32(3e38)
   assert faults['dump_agent']
+
+
+def test_dry_run_says_what_a_device_holds():
+  flag = '--xla_force_host_platform_device_count=4'
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'launch.train', '--task=pendulum-swingup'),
+      *('--num_seeds=5', '--set=replay_capacity=1048576', '--dry_run'),
+    ],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flag},
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'memory of 5 seed(s), of each of 3 devices:' in done.stdout
+  # Two seeds of 2^19 decisions of nine numbers.
+  assert re.search(r'replay +36\.0 MiB', done.stdout)
+
+
+def test_more_devices_than_there_are_are_refused():
+  assert cli.devices(None) == jax.local_devices()
+  assert cli.devices(1) == jax.local_devices()[:1]
+  with pytest.raises(ConfigError, match='device_count=999'):
+    cli.devices(999)
