@@ -300,8 +300,10 @@ def load_policy(
     raise ConfigError(f'{workdir} holds no run (no config.json)')
   config, _ = config_lib.load(workdir / 'config.json')
   if config.vary:
-    known = ', '.join(map(str, vary.folders(workdir, config)))
-    raise ConfigError(f'{workdir} has variants; take one of them: {known}')
+    first, *_ = vary.folders(workdir, config)
+    raise ConfigError(
+      f'{workdir} has variants; take the folder of one of them, such as {first}'
+    )
   config = config.replace(**changes)
   env = load_env(config.task, physics=config.physics)
   runner, folder = Runner(config, env), workdir / 'checkpoints'

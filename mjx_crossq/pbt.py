@@ -11,7 +11,6 @@ to the first call of the training program after a stop, so that no checkpoint
 comes between: a resumed run equals the undisturbed one.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +20,6 @@ import numpy as np
 
 from envs.base import Env
 from mjx_crossq.config import Config, bounds
-from mjx_crossq.placement import STATE
 from mjx_crossq.runner import Runner
 from mjx_crossq.trainer import TrainState
 
@@ -75,7 +73,7 @@ def perturb(name: str, values: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def step(
-  state: TrainState, key: jax.Array
+  state: TrainState, key: jax.Array, rows: int
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step of the population.
 
@@ -85,34 +83,41 @@ def step(
   returns come with the agent, whose critic is in their unit.
 
   Args:
-    state: of all rows; the replay is not looked at.
+    state: of all rows, and perhaps of copies of the last one behind them
+      (devices may hold such), which stay copies; the replay is not looked at.
     key: randomness.
+    rows: how many there are without copies.
 
   Returns:
     The state, and of each row `score`, `source` and whether it is `replaced`.
   """
   key_select, key_perturb = jax.random.split(key)
   score = jnp.mean(state.rollout.last_return, axis=1)
-  score = jnp.where(state.frozen, -jnp.inf, score)
+  score = jnp.where(state.frozen, -jnp.inf, score)[:rows]
   source, replaced = select(score, key_select)
-  take = functools.partial(jax.tree.map, lambda x: x[source])
-  hyper = {
-    name: jnp.where(
-      replaced,
-      perturb(name, values[source], jax.random.fold_in(key_perturb, index)),
-      values,
-    )
-    for index, (name, values) in enumerate(sorted(state.hyper.items()))
-  }
+  original = jnp.minimum(jnp.arange(state.frozen.shape[0]), rows - 1)
+
+  def take(tree):
+    return jax.tree.map(lambda x: x[source[original]], tree)
+
+  def explore(index, name, values):
+    taken = values[source]
+    own = jax.random.fold_in(key_perturb, index)
+    new = jnp.where(replaced, perturb(name, taken, own), taken)
+    return new[original]
+
   rollout, stats = state.rollout, state.rollout.reward_stats
   if stats is not None:
-    moments = {n: getattr(stats, n)[source] for n in ('count', 'mean', 'var')}
+    moments = {n: take(getattr(stats, n)) for n in ('count', 'mean', 'var')}
     stats = stats.replace(**moments)
     rollout = rollout.replace(reward_stats=stats)  # pyright: ignore
   state = state.replace(  # pyright: ignore
     agent=take(state.agent),
-    frozen=state.frozen[source],
-    hyper=hyper,
+    frozen=take(state.frozen),
+    hyper={
+      name: explore(index, name, values)
+      for index, (name, values) in enumerate(sorted(state.hyper.items()))
+    },
     rollout=rollout,
   )
   return state, {'score': score, 'source': source, 'replaced': replaced}
@@ -144,15 +149,18 @@ class Population:
     self._files = files
     self._report = report
     self._episode = env.episode_length // runner.config.action_repeat
+    self._step: Any = None
     self.traces = 0
+
+  def _compile(self, state: TrainState) -> Any:
+    """The program, which leaves each array on the devices it was on."""
 
     def traced(state, key):
       self.traces += 1
-      return step(state, key)
+      return step(state, key, len(self._runner.seeds))
 
-    axes = STATE.replace(replay=None)  # pyright: ignore
-    options = runner.placement.jit_options((axes, None), (axes, None))
-    self._step = jax.jit(traced, donate_argnums=0, **options)
+    places = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(traced, donate_argnums=0, out_shardings=(places, None))
 
   def due(self, iteration: int) -> bool:
     """Whether a step comes before an iteration.
@@ -179,20 +187,23 @@ class Population:
     key = jax.random.fold_in(jax.random.key(c.seed), _STREAM)
     key = jax.random.fold_in(key, iteration)
     replay = state.replay
-    state, found = self._step(state.replace(replay=None), key)  # pyright: ignore
+    rest: Any = state.replace(replay=None)  # pyright: ignore
+    self._step = self._step or self._compile(rest)
+    state, found = self._step(rest, key)
     state = state.replace(replay=replay)  # pyright: ignore
     score, source, replaced = (
       np.asarray(found[name]) for name in ('score', 'source', 'replaced')
     )
     env_step = iteration * c.steps_per_iteration
     if self._files:
+      hyper = self._runner.placement.trim(state.hyper)
       self._files.write_pbt(
         {
           'env_step': env_step,
           'score': [float(x) if np.isfinite(x) else None for x in score],
           'source': source.tolist(),
           'replaced': replaced.tolist(),
-          **{name: x.tolist() for name, x in series(state.hyper).items()},
+          **{name: x.tolist() for name, x in series(hyper).items()},
         }
       )
     copied = [f'{row} from {source[row]}' for row in np.flatnonzero(replaced)]

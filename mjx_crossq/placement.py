@@ -44,8 +44,7 @@ def of(config: Config, devices: Sequence[Any] | None = None) -> 'Placement':
     config: the configuration.
     devices: as `Placement` takes them.
   """
-  # A population has no copies, which would take part in the selection.
-  return Placement(len(vary.rows(config)), devices, not config.pbt_every)
+  return Placement(len(vary.rows(config)), devices)
 
 
 class Placement:
@@ -61,26 +60,17 @@ class Placement:
 
   layout = Layout()
 
-  def __init__(
-    self,
-    num_seeds: int,
-    devices: Sequence[Any] | None = None,
-    copies: bool = True,
-  ):
+  def __init__(self, num_seeds: int, devices: Sequence[Any] | None = None):
     """Decides how many seeds a device holds.
 
     Args:
       num_seeds: of the run.
       devices: to take; no more are used than needed for the least seeds on
         each. None for the default device alone.
-      copies: whether seeds may be copied, so that they divide evenly; fewer
-        devices are taken otherwise.
     """
     every = tuple(devices or jax.devices()[:1])
     self.num_seeds = num_seeds
     self.seeds_each = -(-num_seeds // len(every))
-    while not copies and num_seeds % self.seeds_each:
-      self.seeds_each += 1
     self.devices = every[: -(-num_seeds // self.seeds_each)]
     self.rows = self.seeds_each * len(self.devices)
     self._mesh = Mesh(np.array(self.devices), ('seed',))

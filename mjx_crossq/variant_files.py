@@ -50,14 +50,14 @@ class VariantFiles:
       for variant, folder in zip(
         vary.variants(config), vary.folders(workdir, config), strict=True
       ):
-        folder.mkdir(parents=True, exist_ok=True)
         files = RunFiles(folder, variant.config, resumed_at, rows)
         self._files.append(stack.enter_context(files))
-      path = workdir / 'pbt.jsonl'
+      self._pbt: Any = None
       if config.pbt_every:
+        path = workdir / 'pbt.jsonl'
         # A step of PBT comes after the checkpoint of its env step.
         logging.keep_until(path, resumed_at - 1)
-      self._pbt = path
+        self._pbt = stack.enter_context(path.open('a', encoding='utf-8'))
       self._stack = stack.pop_all()
     self.has_metrics = all(files.has_metrics for files in self._files)
     self.has_returns = all(files.has_returns for files in self._files)
@@ -109,8 +109,7 @@ class VariantFiles:
     Raises:
       WriteError: the disk is full, or what else the system says.
     """
-    with self._pbt.open('a', encoding='utf-8') as file:
-      logging.append(file, json.dumps(record) + '\n')
+    logging.append(self._pbt, json.dumps(record) + '\n')
 
 
 def open_files(

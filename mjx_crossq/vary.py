@@ -40,6 +40,7 @@ FOLDER = 'variants'
 
 MAX_ROWS = 10_000
 MAX_VARIANTS = 200  # each has files that stay open
+MAX_NAME = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,12 @@ def check(config: 'Config') -> None:
     raise ConfigError(
       f'vary makes {count:,} variants; at most {MAX_VARIANTS} are possible'
     )
-  rows = len(variants(config)) * config.num_seeds
+  names = [variant.name for variant in variants(config)]
+  if len(max(names, key=len)) > MAX_NAME:
+    raise ConfigError(
+      f'vary has too many digits for the name of a folder: {names[0]}'
+    )
+  rows = len(names) * config.num_seeds
   if rows > MAX_ROWS:
     raise ConfigError(
       f'vary and num_seeds={config.num_seeds} make {rows:,} rows; at most '

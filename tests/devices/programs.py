@@ -1,6 +1,6 @@
 """What the tests of several devices measure, in a process that has eight.
 
-python -m tests.devices.programs numbers|checkpoints|faults|data_parallel FOLDER
+python -m tests.devices.programs PROGRAM FOLDER
 """
 
 import json
@@ -19,7 +19,7 @@ import envs
 from mjx_crossq import Runner, budget, dumps, from_preset, load_policy, loop
 from mjx_crossq.checkpoint import Checkpointer
 from tests.learner.test_seeds import ITERATIONS, SMALL
-from tests.reliability import runs, test_numbers
+from tests.reliability import runs, test_numbers, test_vary_runs
 
 COLLECTIVES = (
   'all-reduce',
@@ -233,6 +233,43 @@ def faults(folder):
     'dump_loss': float(metrics[-1]['critic_loss']),
     'dump_reward': float(np.max(dump.batches.reward[index])),
     'dump_agent': same_bits(dump.agent, kept),
+  }
+
+
+def population(folder):
+  """Five settings and PBT on one device and on four, stopped on the way."""
+  config = runs.config(
+    num_seeds=1,
+    vary=('actor_lr=1e-4,3e-4,1e-3,3e-3,1e-2',),
+    pbt_every=20,
+    critic_lr=3e-3,
+  )
+  env = test_vary_runs.env()
+  one = loop.train(config, env, folder / 'one', report=quiet)
+  for steps, count in ((runs.SAVE, 4), (runs.WHOLE, 3)):
+    four = loop.train(
+      config.replace(env_steps=steps),
+      env,
+      folder / 'four',
+      resume=True,
+      report=quiet,
+      devices=jax.devices()[:count],
+    )
+  steps = [
+    [json.loads(line) for line in (folder / name / 'pbt.jsonl').open()]
+    for name in ('one', 'four')
+  ]
+  stored = four.runner.placement.store(four.state)
+  return {
+    'rows': four.runner.placement.rows,
+    'steps': [
+      [(step['env_step'], step['source'], step['hyper/actor_lr']) for step in x]
+      for x in steps
+    ],
+    'error': {
+      name: error(getattr(stored, name), getattr(one.state, name))
+      for name in ('agent', 'replay', 'hyper')
+    },
   }
 
 

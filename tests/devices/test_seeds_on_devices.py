@@ -43,6 +43,11 @@ def faults(tmp_path_factory):
   return measure('faults', tmp_path_factory.mktemp('faults'))
 
 
+@pytest.fixture(scope='module')
+def population(tmp_path_factory):
+  return measure('population', tmp_path_factory.mktemp('population'))
+
+
 @pytest.mark.parametrize(
   ('seeds', 'devices', 'each', 'used'),
   [(5, 4, 2, 3), (7, 8, 1, 7), (3, 2, 2, 2), (8, 4, 2, 4), (1, 8, 1, 1)],
@@ -109,6 +114,14 @@ def test_the_host_sees_no_copies(checkpoints):
   shape, own, loaded, step = checkpoints['acted']
   assert shape == [5, 3, 1] and step == 80
   assert own == 0 and loaded < 1e-5
+
+
+def test_a_population_is_that_of_one_device(population):
+  one, four = population['steps']
+  assert population['rows'] == 6  # a copy among them, which is never selected
+  assert one == four and len(one) >= 3
+  assert any(source != [0, 1, 2, 3, 4] for _, source, _ in one)
+  assert max(population['error'].values()) < 1e-4, population['error']
 
 
 def test_a_frozen_seed_stops_its_device_alone(faults):

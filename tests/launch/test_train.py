@@ -304,6 +304,8 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
     ('train',): "unexpected argument 'train'",
     ('--action_repeat=3',): 'must divide',
     ('--deterministic', '--physics=warp'): 'take --physics=mjx',
+    ('--vary=utd=1,2',): 'these can: critic_lr',
+    ('--vary=tau=.1,.2', '--wandb=x'): 'take --tensorboard',
     ('--resume',): '--workdir',
     (
       '--num_seeds=1000',

@@ -99,7 +99,7 @@ def test_what_is_copied_and_what_stays():
     frozen=jnp.asarray(frozen),
     hyper={'tau': jnp.full(10, 0.1), 'actor_lr': 1e-3 * (1 + rows)},
   )
-  new, found = jax.jit(pbt.step)(state, jax.random.key(2))
+  new, found = jax.jit(pbt.step, static_argnums=2)(state, jax.random.key(2), 10)
   source = np.asarray(found['source'])
   replaced = np.asarray(found['replaced'])
   np.testing.assert_array_equal(np.flatnonzero(replaced), [1, 9])
@@ -121,3 +121,29 @@ def test_what_is_copied_and_what_stays():
     )
   np.testing.assert_array_equal(new.rollout.reward_stats.discounted[:, 0], rows)
   np.testing.assert_array_equal(new.key, state.key)
+
+
+def test_copies_behind_the_rows_stay_copies():
+  def state(rows):
+    of = np.minimum(np.arange(rows), 4)  # devices may hold the last row thrice
+    take = lambda x: jnp.asarray(np.asarray(x, np.float32)[of])  # noqa: E731
+    five = np.arange(5)
+    zero = jnp.zeros(rows)
+    rollout = RolloutState(zero, zero, zero, take(five[::-1])[:, None])
+    agent = {'params': take(five)}
+    hyper = {'tau': take((1 + five) / 100)}
+    frozen = jnp.zeros(rows, bool)
+    return TrainState(agent, rollout, None, zero, 0, frozen, hyper)  # pyright: ignore
+
+  step = jax.jit(pbt.step, static_argnums=2)
+  for seed in range(4):
+    alone, found = step(state(5), jax.random.key(seed), 5)
+    padded, _ = step(state(7), jax.random.key(seed), 5)
+    assert found['replaced'].tolist() == [False] * 4 + [True]
+    for a, b in zip(
+      jax.tree.leaves((alone.agent, alone.hyper)),
+      jax.tree.leaves((padded.agent, padded.hyper)),
+      strict=True,
+    ):
+      np.testing.assert_array_equal(b[:5], a)
+      np.testing.assert_array_equal(b[5:], np.repeat(a[4:], 2))
