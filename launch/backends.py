@@ -137,7 +137,6 @@ class Slurm(Backend):
         **{
           'name': 'mjx_crossq',
           'timeout_min': 24 * 60,
-          'slurm_use_srun': False,
           **options,
         }
       )

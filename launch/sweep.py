@@ -42,7 +42,7 @@ _MEMORY_GIB = flags.DEFINE_float(
   None,
   "of a job's device, which decides how many seeds are one job (local: read "
   'off the device; elsewhere: all seeds of a cell)',
-  1e-3,
+  1e-9,
 )
 _RETRIES = flags.DEFINE_integer(
   'retries', 2, 'further attempts of a job that fails without getting on', 0

@@ -430,10 +430,12 @@ def test_a_sweep_that_is_done_changes_nothing(story):
 
 
 def test_dry_run_says_what_it_costs(story, tmp_path):
-  shown = real(tmp_path / 'none', '--dry_run', '--memory_gib=0.002')
+  budgets = estimate.budgets_of(cells(utd='1,2'))
+  seed = next(iter(budgets.values())).total / 2
+  gib = 1.5 * seed / 0.9 / 2**30
+  shown = real(tmp_path / 'none', '--dry_run', f'--memory_gib={gib}')
   assert not (tmp_path / 'none').exists()
   assert 'no speed was measured' in shown
-  # 2 MiB hold one seed of each cell.
   assert '4 runs one after the other' in shown
 
 
