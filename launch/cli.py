@@ -21,6 +21,10 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 )
 
 
+class RunError(RuntimeError):
+  """A run that cannot go on; the message says what to do."""
+
+
 def run(
   main: Callable[[], None],
   doc: str | None,
@@ -66,7 +70,7 @@ def run(
       main()
     except ConfigError as error:
       fail(error)
-    except (WriteError, OutOfMemoryError) as error:
+    except (WriteError, OutOfMemoryError, RunError) as error:
       fail(error, RUN_ERROR)
 
   app.run(call, flags_parser=parse)

@@ -96,29 +96,32 @@ def hours(
 
 
 def report(
-  runs: Sequence[Any], workdir: Path, speeds: Sequence[Mapping[str, Any]]
+  folders: Mapping[Any, Path],
+  speeds: Sequence[Mapping[str, Any]],
+  allow_unfaithful: bool = False,
+  here: bool = True,
 ) -> None:
   """Prints what each run is, costs and has reached, and the sums.
 
   Args:
-    runs: the list.
-    workdir: their folder.
+    folders: of the runs, by their configurations.
     speeds: as `read` gives them.
+    allow_unfaithful: whether tasks may differ from stock.
+    here: whether they run on this machine, whose memory they must fit.
 
   Raises:
     ConfigError: a run cannot start: its task, its folder or its memory.
   """
-  from launch import experiments
+  from launch import jobs
 
   print(
     f'{"run":44} {"seeds":>5} {"env steps":>10} {"updates left":>13} '
     f'{"MiB":>7} {"hours":>7}'
   )
-  budgets, total, left = _budgets(runs), 0, 0.0
+  budgets, total, left = budgets_of(folders, allow_unfaithful), 0, 0.0
   unmeasured = []
-  for config in runs:
-    folder = experiments.folder(workdir, config)
-    step = experiments.reached(config, folder)
+  for config, folder in folders.items():
+    step = jobs.reached(config, folder)
     count = updates(config, step) * config.num_seeds
     time = hours(config, speeds, step)
     row = nearest(config, speeds)
@@ -127,18 +130,22 @@ def report(
     if time is None and count:
       unmeasured.append(config)
     print(
-      f'{experiments.title(config):44} {config.num_seeds:5} '
+      f'{jobs.title(config):44} {config.num_seeds:5} '
       f'{config.env_steps:10,} {count:13,} '
       f'{budgets[config].total / 2**20:7,.0f} '
       f'{"-" if time is None else f"{time:.2f}":>7}  '
-      + _progress(step, experiments.complete(config, folder))
+      + _progress(step, jobs.complete(config, folder))
       + (f', speed of {row["task"]} at UTD {row["utd"]}' if row else '')
     )
   largest = max(budgets.values(), key=lambda budget: budget.total)
   print(
-    f'{len(runs)} runs one after the other: {total:,} updates of single seeds, '
-    f'{largest.total / 2**20:,.0f} MiB at most'
-    + (f' of {largest.available / 2**20:,.0f}' if largest.available else '')
+    f'{len(folders)} runs one after the other: {total:,} updates of single '
+    f'seeds, {largest.total / 2**20:,.0f} MiB at most'
+    + (
+      f' of {largest.available / 2**20:,.0f}'
+      if here and largest.available
+      else ''
+    )
   )
   if speeds:
     print(
@@ -150,22 +157,49 @@ def report(
       f'no speed was measured for {len(unmeasured)}; such as by\n  '
       + _command(unmeasured[-1])
     )
-  largest.check()
+  if here:
+    largest.check()
 
 
-def _budgets(runs: Sequence[Any]) -> dict[Any, Any]:
-  """Memory of each run; it does not depend on the UTD."""
+# On what the memory of a run does not depend.
+_NOT_IN_MEMORY = {
+  'utd': 1,
+  'seed': 0,
+  'env_steps': 1_000_000,
+  'reset_every': 0,
+  'reset_at': (),
+}
+
+
+def budgets_of(
+  runs: Iterable[Any], allow_unfaithful: bool = False
+) -> dict[Any, Any]:
+  """The memory of each run; nothing is computed on a device.
+
+  Args:
+    runs: configurations.
+    allow_unfaithful: whether tasks may differ from stock.
+
+  Raises:
+    ConfigError: a task and a configuration do not fit together.
+  """
   from launch import cli
   from mjx_crossq.budget import Budget
   from mjx_crossq.runner import Runner
 
+  envs: dict[Any, Any] = {}
   found: dict[Any, Any] = {}
+  result: dict[Any, Any] = {}
   for config in runs:
-    alike = config.replace(utd=1, reset_every=0)
+    alike = config.replace(**_NOT_IN_MEMORY)
     if alike not in found:
-      env = cli.load_env(config.task, config.physics, allow_unfaithful=False)
-      found[alike] = Budget.of(Runner(alike, env).abstract_state())
-  return {c: found[c.replace(utd=1, reset_every=0)] for c in runs}
+      of_env = (config.task, config.physics)
+      if of_env not in envs:
+        envs[of_env] = cli.load_env(*of_env, allow_unfaithful=allow_unfaithful)
+      state = Runner(alike, envs[of_env]).abstract_state()
+      found[alike] = Budget.of(state)
+    result[config] = found[alike]
+  return result
 
 
 def _progress(step: int, complete: bool) -> str:

@@ -1,19 +1,16 @@
-"""The runs behind the paper's figures, as plain data, and what is there.
+"""The runs behind the paper's figures, as plain data.
 
-A run is a `Config`; its folder follows from it, so that figures that need the
-same run share it and a second start finds what the first one left.
+A run is a `Config`; its folder follows from it (`jobs.folder`), so that figures
+that need the same run share it.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import envs
 from mjx_crossq import config as config_lib
-from mjx_crossq import curves, integrity
-from mjx_crossq.config import Config, ConfigError
-from mjx_crossq.workdir import check_continuable
+from mjx_crossq.config import Config
 
 System = tuple[str, int]
 """Preset and UTD."""
@@ -170,80 +167,3 @@ def runs(
 def physics_of(task: str) -> str:
   """The backend in which a task of the paper is faithful to stock."""
   return 'warp' if task.split('-')[0] in WARP_DOMAINS else 'mjx'
-
-
-def folder(workdir: Path, config: Config) -> Path:
-  """Where a run is: the same for all figures of a scale."""
-  name = f'{config.preset}-utd{config.utd}-seeds{config.num_seeds}'
-  return workdir / f'{config.task}-{name}'
-
-
-def title(config: Config) -> str:
-  """A run in a person's words."""
-  return f'{config.task}, {config.preset}, UTD {config.utd}'
-
-
-def last_step(config: Config) -> int:
-  """The env step at which a run ends."""
-  return config.iterations * config.steps_per_iteration
-
-
-def reached(config: Config, where: Path) -> int:
-  """The env step of the newest checkpoint in a folder, or 0.
-
-  It is the mark of how far a run is: the loop saves a checkpoint after the
-  evaluation and the records of its env step are on the disk. Whether it is
-  intact is for the process that reads it.
-
-  Args:
-    config: what was to be run there.
-    where: the run's folder.
-
-  Raises:
-    ConfigError: the folder holds something else, or a run with other
-      settings.
-  """
-  if not where.exists():
-    return 0
-  if not (where / 'config.json').is_file():
-    if not where.is_dir() or any(where.iterdir()):
-      raise ConfigError(
-        f'{where} is not empty and holds no run; choose another --workdir'
-      )
-    return 0
-  check_continuable(where, config)
-  return max(integrity.saved(where / 'checkpoints'), default=0)
-
-
-def complete(config: Config, where: Path) -> bool:
-  """Whether a run has ended, its last evaluation included.
-
-  A process that is asked to stop saves its state before it evaluates.
-
-  Args:
-    config: what was to be run there, in a task with a stock environment.
-    where: the run's folder.
-
-  Raises:
-    ConfigError: as `reached`.
-  """
-  last = last_step(config)
-  if reached(config, where) < last or not (where / 'eval.csv').exists():
-    return False
-  seeds = curves.read_returns(where / 'eval.csv').get('dm_control', {})
-  episodes = [len(steps.get(last, ())) for steps in seeds.values()]
-  return episodes == config.num_seeds * [config.eval_episodes]
-
-
-def flags(config: Config) -> list[str]:
-  """The flags of `launch.train` that give a configuration."""
-  preset = config_lib.from_preset(config.preset).to_dict()
-  return [f'--preset={config.preset}'] + [
-    f'--set={name}={_text(value)}'
-    for name, value in config.to_dict().items()
-    if value != preset[name]
-  ]
-
-
-def _text(value: Any) -> str:
-  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)

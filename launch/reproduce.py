@@ -73,7 +73,7 @@ def main() -> None:
   """Reads the flags, runs what is missing, draws what is there."""
   import jax
 
-  from launch import experiments
+  from launch import experiments, jobs
   from mjx_crossq.config import ConfigError
 
   if not _FIGURE.value:
@@ -94,7 +94,7 @@ def main() -> None:
     from launch import estimate
 
     speeds = estimate.read(_BENCHMARK.value)
-    estimate.report(runs, workdir, speeds)
+    estimate.report({c: jobs.folder(workdir, c) for c in runs}, speeds)
     return
   # This process draws; an accelerator is for its children alone.
   jax.config.update('jax_platforms', 'cpu')
@@ -111,13 +111,13 @@ def main() -> None:
 
 def _missing(runs: Sequence[Any], workdir: Path) -> dict[Any, int]:
   """Runs that are not complete, and the env step that each has reached."""
-  from launch import experiments
+  from launch import jobs
 
-  folders = {config: experiments.folder(workdir, config) for config in runs}
+  folders = {config: jobs.folder(workdir, config) for config in runs}
   missing = {
-    config: experiments.reached(config, where)
+    config: jobs.reached(config, where)
     for config, where in folders.items()
-    if not experiments.complete(config, where)
+    if not jobs.complete(config, where)
   }
   for task, physics in dict.fromkeys((c.task, c.physics) for c in missing):
     cli.load_env(task, physics, allow_unfaithful=False)
@@ -156,7 +156,7 @@ def train_all(
   Returns:
     What failed, and its status.
   """
-  from launch import experiments
+  from launch import jobs
 
   start = start or _train
   print(f'{wanted - len(missing)} of {wanted} runs are complete', flush=True)
@@ -165,30 +165,23 @@ def train_all(
   for index, config in enumerate(order, start=1):
     step = missing[config]
     print(
-      f'[{index}/{len(order)}] {experiments.title(config)}'
+      f'[{index}/{len(order)}] {jobs.title(config)}'
       + (f', from env step {step:,}' if step else ''),
       flush=True,
     )
-    status = start(config, experiments.folder(workdir, config))
+    status = start(config, jobs.folder(workdir, config))
     if status:
-      failed.append(f'{experiments.title(config)} (exit status {status})')
+      failed.append(f'{jobs.title(config)} (exit status {status})')
       print(f'failed: {failed[-1]}', flush=True)
   return failed
 
 
 def _train(config: Any, folder: Path) -> int:
   """Runs `launch.train`, which ends when this process is stopped."""
-  from launch import experiments
+  from launch import jobs
 
-  command = [sys.executable, '-m', 'launch.train', '--resume']
-  command += [f'--workdir={folder}', *experiments.flags(config)]
-  process = subprocess.Popen(command + cli.cache_flags())
-  try:
-    return process.wait()
-  finally:
-    if process.poll() is None:
-      process.terminate()
-      process.wait()
+  job = jobs.Job(config, folder, tuple(cli.cache_flags()))
+  return jobs.wait(subprocess.Popen(job.command()))
 
 
 def draw(
@@ -210,14 +203,14 @@ def draw(
   Raises:
     ConfigError: no run has an evaluation.
   """
-  from launch import experiments
+  from launch import jobs
   from mjx_crossq import curves, figures
   from mjx_crossq.config import ConfigError
 
   read = []
   for config in runs:
     try:
-      run = curves.Run.read(experiments.folder(workdir, config))
+      run = curves.Run.read(jobs.folder(workdir, config))
       run.returns()
       read.append(run)
     except ConfigError as error:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,26 @@ _DEBUG_NANS = flags.DEFINE_bool(
 _DETERMINISTIC = flags.DEFINE_bool(
   'deterministic', False, 'the same bits from the same flags on a GPU; slower'
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'share the seeds with other processes',
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'host:port of process 0, where jax does not find it'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'of a distributed run, likewise', 1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'index of this process, likewise', 0
+)
+_HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+  'heartbeat_timeout', 30, 'seconds after which a silent host is lost', 10
+)
+_START_TIMEOUT = flags.DEFINE_integer(
+  'start_timeout', 300, 'seconds to wait for the other processes', 1
+)
 _ALLOW_UNFAITHFUL = flags.DEFINE_bool(
   'allow_unfaithful', False, 'train on a task that differs from stock'
 )
@@ -118,12 +138,22 @@ _DRY_RUN = flags.DEFINE_bool(
 def main() -> None:
   """Reads the flags and trains."""
   import envs
-  from envs import runtime
-  from mjx_crossq import config as config_lib
 
   if _LIST_TASKS.value:
     print('\n'.join(envs.ALL_TASKS))
     return
+  if _DISTRIBUTED.value and not _DRY_RUN.value:
+    with _joined() as job:  # before jax starts on a device
+      _main(job)
+  else:
+    _main(None)
+
+
+def _main(job: Any) -> None:
+  """Trains, alone or as one of the processes of a `launch.hosts.Hosts`."""
+  from envs import runtime
+  from mjx_crossq import config as config_lib
+
   if _DETERMINISTIC.value:
     runtime.make_deterministic()
   config = _config()
@@ -147,7 +177,20 @@ def main() -> None:
   cli.use_compilation_cache()
   start = time.monotonic()
   workdir = Path(_WORKDIR.value or _default_workdir(config))
+  whole, everything, report = config, workdir, _report
   with contextlib.ExitStack() as stack:
+    if job:
+      if whole.vary:
+        raise config_lib.ConfigError(
+          '--distributed divides seeds, not --vary; run it without the latter, '
+          'or each value by launch.sweep'
+        )
+      job.agree(whole)
+      config = job.block(whole)
+      report = job.reporter(_report, everything)
+      workdir = stack.enter_context(
+        job.shared(everything, whole, _RESUME.value)
+      )
     followers = _followers(workdir, config)
     bar = trackers.Bar(config.env_steps)
     for shown in (bar, *followers):
@@ -157,27 +200,49 @@ def main() -> None:
       for shown in (bar, *followers):
         shown(step)
 
-    _announce(config, devices)
+    _announce(config, devices, report)
     with Preemption() as preemption:
+      if job:
+        job.watch(preemption.abort)
       loop.train(
         config,
         env,
         workdir,
         _RESUME.value,
-        _report,
+        report,
         preemption,
         _DEBUG_NANS.value,
         follow,
         devices,
         _DATA_PARALLEL.value,
       )
+      if job:
+        preemption.rest(lambda: None)
+        job.finish(everything, whole)
     bar.close()
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
-    _report(f'finished in {minutes}:{seconds:02d}')
-    for folder in vary.folders(workdir, config):
-      _report(f'learning curve: {folder / "learning_curve.png"}')
-    _render(workdir, config, followers)
-    _report(f'run directory:  {workdir}')
+    report(f'finished in {minutes}:{seconds:02d}')
+    for folder in vary.folders(everything, config):
+      report(f'learning curve: {folder / "learning_curve.png"}')
+    if not job or job.process == 0:
+      _render(workdir, config, followers)
+    report(f'run directory:  {everything}')
+
+
+def _joined() -> Any:
+  """This process among those of a distributed run."""
+  from launch import hosts
+  from mjx_crossq.config import ConfigError
+
+  if not _WORKDIR.value:
+    raise ConfigError('--distributed needs the --workdir that all share')
+  return hosts.joined(
+    coordinator=_COORDINATOR.value,
+    num_processes=_NUM_PROCESSES.value,
+    process_id=_PROCESS_ID.value,
+    heartbeat_timeout=_HEARTBEAT_TIMEOUT.value,
+    start_timeout=_START_TIMEOUT.value,
+  )
 
 
 def _render(workdir: Path, config: Any, followers: Sequence[Any]) -> None:
@@ -283,7 +348,9 @@ def _followers(workdir: Path, config: Any) -> list[Any]:
   return found
 
 
-def _announce(config: Any, devices: Sequence[Any]) -> None:
+def _announce(
+  config: Any, devices: Sequence[Any], report: Callable[[str], None]
+) -> None:
   from mjx_crossq import placement, vary
 
   device = devices[0]
@@ -291,13 +358,13 @@ def _announce(config: Any, devices: Sequence[Any]) -> None:
   if not _DATA_PARALLEL.value:
     used = len(placement.of(config, devices).devices)
   count = f'{len(vary.variants(config))} variants x ' if config.vary else ''
-  _report(
+  report(
     f'{config.task}, {config.preset}: {count}{config.num_seeds} seed(s) of '
     f'{config.env_steps:,} env steps on {f"{used} x " if used > 1 else ""}'
     f'{device.device_kind}'
   )
   if config.preset == 'quickstart' and device.platform == 'cpu':
-    _report(
+    report(
       'quickstart on CPU: smaller and faster than the paper (critic '
       f'{config.critic_layers} x {config.critic_width} instead of 2 x 512, '
       f'UTD {config.utd} instead of 10, action repeat '

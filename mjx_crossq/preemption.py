@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ABORT = 0  # in the pipe in place of a signal's number
 
 
 class Interrupted(SystemExit):
@@ -26,11 +27,14 @@ class Preemption:
 
   Attributes:
     signal: the signal that has come, or None.
+    reason: why the run itself must stop, or None.
   """
 
   def __init__(self):
     """Watches for nothing yet."""
     self.signal: int | None = None
+    self.reason: str | None = None
+    self._asked = False
     self._busy = False
     self._save: Callable[[], Any] = lambda: None
     self._lock = threading.Lock()
@@ -84,24 +88,45 @@ class Preemption:
     if self.signal is not None:
       with self.busy():
         self._save()
-        raise Interrupted(exit_code(self.signal))
+        raise Interrupted(self._code(self.signal))
+
+  def abort(self, reason: str) -> None:
+    """Stops the run as SIGTERM does, but with an error; from any thread.
+
+    Args:
+      reason: printed as one line when the state is saved.
+    """
+    if self.signal is None:  # else it stops already
+      self.reason = reason
+    with contextlib.suppress(OSError, AttributeError):  # not in a context
+      os.write(self._write, bytes([_ABORT]))
+
+  def _code(self, number: int) -> int:
+    if self.reason is None:
+      return exit_code(number)
+    print(f'error: {self.reason}', file=sys.stderr, flush=True)
+    return 1
 
   def _watch(self) -> None:
     while data := os.read(self._read, 1):
       number = data[0]
-      if number not in SIGNALS:
+      if number in SIGNALS:
+        if self._asked:  # asked twice: at once
+          os._exit(128 + number)
+        self._asked = True
+      elif number != _ABORT:
         continue
-      if self.signal is not None:  # asked twice: at once
-        os._exit(128 + number)
       with self._lock:
-        self.signal = number
+        if self.signal is not None:  # it stops already
+          continue
+        self.signal = number or signal.SIGTERM
         if not self._busy:
-          self._end(number)
+          self._end(self.signal)
 
   def _end(self, number: int) -> None:
     try:
       self._save()
-      code = exit_code(number)
+      code = self._code(number)
     except BaseException as error:
       print(f'error: {error}', file=sys.stderr)
       code = 1

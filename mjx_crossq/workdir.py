@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,12 +36,9 @@ def own_workdir(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
   """
   try:
     _refuse_foreign(workdir, config, resume)
-    workdir.mkdir(parents=True, exist_ok=True)
-    lock = (workdir / _LOCK).open('a+', encoding='utf-8')
   except OSError as error:
     raise _unwritable(workdir, error) from None
-  with lock:
-    _acquire(lock, workdir)
+  with locked(workdir):
     _refuse_foreign(workdir, config, resume)  # it may be new since
     try:
       probe = workdir / '.writable'
@@ -55,6 +53,26 @@ def own_workdir(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
     yield
 
 
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+  """Makes a folder, and keeps other processes from owning it.
+
+  Args:
+    workdir: the folder.
+
+  Raises:
+    ConfigError: another process owns it, or it cannot be written.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = (workdir / _LOCK).open('a+', encoding='utf-8')
+  except OSError as error:
+    raise _unwritable(workdir, error) from None
+  with lock:
+    _acquire(lock, workdir)
+    yield
+
+
 def _refuse_foreign(workdir: Path, config: Config, resume: bool) -> None:
   if not workdir.exists():
     return
@@ -66,9 +84,32 @@ def _refuse_foreign(workdir: Path, config: Config, resume: bool) -> None:
     )
 
 
+def in_use(workdir: Path) -> bool:
+  """Whether a process is at work in a folder; nothing is changed there."""
+  try:
+    with (workdir / _LOCK).open('r', encoding='utf-8') as lock:
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  except OSError:  # no folder, no process has been there, or no locks
+    return False
+  return False
+
+
+def _lock(lock) -> None:
+  """Takes the lock of a folder; who only looks (`in_use`) has it briefly."""
+  for attempt in reversed(range(5)):
+    try:
+      return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      if not attempt:
+        raise
+      time.sleep(0.05)
+
+
 def _acquire(lock, workdir: Path) -> None:
   try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _lock(lock)
   except BlockingIOError:
     lock.seek(0)
     owner = lock.read().strip() or 'unknown'

@@ -15,7 +15,7 @@ import pytest
 import scipy.stats
 
 import envs
-from launch import drawing, estimate, experiments, reproduce
+from launch import drawing, estimate, experiments, jobs, reproduce
 from mjx_crossq import ConfigError, baselines, comparison
 from mjx_crossq import config as config_lib
 from mjx_crossq.curves import Curves
@@ -94,11 +94,11 @@ def test_what_the_flags_change():
 @pytest.mark.parametrize('scale', SCALES)
 def test_every_run_has_a_folder_and_the_flags_that_give_it(scale, tmp_path):
   everything = {c for f in FIGURES for c in experiments.runs(f, scale)}
-  folders = {experiments.folder(tmp_path, config) for config in everything}
+  folders = {jobs.folder(tmp_path, config) for config in everything}
   assert len(folders) == len(everything)
   bro_like = config_lib.from_preset('sac', reset_at=(15_001, 50_001))
   for config in (*everything, bro_like):
-    preset, *sets = experiments.flags(config)
+    preset, *sets = jobs.flags(config)
     assert all(flag.startswith('--set=') for flag in sets)
     changes = config_lib.parse_assignments(
       [flag.removeprefix('--set=') for flag in sets]
@@ -110,20 +110,20 @@ def test_every_run_has_a_folder_and_the_flags_that_give_it(scale, tmp_path):
 def test_how_far_a_folder_is(tmp_path):
   config = experiments.runs(3, 'smoke')[0]
   where = tmp_path / 'run'
-  assert experiments.reached(config, where) == 0
+  assert jobs.reached(config, where) == 0
   where.mkdir()
-  assert experiments.reached(config, where) == 0
+  assert jobs.reached(config, where) == 0
   (where / 'notes.txt').touch()
   with pytest.raises(ConfigError, match='holds no run'):
-    experiments.reached(config, where)
+    jobs.reached(config, where)
   saved = config.replace(critic_width=64, env_steps=5).to_dict()
   (where / 'config.json').write_text(json.dumps({'config': saved}))
   with pytest.raises(ConfigError, match=r'other settings: critic_width \(64'):
-    experiments.reached(config, where)
+    jobs.reached(config, where)
   # A run that was killed before its first checkpoint; its budget may change.
   saved['critic_width'] = config.critic_width
   (where / 'config.json').write_text(json.dumps({'config': saved}))
-  assert experiments.reached(config, where) == 0
+  assert jobs.reached(config, where) == 0
 
 
 def test_a_failing_run_loses_no_other(tmp_path, capsys):
@@ -131,7 +131,7 @@ def test_a_failing_run_loses_no_other(tmp_path, capsys):
   started = []
 
   def start(config, folder):
-    assert folder == experiments.folder(tmp_path, config)
+    assert folder == jobs.folder(tmp_path, config)
     started.append(config)
     return 9 if config.preset == 'crossq_512' and config.utd == 2 else 0
 
@@ -180,7 +180,7 @@ def story(tmp_path_factory):
   """A run cut short, one that fails, and both made whole: what was shown."""
   folder = tmp_path_factory.mktemp('story')
   first, second = (
-    experiments.folder(folder, config)
+    jobs.folder(folder, config)
     for config in sorted(
       experiments.runs(2, 'smoke', num_seeds=1), key=lambda c: -c.utd
     )
@@ -203,21 +203,21 @@ def test_a_budget_may_end_early_and_be_raised(story):
   assert 'UTD 2, from env step 1,000' in shown['whole']
   assert f'resuming {first} at env step 1,000' in shown['whole']
   config = experiments.runs(3, 'smoke', num_seeds=1)[0]
-  assert experiments.reached(config, first) == 2_000
+  assert jobs.reached(config, first) == 2_000
 
 
 def test_a_run_without_its_last_evaluation_is_not_complete(story, tmp_path):
   _, first, _, _, _ = story
   config = experiments.runs(3, 'smoke', num_seeds=1)[0]
-  assert experiments.complete(config, first)
+  assert jobs.complete(config, first)
   cut = tmp_path / 'run'
   shutil.copytree(first, cut)
   lines = (first / 'eval.csv').read_text().splitlines(keepends=True)
   (cut / 'eval.csv').write_text(''.join(lines[:-1]))
-  assert experiments.reached(config, cut) == 2_000
-  assert not experiments.complete(config, cut)
+  assert jobs.reached(config, cut) == 2_000
+  assert not jobs.complete(config, cut)
   (cut / 'eval.csv').unlink()
-  assert not experiments.complete(config, cut)
+  assert not jobs.complete(config, cut)
 
 
 def test_a_failed_run_is_named_and_the_others_are_drawn(story):
@@ -416,7 +416,7 @@ def test_dry_run(tmp_path):
 
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path):
   config = experiments.runs(3, 'smoke')[0]
-  other = experiments.folder(tmp_path / 'other', config)
+  other = jobs.folder(tmp_path / 'other', config)
   other.mkdir(parents=True)
   saved = {'config': config.replace(critic_width=64).to_dict()}
   (other / 'config.json').write_text(json.dumps(saved))

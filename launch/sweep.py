@@ -1,0 +1,303 @@
+r"""Trains a grid of settings: what is missing or unfinished of it.
+
+    python -m launch.sweep --workdir=runs/sweep \
+      --grid="task=cartpole-swingup,walker-walk preset=crossq_wn,sac utd=1,10"
+    python -m launch.sweep --workdir=runs/sweep --file=sweep.yaml --status
+
+Every field of the configuration may be an axis. The seeds of a cell are one
+program; a cell that does not fit the device is divided into blocks of seeds.
+The same command again goes on where it was stopped. docs/sweep.md explains it.
+"""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from launch import cli
+
+BACKENDS = ('local', 'slurm', 'ray', 'skypilot')
+
+_GRID = flags.DEFINE_string(
+  'grid', None, "axes, such as 'task=walker-run,fish-swim utd=1,10 num_seeds=5'"
+)
+_FILE = flags.DEFINE_string('file', None, 'YAML file with the axes as keys')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the runs')
+_BACKEND = flags.DEFINE_enum(
+  'backend', None, BACKENDS, 'where the jobs run (local)'
+)
+_OPTION = flags.DEFINE_multi_string(
+  'option', [], 'key=value for the backend; repeatable'
+)
+_PARALLEL = flags.DEFINE_integer(
+  'parallel', 1, 'local: processes at a time, GPUs dealt out in turn', 1
+)
+_MEMORY_GIB = flags.DEFINE_float(
+  'memory_gib',
+  None,
+  "of a job's device, which decides how many seeds are one job (local: read "
+  'off the device; elsewhere: all seeds of a cell)',
+  1e-9,
+)
+_RETRIES = flags.DEFINE_integer(
+  'retries', 2, 'further attempts of a job that fails without getting on', 0
+)
+_STATUS = flags.DEFINE_bool('status', False, 'print how far each is, and stop')
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'print the jobs, their memory and cost, and stop'
+)
+_BENCHMARK = flags.DEFINE_list(
+  'benchmark', [], 'files of launch.benchmark --json that --dry_run counts with'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, "skypilot: folder of the files (<workdir>'s name + -tasks)"
+)
+_ALLOW_UNFAITHFUL = flags.DEFINE_bool(
+  'allow_unfaithful', False, 'train on tasks that differ from stock'
+)
+
+
+def main() -> None:
+  """Reads the flags, and runs what is missing."""
+  import jax
+
+  from launch import cloud, devices, estimate, grid
+  from launch import jobs as jobs_lib
+  from mjx_crossq.config import ConfigError
+  from mjx_crossq.workdir import locked
+
+  axes, settings = _asked()
+  if not settings.get('workdir'):
+    raise ConfigError('--workdir is needed: the folder of the runs')
+  if _BENCHMARK.value and not _DRY_RUN.value:
+    raise ConfigError('--benchmark is for --dry_run; leave it out or add that')
+  backend = settings.get('backend', 'local')
+  workdir = Path(settings['workdir']).absolute()
+  # This process looks on; an accelerator is for the jobs alone.
+  jax.config.update('jax_platforms', 'cpu')
+  cells = grid.cells(axes)
+  plan = grid.Plan(workdir)
+  extra = ['--allow_unfaithful'] * _ALLOW_UNFAITHFUL.value + cli.cache_flags()
+  if _STATUS.value:
+    print(status_table(plan.jobs(cells, extra)))
+    return
+  _check(cells)
+  room, slots = devices.Room(None, 1), [{}]
+  if backend == 'local':
+    machine = devices.Devices.probe()
+    slots = machine.slots(_PARALLEL.value)
+    room = machine.room(_PARALLEL.value)
+  if _MEMORY_GIB.value:
+    room = room._replace(memory=int(_MEMORY_GIB.value * 2**30))
+  undecided = plan.undecided(cells)
+  counts = dict.fromkeys(undecided, 1)
+  if room.memory:
+    budgets = estimate.budgets_of(undecided, _ALLOW_UNFAITHFUL.value)
+    for cell in undecided:
+      counts[cell] = grid.blocks_that_fit(
+        cell, budgets[cell].total, room.memory, room.devices
+      )
+  plan.decide(counts)
+  found = plan.jobs(cells, extra)
+  if _DRY_RUN.value:
+    folders = {job.config: job.folder for job in found}
+    speeds = estimate.read(_BENCHMARK.value)
+    estimate.report(folders, speeds, _ALLOW_UNFAITHFUL.value, here=False)
+    return
+  if backend == 'skypilot':
+    output = Path(_OUTPUT.value or f'{workdir}-tasks')
+    missing = [job for job in found if jobs_lib.progress(job).state != 'done']
+    options = settings['options']
+    for line in cloud.write(missing, output, options, _RETRIES.value):
+      print(line)
+    return
+  with locked(workdir):
+    plan.write()
+    engine = _engine(backend, workdir, settings['options'], slots)
+    try:
+      failed = supervise(found, engine, _RETRIES.value)
+    finally:
+      engine.close()
+    print(status_table(found))
+  if failed:
+    print('failed: ' + '; '.join(failed))
+    print('the same command runs them again, and nothing that is done')
+    raise SystemExit(1)
+
+
+def _asked() -> tuple[dict[str, list[Any]], dict[str, Any]]:
+  """Axes and settings of the file, changed by those of the flags."""
+  from launch import grid
+  from mjx_crossq.config import ConfigError, one_of
+
+  axes: dict[str, list[Any]] = {}
+  settings: dict[str, Any] = {}
+  if _FILE.value:
+    axes, settings = grid.read(_FILE.value)
+  if _GRID.value is not None:
+    axes |= grid.parse(_GRID.value)
+  if not axes:
+    raise ConfigError("--grid='field=value,value ...' or --file is needed")
+  for name, flag in (('workdir', _WORKDIR), ('backend', _BACKEND)):
+    if flag.value is not None:
+      settings[name] = flag.value
+  one_of('backend', settings.get('backend', 'local'), BACKENDS)
+  options = dict(settings.get('options', {}))
+  for text in _OPTION.value:
+    name, equals, value = text.partition('=')
+    if not equals:
+      raise ConfigError(f'--option={text}: write it as key=value')
+    options[name] = _plain(value)
+  if options and settings.get('backend', 'local') == 'local':
+    raise ConfigError(
+      f'the backend local has no options such as {next(iter(options))}; '
+      'choose another --backend'
+    )
+  settings['options'] = options
+  return axes, settings
+
+
+def _plain(text: str) -> Any:
+  """A number or a truth value where the text is one."""
+  try:
+    return json.loads(text)
+  except ValueError:
+    return text
+
+
+def _check(cells: Iterable[Any]) -> None:
+  """Refuses what could not be trained, before anything starts."""
+  from mjx_crossq.runner import Runner
+
+  loaded: dict[Any, Any] = {}
+  for config in cells:
+    key = (config.task, config.physics)
+    if key not in loaded:
+      loaded[key] = cli.load_env(*key, allow_unfaithful=_ALLOW_UNFAITHFUL.value)
+    Runner(config, loaded[key])
+
+
+def _engine(
+  backend: str,
+  workdir: Path,
+  options: Mapping[str, Any],
+  slots: Sequence[Mapping[str, str]],
+) -> Any:
+  from launch import backends
+
+  if backend == 'slurm':
+    return backends.Slurm(workdir / 'logs' / 'slurm', options)
+  if backend == 'ray':
+    return backends.Ray(options)
+  return backends.Local(slots)
+
+
+def supervise(
+  found: Sequence[Any], engine: Any, retries: int, report: Any = print
+) -> list[str]:
+  """Runs the jobs that are not done, and those that fail again.
+
+  A job is done when its folder says so, not when its process ends well: one
+  that was asked to stop ends well too. Attempts that got on do not count.
+
+  Args:
+    found: all jobs of the sweep.
+    engine: the backend.
+    retries: further attempts of a job after one that did not get on.
+    report: receives lines for a person.
+
+  Returns:
+    What failed, and why.
+  """
+  from launch import estimate, jobs
+  from mjx_crossq.config import ConfigError
+
+  before = {job: jobs.progress(job) for job in found}
+  for job, progress in before.items():
+    if progress.state == 'running':
+      report(f'{job.name}: another process trains it')
+  missing = [j for j, p in before.items() if p.state not in ('done', 'running')]
+  done = sum(p.state == 'done' for p in before.values())
+  report(f'{done} of {len(found)} jobs are done, {len(missing)} to run')
+  # The longest first, so that the short ones fill the gaps.
+  missing.sort(key=lambda j: -estimate.updates(j.config, before[j].step))
+  steps = {job: before[job].step for job in missing}
+  attempts = dict.fromkeys(missing, 0)
+  failed: list[str] = []
+  running = list(zip(engine.submit(missing), missing, strict=True))
+  ended = 0
+  while running:
+    again, left = [], []
+    for handle, job in running:
+      status = engine.poll(handle)
+      if status is None:
+        left.append((handle, job))
+        continue
+      try:
+        progress = jobs.progress(job)
+      except ConfigError as error:
+        failed.append(f'{job.name} ({error})')
+        report(f'failed: {failed[-1]}')
+        continue
+      if progress.state == 'done':
+        ended += 1
+        shown = progress.episode_return
+        report(
+          f'[{ended}/{len(missing)}] {job.name} is done'
+          + ('' if shown is None else f', return {shown:.0f}')
+        )
+        continue
+      got_on = progress.step > steps[job]
+      attempts[job] = 1 if got_on else attempts[job] + 1
+      steps[job] = max(progress.step, steps[job])
+      why = f'exit status {status}: {jobs.last_line(job)}'
+      if status == jobs.USAGE_ERROR or attempts[job] > retries:
+        failed.append(f'{job.name} ({why})')
+        report(f'failed: {failed[-1]}')
+      else:
+        report(f'{job.name} goes on from env step {progress.step:,} ({why})')
+        again.append(job)
+    running = left + list(zip(engine.submit(again), again, strict=True))
+    if running and len(left) == len(running):
+      time.sleep(engine.seconds)
+  return failed
+
+
+def status_table(found: Sequence[Any]) -> str:
+  """A line a job: its name, env step of total, state, last return; sums.
+
+  Args:
+    found: the jobs.
+  """
+  from launch import jobs
+
+  width = max(len(job.name) for job in found)
+  lines = [f'{"job":{width}} {"env step":>22}  {"state":8} {"return":>7}']
+  states: dict[str, int] = {}
+  for job in found:
+    p = jobs.progress(job)
+    states[p.state] = states.get(p.state, 0) + 1
+    shown = '-' if p.episode_return is None else f'{p.episode_return:.0f}'
+    total = f'{p.step:,} / {jobs.last_step(job.config):,}'
+    lines.append(f'{job.name:{width}} {total:>22}  {p.state:8} {shown:>7}')
+  counts = ', '.join(f'{n} {state}' for state, n in sorted(states.items()))
+  return '\n'.join([*lines, f'{len(found)} jobs: {counts}'])
+
+
+def run() -> None:
+  """Entry point; SIGTERM stops as ^C does."""
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    cli.run(main, __doc__)
+  except KeyboardInterrupt:
+    print('\nstopped; the same command goes on from the last checkpoints')
+    sys.exit(130)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,554 @@
+"""`launch.sweep`: its grid, what it runs and repeats, where it runs it."""
+
+import fcntl
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from launch import backends, cloud, devices, estimate, grid, jobs, sweep
+from mjx_crossq import ConfigError, curves, from_preset, logging
+from tests.reliability import runs
+
+from . import programs
+
+TINY = {
+  'task': 'tests.reliability.runs:env',
+  'num_seeds': 2,
+  'num_envs': 2,
+  'env_steps': 2000,
+  'log_every': 1000,
+  'eval_every': 1000,
+  'eval_episodes': 1,
+  'checkpoint_every': 1000,
+  'replay_capacity': 2000,
+  'batch_size': 8,
+  'warmup': 100,
+  'critic_width': 8,
+  'actor_width': 8,
+}
+
+
+def line(**axes):
+  return ' '.join(f'{name}={values}' for name, values in axes.items())
+
+
+def cells(**axes):
+  return grid.cells(grid.parse(line(**{**TINY, **axes})))
+
+
+def planned(tmp_path, **axes):
+  return grid.Plan(tmp_path).jobs(cells(**axes))
+
+
+# ------------------------------------------------------------------ the grid
+
+
+def test_cells_are_the_product_of_the_axes():
+  found = grid.cells(
+    grid.parse('task=walker-run,fish-swim preset=crossq_wn,sac utd=1,10')
+  )
+  expected = [
+    from_preset(preset, task=task, utd=utd)
+    for task, preset, utd in itertools.product(
+      ('walker-run', 'fish-swim'), ('crossq_wn', 'sac'), (1, 10)
+    )
+  ]
+  assert found == expected
+  (one,) = grid.cells(grid.parse('preset=sac reset_at=15001,50001'))
+  assert one == from_preset('sac', reset_at=(15_001, 50_001))
+  assert len(grid.cells(grid.parse('task=paper'))) == 15
+
+
+def test_a_file_has_the_same_axes(tmp_path):
+  path = tmp_path / 'sweep.yaml'
+  path.write_text(
+    'task: [walker-run, brax:ant]\ncritic_lr: [1e-4, 0.001]\nnum_seeds: 3\n'
+    'reset_at: [[5, 9], []]\nbackend: slurm\noptions: {timeout_min: 10}\n'
+  )
+  axes, settings = grid.read(str(path))
+  assert settings == {'backend': 'slurm', 'options': {'timeout_min': 10}}
+  found = grid.cells(axes)
+  assert len(found) == 8 and {c.num_seeds for c in found} == {3}
+  assert {c.critic_lr for c in found} == {1e-4, 1e-3}
+  assert {c.reset_at for c in found} == {(5, 9), ()}
+  folders = {jobs.full_folder(tmp_path, c).name for c in found}
+  assert len(folders) == 8 and all(':' not in name for name in folders)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('utd', 'field=value,value'),
+    ('utd=1 utd=2', 'there twice'),
+    ('utdd=1', "did you mean 'utd'"),
+    ('utd=1,x', 'not of type int'),
+    ('utd=1,0', 'must be at least 1'),
+    ('utd=', 'empty'),
+    ('utd=1,1', 'UTD 1 twice; leave'),
+    ('preset=sacc', "did you mean 'sac'"),
+    ('utd=' + ','.join(map(str, range(1, 10_002))), 'at most'),
+  ],
+)
+def test_wrong_grids(text, message):
+  with pytest.raises(ConfigError, match=message):
+    grid.cells(grid.parse(text))
+
+
+def test_names_follow_from_the_settings_and_are_short(tmp_path):
+  """A budget may be raised; what changes the numbers has its own folder."""
+  base = from_preset('crossq_wn', task='walker-run')
+
+  def name(**changes):
+    return jobs.full_folder(tmp_path, base.replace(**changes)).name
+
+  assert name() == 'walker-run-crossq_wn-utd10-seeds1'
+  assert name(env_steps=5, log_every=1, eval_every=0) == name()
+  changes = [
+    {'seed': 3},
+    {'critic_lr': 1e-4},
+    {'tau': 0.5},
+    {'num_envs': 2},
+    {'reset_at': (5,)},
+    {'physics': 'warp'},
+    {'num_seeds': 2},
+  ]
+  assert len({name(), *(name(**c) for c in changes)}) == 8
+  assert name(critic_lr=1e-4).endswith('-critic_lr0.0001')
+  many = {f: 7 for f in ('critic_width', 'actor_width', 'batch_size', 'warmup')}
+  many |= {f: 7 for f in ('renorm_warmup', 'replay_capacity', 'lr_decay_steps')}
+  many |= {f: 7 for f in ('actor_layers', 'critic_layers', 'num_critics')}
+  long = [name(**many), name(**many | {'warmup': 8})]
+  assert len(set(long)) == 2 and all(len(text) < 100 for text in long)
+
+
+def test_seeds_are_divided_evenly():
+  config = from_preset('crossq_wn', num_seeds=10, seed=5)
+  for count in range(1, 11):
+    found = grid.blocks(config, count)
+    sizes = [c.num_seeds for c in found]
+    assert max(sizes) - min(sizes) <= 1 and len(found) == count
+    seeds = [c.seed + i for c in found for i in range(c.num_seeds)]
+    assert seeds == list(range(5, 15))
+    assert {c.replace(seed=5, num_seeds=10) for c in found} == {config}
+
+
+def test_blocks_fit_the_memory():
+  config = from_preset('crossq_wn', num_seeds=10)
+  # A seed has 100 bytes, and .9 of the memory is given.
+  assert grid.blocks_that_fit(config, 1000, 2000) == 1
+  assert grid.blocks_that_fit(config, 1000, 500) == 3  # 4, 4, 2 would fit
+  assert grid.blocks_that_fit(config, 1000, 500, devices=2) == 2
+  assert grid.blocks_that_fit(config, 1000, 120) == 10
+  with pytest.raises(ConfigError, match='lower replay_capacity'):
+    grid.blocks_that_fit(config, 1000, 100)
+
+
+def test_a_division_stays_as_it_was_decided(tmp_path):
+  (cell, other) = cells(utd='1,2', num_seeds=5)
+  plan = grid.Plan(tmp_path)
+  assert plan.undecided([cell]) == [cell]
+  plan.decide({cell: 2})
+  plan.write()
+  again = grid.Plan(tmp_path)
+  assert again.undecided([cell, other]) == [other]
+  again.decide({cell: 5, other: 1})
+  found = again.jobs([cell, other], ['--flag'])
+  assert [(j.config.seed, j.config.num_seeds) for j in found] == [
+    (0, 3),
+    (3, 2),
+    (0, 5),
+  ]
+  assert len({job.folder for job in found}) == 3
+  assert found[0].command()[-1] == '--flag'
+  (tmp_path / 'sweep.json').write_text('{"jobs": []}')
+  with pytest.raises(ConfigError, match='damaged'):
+    grid.Plan(tmp_path)
+
+
+# ------------------------------------------------------- jobs, and their state
+
+
+class Fake:
+  """A process that makes so many env steps of a run, and ends so."""
+
+  def __init__(self, job, step, status, log=''):
+    self.job, self.status = job, status
+    config, folder = job.config, job.folder
+    (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
+    logging.write_config(folder, config)
+    if step:
+      (folder / 'checkpoints' / str(step)).mkdir(exist_ok=True)
+    if step >= config.env_steps and not status:
+      rows = ''.join(
+        f'{config.seed + seed},{step},{physics},0,{10 * seed}\n'
+        for physics in ('mjx', 'dm_control')
+        for seed in range(config.num_seeds)
+      )
+      header = ','.join(logging.EVAL_HEADER) + '\n'
+      (folder / 'eval.csv').write_text(header + rows)
+    job.log.parent.mkdir(exist_ok=True)
+    job.log.write_text(log)
+
+  def poll(self):
+    return self.status
+
+  def terminate(self):
+    pass
+
+  def wait(self):
+    return self.status
+
+
+class Script:
+  """Starts fakes as told: by UTD, a list of (env step, status)."""
+
+  def __init__(self, **told):
+    self.told = {int(name[3:]): list(steps) for name, steps in told.items()}
+    self.started = []
+
+  def __call__(self, job, variables):
+    self.started.append(job.config.utd)
+    step, status = self.told[job.config.utd].pop(0)
+    return Fake(job, step, status, f'first\nerror: {step}\n\n')
+
+
+def run_script(tmp_path, script, retries=2, utd='1,2'):
+  lines = []
+  found = planned(tmp_path, utd=utd)
+  engine = backends.Local([{}], script)
+  engine.seconds = 0
+  failed = sweep.supervise(found, engine, retries, lines.append)
+  return failed, lines, found
+
+
+def test_only_what_is_missing_runs(tmp_path):
+  script = Script(utd1=[(2000, 0)], utd2=[(2000, 0)])
+  failed, lines, found = run_script(tmp_path, script)
+  assert not failed and script.started == [2, 1]  # the longer one first
+  assert lines[0] == '0 of 2 jobs are done, 2 to run'
+  assert lines[-1] == f'[2/2] {found[0].name} is done, return 5'
+  failed, lines, _ = run_script(tmp_path, script)
+  assert not failed and lines == ['2 of 2 jobs are done, 0 to run']
+  assert script.started == [2, 1]
+  # A cell more, and only it runs.
+  script.told[4] = [(2000, 0)]
+  run_script(tmp_path, script, utd='1,2,4')
+  assert script.started == [2, 1, 4]
+
+
+def test_failures_are_repeated_unless_they_get_nowhere(tmp_path):
+  stuck = [(1000, 1)] * 4
+  script = Script(utd1=stuck, utd2=[(0, -9), (1000, 1), (1000, 1), (2000, 0)])
+  failed, lines, found = run_script(tmp_path, script)
+  # UTD 1 got on once, then did not twice.
+  assert script.started.count(1) == 3 and script.started.count(2) == 4
+  assert failed == [f'{found[0].name} (exit status 1: error: 1000)']
+  assert any('from env step 0 (exit status -9' in text for text in lines)
+  states = [jobs.progress(job).state for job in found]
+  assert states == ['failed', 'done']
+
+
+def test_a_job_that_was_asked_to_stop_is_not_done(tmp_path):
+  script = Script(utd1=[(1000, 0), (2000, 0)])
+  failed, _, (job,) = run_script(tmp_path, script, utd='1')
+  assert not failed and script.started == [1, 1]
+  assert jobs.progress(job).state == 'done'
+
+
+def test_wrong_input_is_not_repeated(tmp_path):
+  script = Script(utd1=[(0, 2)], utd2=[(2000, 0)])
+  failed, _, _ = run_script(tmp_path, script)
+  assert len(failed) == 1 and script.started == [2, 1]
+  script = Script(utd1=[(0, 1)])
+  failed, _, _ = run_script(tmp_path, script, retries=0, utd='1')
+  assert len(failed) == 1 and script.started == [1]
+
+
+def test_processes_at_a_time(tmp_path):
+  """No more than there are slots, each with its own device."""
+  running, most, given = set(), [], []
+
+  class Slow(Fake):
+    def __init__(self, job, *args):
+      super().__init__(job, *args)
+      running.add(job)
+      most.append(len(running))
+      self.polls = 0
+
+    def poll(self):
+      self.polls += 1
+      if self.polls > 3:
+        running.discard(self.job)
+        return self.status
+
+  def start(job, variables):
+    given.append(variables['CUDA_VISIBLE_DEVICES'])
+    return Slow(job, 2000, 0)
+
+  slots = devices.Devices('gpu', 2, 10**9).slots(2)
+  engine = backends.Local(slots, start)
+  engine.seconds = 0
+  found = planned(tmp_path, utd='1,2,3,4,5')
+  assert not sweep.supervise(found, engine, 0, lambda line: None)
+  assert max(most) == 2 and {*given[:2]} == {'0', '1'} and len(given) == 5
+
+
+def test_how_processes_share_devices(monkeypatch):
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+  gpus = devices.Devices('gpu', 4, 100)
+  assert gpus.slots(1) == [{}] and gpus.room(1) == (100, 4)
+  assert [s['CUDA_VISIBLE_DEVICES'] for s in gpus.slots(4)] == [*'0123']
+  assert gpus.room(4) == (100, 1)
+  shared = gpus.slots(8)
+  assert shared[4] == {
+    'CUDA_VISIBLE_DEVICES': '0',
+    'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.375',
+  }
+  assert gpus.room(8) == (50, 1)
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '6,7')
+  assert gpus.slots(2)[1] == {'CUDA_VISIBLE_DEVICES': '7'}
+  assert devices.Devices('cpu', 8, 90).room(3) == (30, 1)
+  with pytest.raises(ConfigError, match='share a tpu'):
+    devices.Devices('tpu', 4, 100).slots(2)
+
+
+def test_state_table(tmp_path):
+  done, partial, missing, busy = planned(tmp_path, utd='1,2,3,4')
+  Fake(done, 2000, 0)
+  Fake(partial, 1000, 1)
+  Fake(busy, 1000, 1)
+  jobs.ended(busy, 1)
+  with (busy.folder / '.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    table = sweep.status_table([done, partial, missing, busy])
+    engine = backends.Local([{}], Script(utd2=[(2000, 0)], utd3=[(2000, 0)]))
+    lines = []
+    found = [done, partial, missing, busy]
+    assert not sweep.supervise(found, engine, 0, lines.append)
+    assert lines[0] == f'{busy.name}: another process trains it'
+  rows = [text.split() for text in table.splitlines()[1:-1]]
+  assert [row[1:] for row in rows] == [
+    ['2,000', '/', '2,000', 'done', '5'],
+    ['1,000', '/', '2,000', 'partial', '-'],
+    ['0', '/', '2,000', 'missing', '-'],
+    ['1,000', '/', '2,000', 'running', '-'],
+  ]
+  assert table.endswith('4 jobs: 1 done, 1 missing, 1 partial, 1 running')
+  assert jobs.progress(busy).state == 'failed'  # the lock is gone
+
+
+def test_looking_does_not_keep_a_run_from_its_folder(tmp_path):
+  """`in_use` takes the lock for a moment; a run that starts waits it out."""
+  from mjx_crossq.workdir import in_use, locked
+
+  assert not in_use(tmp_path)
+  with locked(tmp_path):
+    assert in_use(tmp_path)
+    mine = f'id {os.getpid()}'
+    with pytest.raises(ConfigError, match=mine), locked(tmp_path):
+      pass
+  with (tmp_path / '.lock').open() as looking:
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    with pytest.raises(ConfigError, match='another process'), locked(tmp_path):
+      pass
+  with locked(tmp_path):
+    pass
+
+
+# ----------------------------------------------------------- real processes
+
+GRID = line(**TINY, utd='1,2')
+
+
+def real(folder, *flags, code=0):
+  done = programs.run('sweep', f'--grid={GRID}', f'--workdir={folder}', *flags)
+  assert done.returncode == code, done.stdout + done.stderr
+  return done.stdout
+
+
+@pytest.fixture(scope='module')
+def story(tmp_path_factory):
+  """A sweep whose first job is killed in the middle, then gone on with."""
+  folder = tmp_path_factory.mktemp('sweep') / 'runs'
+  shown = {'missing': real(folder, '--status')}
+  existed = folder.exists()
+  first, _ = sorted(planned(folder, utd='1,2'), key=lambda j: -j.config.utd)
+  command = [sys.executable, '-m', 'launch.sweep', f'--grid={GRID}']
+  process = subprocess.Popen(
+    [*command, f'--workdir={folder}', '--retries=1'],
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  saved = first.folder / 'checkpoints' / '1000' / 'SHA256SUMS'
+  killed = False
+  while process.poll() is None:
+    if not killed and saved.exists():
+      pid = int((first.folder / '.lock').read_text())
+      os.kill(pid, signal.SIGKILL)
+      killed = True
+    time.sleep(0.02)
+  assert process.stdout
+  shown['run'] = process.stdout.read()
+  assert process.returncode == 0, shown['run']
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
+  shown['again'] = real(folder)
+  after = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
+  return folder, existed, first, shown, before, after
+
+
+def test_a_real_sweep_survives_a_kill(story):
+  folder, existed, first, shown, _, _ = story
+  assert not existed and shown['missing'].endswith('2 jobs: 2 missing\n')
+  assert f'{first.name} goes on from env step' in shown['run']
+  assert '(exit status -9' in shown['run']
+  assert shown['run'].endswith('2 jobs: 2 done\n')
+  log = first.log.read_text()
+  assert log.count('resuming') == 1 and 'finished in' in log
+  for job in planned(folder, utd='1,2'):
+    returns = curves.Run.read(job.folder).returns()
+    assert {seed: [*steps] for seed, steps in returns.items()} == {
+      0: [1000, 2000],
+      1: [1000, 2000],
+    }
+    steps = [r['env_step'] for r in runs.records(job.folder)]
+    assert steps == [1000, 1000, 2000, 2000]
+
+
+def test_a_sweep_that_is_done_changes_nothing(story):
+  folder, _, _, shown, before, after = story
+  assert '2 of 2 jobs are done, 0 to run' in shown['again']
+  changed = {path for path in after if before.get(path) != after[path]}
+  assert changed <= {folder / '.lock', folder / 'sweep.json'}
+
+
+def test_dry_run_says_what_it_costs(story, tmp_path):
+  budgets = estimate.budgets_of(cells(utd='1,2'))
+  seed = next(iter(budgets.values())).total / 2
+  gib = 1.5 * seed / 0.9 / 2**30
+  shown = real(tmp_path / 'none', '--dry_run', f'--memory_gib={gib}')
+  assert not (tmp_path / 'none').exists()
+  assert 'no speed was measured' in shown
+  assert '4 runs one after the other' in shown
+
+
+def test_bad_input_starts_nothing(tmp_path):
+  (tmp_path / 'bad.yaml').write_text('- 1')
+  (tmp_path / 'sky.yaml').write_text('utd: 1\nbackend: cloud')
+  good, where = '--grid=utd=1', f'--workdir={tmp_path / "runs"}'
+  programs.check_errors(
+    'sweep',
+    {
+      (): 'or --file is needed',
+      (good,): '--workdir is needed',
+      (good, where, '--benchmark=x'): 'is for --dry_run',
+      ('--file=none.yaml', where): 'cannot be read',
+      (f'--file={tmp_path / "bad.yaml"}', where): 'holds no settings',
+      (f'--file={tmp_path / "sky.yaml"}', where): "unknown backend 'cloud'",
+      ('--grid=task=walker-rnu', where): 'walker-rnu',
+      ('--grid=task=quadruped-escape', where): 'differs from stock',
+      (good, where, '--option=a=1'): 'local has no options',
+      (good, where, '--backend=ray', '--option=a'): 'write it as key=value',
+      (good, where, '--backend=skypilot'): 'storage=URI',
+    },
+  )
+  assert not (tmp_path / 'runs').exists()
+
+
+# ------------------------------------------------------------------- backends
+
+
+def test_a_backend_that_is_not_installed_is_one_line(monkeypatch, tmp_path):
+  for name, make in (
+    ('ray', lambda: backends.Ray({})),
+    ('submitit', lambda: backends.Slurm(tmp_path, {})),
+  ):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=r'pip install mjx_crossq\['):
+      make()
+
+
+OPTIONS = {
+  'storage': 's3://bucket/runs',
+  'image': 'registry/mjx_crossq:1',
+  'claim': 'runs',
+}
+
+
+def test_files_for_clusters(tmp_path):
+  found = planned(tmp_path / 'runs', utd='1,2')
+  lines = cloud.write(found, tmp_path / 'out', OPTIONS, retries=5)
+  assert 'sky jobs launch' in lines[0] and 'kubectl apply' in lines[1]
+  files = sorted((tmp_path / 'out').rglob('*.yaml'))
+  assert len(files) == 4
+  for job in found:
+    name = cloud.short_name(job)
+    assert len(name) <= 53 and name == name.lower()
+    task = yaml.safe_load((tmp_path / 'out/sky' / f'{name}.yaml').read_text())
+    where = f'--workdir=/sweep/{job.name}'
+    assert task['run'].startswith(f'python -m launch.train --resume {where} ')
+    assert task['file_mounts']['/sweep']['source'] == OPTIONS['storage']
+    path = tmp_path / 'out/kubernetes' / f'{name}.yaml'
+    pod = yaml.safe_load(path.read_text())['spec']
+    assert pod['backoffLimit'] == 5
+    (container,) = pod['template']['spec']['containers']
+    assert where in container['command']
+    # The flags give the cell again.
+    sets = [a[6:] for a in container['command'] if a.startswith('--set=')]
+    axes = grid.parse(' '.join(sets))
+    assert grid.cells(axes) == [job.config]
+  with pytest.raises(ConfigError, match='both'):
+    cloud.write(found, tmp_path, {'storage': 's', 'image': 'x'})
+  with pytest.raises(ConfigError, match="did you mean 'storage'"):
+    cloud.write(found, tmp_path, {'storag': 's'})
+
+
+def swept(folder, backend, *flags):
+  """A real sweep on a backend, whose first job is killed once."""
+  out = real(folder, f'--backend={backend}', *flags)
+  assert out.endswith('2 jobs: 2 done\n'), out
+  for job in planned(folder, utd='1,2'):
+    assert jobs.complete(job.config, job.folder)
+    assert int(job.exit_status.read_text()) == 0
+  again = real(folder, f'--backend={backend}', *flags)
+  assert '2 of 2 jobs are done, 0 to run' in again
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec('ray'), reason='needs ray')
+def test_a_real_ray_cluster(tmp_path):
+  swept(tmp_path / 'runs', 'ray', '--option=num_cpus=1')
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  not importlib.util.find_spec('submitit'), reason='needs submitit'
+)
+def test_submitit_without_slurm(tmp_path):
+  swept(tmp_path / 'runs', 'slurm', '--option=cluster=local')
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  not importlib.util.find_spec('submitit')
+  or not shutil.which('squeue')
+  or subprocess.run(['squeue'], capture_output=True, check=False).returncode,
+  reason='needs submitit and a running Slurm',
+)
+def test_a_real_slurm(tmp_path):
+  swept(tmp_path / 'runs', 'slurm', '--option=timeout_min=30')
+
+
+def test_memory_of_cells_is_shared_by_those_alike():
+  few = cells(utd='1,2', critic_width='8,16')
+  budgets = estimate.budgets_of(few)
+  assert len({id(b) for b in budgets.values()}) == 2
+  by_width = {c.critic_width: b.agent for c, b in budgets.items()}
+  assert by_width[8] < by_width[16]
