@@ -26,6 +26,7 @@ def main() -> None:
   """Reads the flags and evaluates."""
   from mjx_crossq import config
   from mjx_crossq.evaluation import StockEvaluation
+  from mjx_crossq.limits import CHOICES
   from mjx_crossq.logging import result_table
   from mjx_crossq.observers import has_stock
 
@@ -33,7 +34,7 @@ def main() -> None:
   changes = {}
   if _EPISODES.value is not None:
     changes['eval_episodes'] = _EPISODES.value
-  if _PHYSICS.value in config.PHYSICS:
+  if _PHYSICS.value in CHOICES['physics']:
     changes['physics'] = _PHYSICS.value
   runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value, **changes)
   env = runner.trainer.rollout.env

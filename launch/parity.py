@@ -51,9 +51,10 @@ _REPORT = flags.DEFINE_string('report', 'docs/parity.md', 'the report')
 def main() -> None:
   """Reads the flags, measures task by task, and writes after each."""
   import envs
-  from mjx_crossq.config import PHYSICS, ConfigError
+  from mjx_crossq.config import ConfigError
+  from mjx_crossq.limits import CHOICES
 
-  for flag, allowed in ((_MEASURES, MEASURES), (_PHYSICS, PHYSICS)):
+  for flag, allowed in ((_MEASURES, MEASURES), (_PHYSICS, CHOICES['physics'])):
     unknown = set(flag.value) - set(allowed)
     if unknown:
       raise ConfigError(
@@ -86,7 +87,7 @@ def main() -> None:
     }
     ordered = {
       p: {t: results[p][t] for t in envs.ALL_TASKS if t in results[p]}
-      for p in PHYSICS
+      for p in CHOICES['physics']
       if p in results
     }
     path.write_text(json.dumps(ordered, indent=1) + '\n')

@@ -7,25 +7,19 @@ Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
 
 import dataclasses
 import json
-import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mjx_crossq import parsing, vary
+from mjx_crossq import limits, parsing, vary
 from mjx_crossq.parsing import ConfigError as ConfigError
 from mjx_crossq.parsing import one_of as one_of
 from mjx_crossq.presets import PRESETS as PRESETS
 from mjx_crossq.presets import QUICKSTART_ON_ACCELERATOR
 
-NORMALIZATIONS = ('none', 'layer', 'batch', 'batch_renorm')
-BLOCKS = ('relu_norm', 'norm_relu', 'residual')
-LOG_STD_BOUNDS = ('clip', 'tanh')
-CRITIC_VALUES = ('scalar', 'categorical', 'quantile')
-CRITIC_REDUCTIONS = ('min', 'mean')
-INITIALIZERS = ('orthogonal', 'lecun_normal')
-PHYSICS = ('mjx', 'warp')
-MATMUL_PRECISIONS = ('highest', 'tf32', 'bf16')
+
+def _words(name: str) -> str:
+  return ', '.join(limits.CHOICES[name])
 
 
 def _field(default: Any, doc: str) -> Any:
@@ -44,7 +38,7 @@ class Config:
   # The run.
   task: str = _field('cartpole-swingup', 'task name; see --list_tasks')
   preset: str = _field('crossq_wn', 'preset that these settings started from')
-  physics: str = _field('mjx', f'physics backend: one of {", ".join(PHYSICS)}')
+  physics: str = _field('mjx', f'physics backend: one of {_words("physics")}')
   seed: int = _field(0, 'seed of the first of the seeds')
   num_seeds: int = _field(1, 'seeds trained in one program; seed, seed+1, ...')
   num_envs: int = _field(1, 'environments per seed')
@@ -81,35 +75,34 @@ class Config:
   actor_layers: int = _field(2, 'hidden layers of the actor (likewise)')
   block: str = _field(
     'relu_norm',
-    f'order of a hidden layer: one of {", ".join(BLOCKS)}; '
-    'norm_relu has no bias',
+    f'order of a hidden layer: one of {_words("block")}; norm_relu has no bias',
   )
   num_critics: int = _field(2, 'critics in the ensemble')
   critic_reduction: str = _field(
-    'min', f'value of the ensemble: one of {", ".join(CRITIC_REDUCTIONS)}'
+    'min', f'value of the ensemble: one of {_words("critic_reduction")}'
   )
   critic_value: str = _field(
-    'scalar', f'output of a critic: one of {", ".join(CRITIC_VALUES)}'
+    'scalar', f'output of a critic: one of {_words("critic_value")}'
   )
   atoms: int = _field(1, 'atoms of a categorical, or quantiles; 1 of a scalar')
   value_limit: float = _field(
     5.0, 'the atoms of a categorical critic are in [-limit, limit]'
   )
-  initializer: str = _field('orthogonal', f'one of {", ".join(INITIALIZERS)}')
+  initializer: str = _field('orthogonal', f'one of {_words("initializer")}')
   log_std_bound: str = _field(
-    'clip', f'how the log std is bounded: one of {", ".join(LOG_STD_BOUNDS)}'
+    'clip', f'how the log std is bounded: one of {_words("log_std_bound")}'
   )
   log_std_min: float = _field(-10.0, 'lower clip of the log std')
   log_std_max: float = _field(2.0, 'upper clip of the log std')
 
   matmul_precision: str = _field(
     'tf32',
-    f'matrix products of the networks: one of {", ".join(MATMUL_PRECISIONS)}; '
+    f'matrix products of the networks: one of {_words("matmul_precision")}; '
     'tf32 where the device has it, else float32',
   )
 
   # Normalisation.
-  normalization: str = _field('batch', f'one of {", ".join(NORMALIZATIONS)}')
+  normalization: str = _field('batch', f'one of {_words("normalization")}')
   bn_momentum: float = _field(0.99, 'decay of the running statistics')
   bn_eps: float = _field(1e-3, 'added to the variance')
   renorm_warmup: int = _field(
@@ -171,76 +164,9 @@ class Config:
 
   def __post_init__(self):
     """Checks every field by itself and the fields with each other."""
-    for name, minimum in _MINIMA.items():
-      value = getattr(self, name)
-      if not value >= minimum:
-        raise ConfigError(f'{name}={value} must be at least {minimum}')
-    for name, maximum in _MAXIMA.items():
-      value = getattr(self, name)
-      if value > maximum:
-        raise ConfigError(f'{name}={value} must be at most {maximum:,}')
-    for name in _SHARES:
-      value = getattr(self, name)
-      if not 0 <= value <= 1:
-        raise ConfigError(f'{name}={value} must be between 0 and 1')
-    for name, allowed in (
-      ('physics', PHYSICS),
-      ('normalization', NORMALIZATIONS),
-      ('initializer', INITIALIZERS),
-      ('block', BLOCKS),
-      ('log_std_bound', LOG_STD_BOUNDS),
-      ('critic_value', CRITIC_VALUES),
-      ('critic_reduction', CRITIC_REDUCTIONS),
-      ('matmul_precision', MATMUL_PRECISIONS),
-    ):
-      one_of(name, getattr(self, name), allowed)
-    if self.log_std_min >= self.log_std_max:
-      raise ConfigError('log_std_min must be below log_std_max')
-    if self.soft_l2 and self.weight_norm:
-      raise ConfigError(
-        f'soft_l2={self.soft_l2} is in place of weight normalisation; set '
-        'weight_norm=false with it, or soft_l2=0'
-      )
-    if self.weight_norm_outputs and not self.weight_norm:
-      raise ConfigError('weight_norm_outputs=true needs weight_norm=true')
-    if (self.critic_value == 'scalar') != (self.atoms == 1):
-      raise ConfigError(
-        f'atoms={self.atoms} does not go with critic_value='
-        f'{self.critic_value!r}: a scalar critic has atoms=1, the others '
-        'more (101 in XQC, 100 in BRO)'
-      )
-    if self.optimism and (
-      'batch' in self.normalization or self.critic_value == 'categorical'
-    ):
-      raise ConfigError(
-        'optimism=true needs normalization=none or layer, and a scalar or '
-        'quantile critic'
-      )
-    self._check_resets()
-    if self.vary or self.pbt_every:
+    if self.vary:
       object.__setattr__(self, 'vary', vary.canonical(self.vary))
-      vary.check(self)
-    if self.replay_rows < self.num_envs:
-      raise ConfigError(
-        f'replay_capacity={self.replay_capacity} holds no transition of each '
-        f'of num_envs={self.num_envs} environments; raise it to at least '
-        f'{self.num_envs * self.action_repeat}'
-      )
-
-  def _check_resets(self) -> None:
-    if self.reset_every and self.reset_at:
-      raise ConfigError(
-        'reset_every and reset_at are two schedules; set reset_every=0 or '
-        'reset_at= (nothing)'
-      )
-    if 0 < self.reset_every < self.updates_per_iteration:
-      raise ConfigError(
-        f'reset_every={self.reset_every} is less than the '
-        f'{self.updates_per_iteration} updates of one iteration (num_envs x '
-        'utd); raise it, or set 0 for no resets'
-      )
-    if any(step < 1 for step in self.reset_at):
-      raise ConfigError(f'reset_at={self.reset_at} must be at least 1 each')
+    limits.check(self)
 
   @property
   def reset_iterations(self) -> tuple[int, ...]:
@@ -295,61 +221,6 @@ class Config:
     return cls(**{name: _typed(name, value) for name, value in values.items()})
 
 
-_MINIMA = {
-  'num_seeds': 1,
-  'num_envs': 1,
-  'env_steps': 1,
-  'action_repeat': 1,
-  'utd': 1,
-  'log_every': 1,
-  'eval_every': 0,
-  'eval_episodes': 1,
-  'checkpoint_every': 0,
-  'diagnostics_every': 0,
-  'pbt_every': 0,
-  'replay_capacity': 1,
-  'batch_size': 1,
-  'warmup': 1,
-  'critic_width': 1,
-  'critic_layers': 1,
-  'actor_width': 1,
-  'actor_layers': 1,
-  'num_critics': 1,
-  'bn_eps': 0,
-  'renorm_warmup': 0,
-  'renorm_r_max': 1,
-  'renorm_d_max': 0,
-  'critic_lr': 0,
-  'actor_lr': 0,
-  'alpha_lr': 0,
-  'weight_decay': 0,
-  'soft_l2': 0,
-  'atoms': 1,
-  'value_limit': 1e-9,
-  'lr_decay_steps': 0,
-  'lr_final': 0,
-  'explore_std': 0,
-  'kl_target': 0,
-  'reset_every': 0,
-  'policy_delay': 1,
-  'init_alpha': 1e-9,
-  'seed': 0,
-}
-
-# What a counter on the device holds, and what a program is unrolled over.
-_MAXIMA = {
-  **dict.fromkeys(
-    (name for name, minimum in _MINIMA.items() if isinstance(minimum, int)),
-    2**31 - 1,
-  ),
-  'num_seeds': 10_000,
-  'num_critics': 1_000,
-  'critic_layers': 100,
-  'actor_layers': 100,
-}
-
-_SHARES = ('gamma', 'tau', 'bn_momentum', 'adam_b1', 'adam_b2')
-
 FIELDS: dict[str, dataclasses.Field] = {
   field.name: field for field in dataclasses.fields(Config)
 }
@@ -364,13 +235,6 @@ SCHEDULE_FIELDS = (
   'checkpoint_every',
   'diagnostics_every',
 )
-
-
-def bounds(name: str) -> tuple[float, float]:
-  """The least and the largest value of a field of numbers."""
-  if name in _SHARES:
-    return 0.0, 1.0
-  return _MINIMA.get(name, -math.inf), _MAXIMA.get(name, math.inf)
 
 
 def from_preset(

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from envs.base import Env
-from mjx_crossq import dumps, integrity, pbt, plotting, vary
+from mjx_crossq import dumps, integrity, pbt, plotting, schedule, vary
 from mjx_crossq.agent import Metrics
 from mjx_crossq.budget import Budget, advice_when_out_of_memory
 from mjx_crossq.checkpoint import Checkpointer
@@ -150,7 +150,9 @@ def _train_in(workdir, runner, env, report, preemption, make_host):
       state = checkpointer.restore(newest, runner.abstract_state())
       sums = checkpointer.restore_sums(newest, runner.zero_sums())
       report(f'resuming {workdir} at env step {newest:,}')
-    due = bool(newest) and _due(c.eval_every, c, runner.iteration(state))
+    due = bool(newest) and schedule.due(
+      c.eval_every, c, runner.iteration(state)
+    )
     rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
     with open_files(workdir, c, newest or 0, rows if due else 0) as files:
       host = make_host(files=files, checkpointer=checkpointer)
@@ -218,12 +220,14 @@ class Host:
     self._pace = Pace(c, 1 if self._debug else None)
 
     returns = {}
-    if iteration and is_stop(c, iteration):  # perhaps it was left half done
+    if iteration and schedule.is_stop(
+      c, iteration
+    ):  # perhaps it was left half done
       returns = self._stop(state, sums, 0.0, again=True)
       sums = None
     self._follow(self._step(state))
     while iteration < c.iterations:
-      stop = next_stop(c, iteration)
+      stop = schedule.next_stop(c, iteration)
       state, sums, seconds = self._advance(state, sums, stop)
       iteration = runner.iteration(state)
       self._preemption.stop_if_asked()
@@ -304,7 +308,7 @@ class Host:
     try:
       if not (again and files and files.has_metrics):
         self._log(state, sums, seconds)
-      if _due(c.eval_every, c, iteration) and not (
+      if schedule.due(c.eval_every, c, iteration) and not (
         again and files and files.has_returns
       ):
         returns = self._evaluation(state, step)
@@ -314,7 +318,7 @@ class Host:
         self._save()
       raise
     saver = self._checkpointer
-    if saver and not again and _due(c.checkpoint_every, c, iteration):
+    if saver and not again and schedule.due(c.checkpoint_every, c, iteration):
       with self._preemption.busy():
         saver.save(step, state)
       self._preemption.stop_if_asked()
@@ -332,48 +336,13 @@ class Host:
     last_returns = last_returns.mean(axis=1)
     measured = _train_metrics(sums, last_returns, frozen)
     measured |= pbt.series(hyper)
-    if c.diagnostics_every and _due(c.diagnostics_every, c, iteration):
+    if c.diagnostics_every and schedule.due(c.diagnostics_every, c, iteration):
       measured |= self._diagnosis(state, self._step(state))
     if self._files:
       self._files.write_metrics(_records(runner, iteration, measured, speeds))
     self._report(
       self._progress.line(iteration, speeds, last_returns, runner.variants)
     )
-
-
-def next_stop(config: Config, iteration: int) -> int:
-  """The next iteration at which the host has work to do.
-
-  Stops are multiples of the intervals, so they are the same in a resumed run.
-  """
-  stops = [config.iterations]
-  for every in (
-    config.log_every,
-    config.eval_every,
-    config.checkpoint_every,
-    config.diagnostics_every,
-    config.pbt_every,
-  ):
-    if every:
-      interval = _interval(every, config)
-      stops.append((iteration // interval + 1) * interval)
-  return min(stops)
-
-
-def is_stop(config: Config, iteration: int) -> bool:
-  """Whether the host has work to do at an iteration after the first."""
-  return next_stop(config, iteration - 1) == iteration
-
-
-def _due(every: int, config: Config, iteration: int) -> bool:
-  """Whether something is due: at multiples of its interval and at the end."""
-  at_end = iteration == config.iterations
-  return at_end or bool(every and iteration % _interval(every, config) == 0)
-
-
-def _interval(every: int, config: Config) -> int:
-  """An interval of env steps in whole iterations, at least one."""
-  return -(-every // config.steps_per_iteration)
 
 
 def _train_metrics(sums, last_returns, frozen):

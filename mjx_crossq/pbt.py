@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Env
-from mjx_crossq.config import Config, bounds
+from mjx_crossq import schedule
+from mjx_crossq.limits import bounds
 from mjx_crossq.runner import Runner
 from mjx_crossq.trainer import TrainState
 
@@ -169,7 +170,7 @@ class Population:
     began after it and have ended.
     """
     c = self._runner.config
-    if not c.pbt_every or iteration % interval(c):
+    if not c.pbt_every or iteration % schedule.interval(c.pbt_every, c):
       return False
     begun = (iteration // self._episode - 1) * self._episode
     return begun >= c.warmup_iterations
@@ -210,11 +211,6 @@ class Population:
     said = f'row {", ".join(copied)}' if copied else 'no row is replaced'
     self._report(f'{env_step:>9,} PBT: {said}')
     return state
-
-
-def interval(config: Config) -> int:
-  """Iterations between two steps."""
-  return -(-config.pbt_every // config.steps_per_iteration)
 
 
 def series(hyper: Mapping[str, Any]) -> dict[str, np.ndarray]:
