@@ -1,4 +1,4 @@
-"""When the host has work to do: at multiples of the intervals, and at the end."""
+"""When the host has work to do: at multiples of intervals, and at the end."""
 
 from mjx_crossq.config import Config
 
