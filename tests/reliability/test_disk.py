@@ -70,7 +70,7 @@ def test_records_that_cannot_be_written_end_the_run(
 ):
   """The state is saved first, and the record is made up for later."""
   calls = []
-  append = logging_lib._append
+  append = logging_lib.append
 
   def full(file, text):
     calls.append(text)
@@ -83,7 +83,7 @@ def test_records_that_cannot_be_written_end_the_run(
   workdir = tmp_path / 'run'
   lines = []
   with monkeypatch.context() as patch, pytest.raises(WriteError, match='space'):
-    patch.setattr(logging_lib, '_append', full)
+    patch.setattr(logging_lib, 'append', full)
     loop.train(runs.config(), runs.env(), workdir, report=lines.append)
   assert any('all is saved' in line for line in lines)
   newest = integrity.saved(workdir / 'checkpoints')[-1]
