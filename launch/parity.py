@@ -27,6 +27,9 @@ _PHYSICS = flags.DEFINE_list('physics', ['mjx'], 'mjx, warp, or both')
 _MEASURES = flags.DEFINE_list(
   'measures', list(MEASURES), f'which of {", ".join(MEASURES)}'
 )
+_ROLLOUTS = flags.DEFINE_integer(
+  'rollouts', 12, 'stock rollouts of which 25 states each are compared', 1
+)
 _EPISODES = flags.DEFINE_integer(
   'episodes', 100, 'episodes in MJX and in stock for the returns', 2
 )
@@ -98,7 +101,7 @@ def main() -> None:
 def _records(env: Any) -> tuple[Any, Any]:
   from envs import parity
 
-  records = parity.collect(env)
+  records = parity.collect(env, episodes=_ROLLOUTS.value)
   return records, parity.start(env, records)
 
 
