@@ -7,7 +7,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,7 @@ def main() -> None:
 def _main(job: Any) -> None:
   """Trains, alone or as one of the processes of a `launch.hosts.Hosts`."""
   from envs import runtime
+  from launch import preview
   from mjx_crossq import config as config_lib
 
   if _DETERMINISTIC.value:
@@ -169,7 +170,7 @@ def _main(job: Any) -> None:
 
   devices = cli.devices(_DEVICES.value)
   if _DRY_RUN.value:
-    dry_run(config, env, devices, _DATA_PARALLEL.value)
+    preview.dry_run(config, env, devices, _DATA_PARALLEL.value)
     return
   from mjx_crossq import loop, trackers, vary
   from mjx_crossq.preemption import Preemption
@@ -200,7 +201,7 @@ def _main(job: Any) -> None:
       for shown in (bar, *followers):
         shown(step)
 
-    _announce(config, devices, report)
+    preview.announce(config, devices, _DATA_PARALLEL.value, report)
     with Preemption() as preemption:
       if job:
         job.watch(preemption.abort)
@@ -282,41 +283,6 @@ def _config() -> Any:
   return config
 
 
-def dry_run(
-  config: Any, env: Any, devices: Any = None, data_parallel: bool = False
-) -> None:
-  """Prints what a run would be, and refuses what cannot fit.
-
-  Args:
-    config: the resolved configuration.
-    env: the environment.
-    devices: over which the seeds are spread; None for the default one.
-    data_parallel: spread one seed over them instead.
-  """
-  from mjx_crossq import budget
-  from mjx_crossq.runner import Runner
-
-  for name, value in config.to_dict().items():
-    print(f'  {name} = {value}')
-  runner = Runner(config, env, devices, data_parallel)
-  placement, state = runner.placement, runner.abstract_state()
-  agent = state.agent
-  print('parameters per seed:')
-  for name, params in (
-    ('actor', agent.actor.network.params),
-    ('critic', agent.critic.network.params),
-  ):
-    count = budget.parameter_count(params) // placement.rows
-    print(f'  {name:10} {count:12,}')
-  memory = budget.Budget.of(state, placement.devices)
-  where = f', of each of {len(placement.devices)} devices'
-  print(
-    f'memory of {len(runner.seeds)} seed(s){where if placement.many else ""}:'
-    f'\n{memory.table()}'
-  )
-  memory.check()
-
-
 def _followers(workdir: Path, config: Any) -> list[Any]:
   """The trackers asked for."""
   from mjx_crossq import trackers, vary
@@ -346,31 +312,6 @@ def _followers(workdir: Path, config: Any) -> list[Any]:
     )
     found.append(trackers.Follower(workdir, config, sink, _report))
   return found
-
-
-def _announce(
-  config: Any, devices: Sequence[Any], report: Callable[[str], None]
-) -> None:
-  from mjx_crossq import placement, vary
-
-  device = devices[0]
-  used = len(devices)
-  if not _DATA_PARALLEL.value:
-    used = len(placement.of(config, devices).devices)
-  count = f'{len(vary.variants(config))} variants x ' if config.vary else ''
-  report(
-    f'{config.task}, {config.preset}: {count}{config.num_seeds} seed(s) of '
-    f'{config.env_steps:,} env steps on {f"{used} x " if used > 1 else ""}'
-    f'{device.device_kind}'
-  )
-  if config.preset == 'quickstart' and device.platform == 'cpu':
-    report(
-      'quickstart on CPU: smaller and faster than the paper (critic '
-      f'{config.critic_layers} x {config.critic_width} instead of 2 x 512, '
-      f'UTD {config.utd} instead of 10, action repeat '
-      f'{config.action_repeat} instead of 2, learning rate '
-      f'{config.critic_lr:g} instead of 3e-4)'
-    )
 
 
 def _default_workdir(config: Any) -> str:

@@ -116,6 +116,7 @@ def test_the_host_sees_no_copies(checkpoints):
   assert own == 0 and loaded < 1e-5
 
 
+@pytest.mark.slow
 def test_a_population_is_that_of_one_device(population):
   one, four = population['steps']
   assert population['rows'] == 6  # a copy among them, which is never selected

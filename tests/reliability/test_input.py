@@ -211,7 +211,7 @@ def test_locks_exclude_and_end_with_their_owner(tmp_path):
 def train_flags(tmp_path_factory):
   """Reads flags as `launch.train` does: exit code, output and errors."""
   folder = tmp_path_factory.mktemp('nothing')
-  prepare = 'program.dry_run = lambda config, env: None'
+  prepare = 'from launch import preview; preview.dry_run = lambda *_: None'
   with programs.called('train', folder, prepare) as call:
     yield call
   assert not list(folder.iterdir())

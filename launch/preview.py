@@ -1,0 +1,75 @@
+"""What `launch.train` says of a run before it begins."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mjx_crossq import budget, vary
+from mjx_crossq import placement as placement_lib
+from mjx_crossq.config import Config
+from mjx_crossq.runner import Runner
+
+
+def announce(
+  config: Config,
+  devices: Sequence[Any],
+  data_parallel: bool,
+  report: Callable[[str], None],
+) -> None:
+  """Says what is trained, and where.
+
+  Args:
+    config: the resolved configuration.
+    devices: that may be used.
+    data_parallel: whether one seed is spread over them.
+    report: receives the lines.
+  """
+  device = devices[0]
+  used = len(devices)
+  if not data_parallel:
+    used = len(placement_lib.of(config, devices).devices)
+  count = f'{len(vary.variants(config))} variants x ' if config.vary else ''
+  report(
+    f'{config.task}, {config.preset}: {count}{config.num_seeds} seed(s) of '
+    f'{config.env_steps:,} env steps on {f"{used} x " if used > 1 else ""}'
+    f'{device.device_kind}'
+  )
+  if config.preset == 'quickstart' and device.platform == 'cpu':
+    report(
+      'quickstart on CPU: smaller and faster than the paper (critic '
+      f'{config.critic_layers} x {config.critic_width} instead of 2 x 512, '
+      f'UTD {config.utd} instead of 10, action repeat '
+      f'{config.action_repeat} instead of 2, learning rate '
+      f'{config.critic_lr:g} instead of 3e-4)'
+    )
+
+
+def dry_run(
+  config: Config, env: Any, devices: Sequence[Any], data_parallel: bool
+) -> None:
+  """Prints what a run would be, and refuses what cannot fit.
+
+  Args:
+    config: the resolved configuration.
+    env: the environment.
+    devices: over which the seeds are spread.
+    data_parallel: spread one seed over them instead.
+  """
+  for name, value in config.to_dict().items():
+    print(f'  {name} = {value}')
+  runner = Runner(config, env, devices, data_parallel)
+  placement, state = runner.placement, runner.abstract_state()
+  agent = state.agent
+  print('parameters per seed:')
+  for name, params in (
+    ('actor', agent.actor.network.params),
+    ('critic', agent.critic.network.params),
+  ):
+    count = budget.parameter_count(params) // placement.rows
+    print(f'  {name:10} {count:12,}')
+  memory = budget.Budget.of(state, placement.devices)
+  where = f', of each of {len(placement.devices)} devices'
+  print(
+    f'memory of {len(runner.seeds)} seed(s){where if placement.many else ""}:'
+    f'\n{memory.table()}'
+  )
+  memory.check()
