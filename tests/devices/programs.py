@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 import envs
+from launch import cases
 from mjx_crossq import Runner, budget, dumps, from_preset, load_policy, loop
 from mjx_crossq.checkpoint import Checkpointer
 from tests.learner.test_seeds import ITERATIONS, SMALL
@@ -151,6 +152,9 @@ def uneven(workdir, result):
   ) as checkpointer:
     again = checkpointer.restore(80, runner.abstract_state())
   loaded, policy, step = load_policy(workdir, lambda *a, **k: runs.env())
+  case = cases.Case(runner.config, runs.env(), 2, jax.devices()[:3])
+  before = runner.iteration(case.state)
+  case.run()
   obs = np.ones((5, 3, 2), np.float32)
   acted = runner.act(state.agent.actor.network, obs)
   host_policy = result.policy
@@ -170,6 +174,11 @@ def uneven(workdir, result):
     'aliased': compiled.memory_analysis().alias_size_in_bytes,
     'replay_of_a_device': 2 * rows * width * 4,
     'budget': memory.replay,
+    'benchmarked': [
+      runner.iteration(case.state) - before,
+      np.isfinite(case.state.replay).all().item(),
+      case.memory()['replay'],
+    ],
   }
 
 

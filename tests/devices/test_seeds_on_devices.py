@@ -94,6 +94,11 @@ def test_memory_is_that_of_one_device_with_its_copies(checkpoints):
   assert checkpoints['budget'] == checkpoints['replay_of_a_device']
 
 
+def test_a_benchmark_runs_on_devices(checkpoints):
+  replay = checkpoints['replay_of_a_device']
+  assert checkpoints['benchmarked'] == [2, True, replay]
+
+
 def test_checkpoints_move_from_eight_to_three_to_one(checkpoints):
   assert checkpoints['placements'] == [[5, 5], [6, 3], [5, 1]]
   assert max(checkpoints['error'].values()) < 1e-4, checkpoints['error']
