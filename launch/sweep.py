@@ -86,7 +86,11 @@ def main() -> None:
   if _STATUS.value:
     print(status_table(plan.jobs(cells, extra)))
     return
-  _check(cells)
+  _check(
+    cell
+    for cell in cells
+    if any(jobs_lib.progress(job).state != 'done' for job in plan.jobs([cell]))
+  )
   room, slots = devices.Room(None, 1), [{}]
   if backend == 'local':
     machine = devices.Devices.probe()
