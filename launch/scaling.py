@@ -9,15 +9,12 @@ of them do `D` times the work while there is work for all. docs/scaling.md
 explains it.
 """
 
-import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-from launch import cli, estimate
+from launch import cli, estimate, fleet
 
 _BENCHMARK = flags.DEFINE_list(
   'benchmark', [], 'files of launch.benchmark --json, of one kind of device'
@@ -33,115 +30,6 @@ _MEMORY_GIB = flags.DEFINE_float(
   'memory_gib', None, 'of a device; None: not looked at', 1e-3
 )
 _PRICE = flags.DEFINE_float('price', None, 'of a device for an hour', 0.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Speed:
-  """What a vmapped update costs on one device.
-
-  Attributes:
-    fixed: seconds of an update, however few its seeds are.
-    per_seed: seconds that each seed adds.
-    measured: numbers of seeds from which they were read.
-    error: greatest relative error of the model at those.
-  """
-
-  fixed: float
-  per_seed: float
-  measured: tuple[int, ...]
-  error: float
-
-  def seconds(self, seeds: float) -> float:
-    """Of an update of so many seeds."""
-    return self.fixed + self.per_seed * seeds
-
-  @property
-  def half(self) -> float:
-    """Seeds with which a device does half of what it can."""
-    return self.fixed / self.per_seed
-
-
-def fit(rows: Sequence[Mapping[str, Any]]) -> Speed:
-  """Reads the model off measurements at several numbers of seeds.
-
-  Least squares of the relative error, with both terms kept from falling below
-  0; one number of seeds alone gives a cost in proportion to the seeds.
-
-  Args:
-    rows: of `launch.benchmark`, alike but for the seeds.
-
-  Raises:
-    ConfigError: there are none.
-  """
-  from mjx_crossq.config import ConfigError
-
-  if not rows:
-    raise ConfigError(
-      '--benchmark has no row of this preset and width; make one with '
-      'python -m launch.benchmark --sweep=seeds --json=FILE'
-    )
-  n = np.array([row['num_seeds'] for row in rows], float)
-  t = np.array([1 / row['updates_per_second'] for row in rows])
-  columns = np.stack([np.ones_like(n), n], 1) / t[:, None]
-  a, b = 0.0, float(np.sum(n / t) / np.sum((n / t) ** 2))
-  if len(set(n)) > 1:
-    found = np.linalg.lstsq(columns, np.ones_like(t), rcond=None)[0]
-    if found.min() >= 0:
-      a, b = map(float, found)
-    elif found[1] < 0:  # the seeds are free as far as was measured
-      a, b = float(np.sum(1 / t) / np.sum(1 / t**2)), 0.0
-  speed = Speed(a, b, tuple(sorted({int(x) for x in n})), 0.0)
-  error = float(np.max(np.abs((a + b * n) / t - 1)))
-  return dataclasses.replace(speed, error=error)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """A workload on so many devices.
-
-  Attributes:
-    devices: that there are.
-    busy: of them those that have work at the busiest time.
-    block: seeds of a program, at most.
-    hours: until all is done.
-    device_hours: of the busy devices together.
-  """
-
-  devices: int
-  busy: int
-  block: int
-  hours: float
-  device_hours: float
-
-
-def plan(
-  speed: Speed, updates: int, tasks: int, seeds: int, most: int, devices: int
-) -> Plan:
-  """The quickest even division of tasks x seeds over devices.
-
-  A program has seeds of one task, and a device one program at a time, so a
-  task is divided into blocks; of those with the same end the fewest blocks win,
-  which cost least.
-
-  Args:
-    speed: of a device.
-    updates: of each seed.
-    tasks: how many.
-    seeds: of each task.
-    most: seeds that fit a device, from 1.
-    devices: how many.
-  """
-  best = None
-  for blocks in range(-(-seeds // most), seeds + 1):
-    block = -(-seeds // blocks)
-    jobs = tasks * blocks
-    one = updates * speed.seconds(block) / 3600
-    hours = math.ceil(jobs / devices) * one
-    found = Plan(devices, min(jobs, devices), block, hours, jobs * one)
-    if best is None or found.hours < best.hours * (1 - 1e-9):
-      best = found
-  assert best
-  return best
 
 
 def main() -> None:
@@ -164,7 +52,9 @@ def main() -> None:
   ]
   one = cells[0]
   alike = ('preset', 'critic_width', 'num_envs')
-  speed = fit([r for r in rows if all(r[k] == getattr(one, k) for k in alike)])
+  speed = fleet.fit(
+    [r for r in rows if all(r[k] == getattr(one, k) for k in alike)]
+  )
   print(
     f'{one.preset}, width {one.critic_width}: an update of n seeds takes '
     f'{1e3 * speed.fixed:.3g} + {1e3 * speed.per_seed:.3g} n ms (measured with '
@@ -185,15 +75,15 @@ def main() -> None:
     f'{len(cells)} tasks x {_SEEDS.value} seeds x {updates:,} updates = '
     f'{total:,} seed-updates'
   )
-  priced = _PRICE.value is not None
+  price = _PRICE.value
   print('| devices | in use | seeds a program | hours | device-hours |', end='')
-  print(' cost |' if priced else '')
-  print('|---' * (6 if priced else 5) + '|')
+  print('' if price is None else ' cost |')
+  print('|---' * (5 + (price is not None)) + '|')
   for devices in sorted(_DEVICES.value):
-    p = plan(
+    p = fleet.plan(
       speed, updates, len(cells), _SEEDS.value, min(most, _SEEDS.value), devices
     )
-    cost = f' {p.device_hours * _PRICE.value:,.0f} |' if priced else ''
+    cost = '' if price is None else f' {p.device_hours * price:,.0f} |'
     print(
       f'| {p.devices:,} | {p.busy:,} | {p.block} | {p.hours:,.1f} | '
       f'{p.device_hours:,.0f} |{cost}'

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import envs
-from launch import scaling
+from launch import fleet
 from mjx_crossq import ConfigError
 
 from . import programs
@@ -27,7 +27,7 @@ def rows(seconds):
 
 
 def test_the_model_is_read_off_measurements():
-  speed = scaling.fit(rows({n: 2e-3 + 5e-4 * n for n in (1, 4, 16)}))
+  speed = fleet.fit(rows({n: 2e-3 + 5e-4 * n for n in (1, 4, 16)}))
   assert speed.fixed == pytest.approx(2e-3)
   assert speed.per_seed == pytest.approx(5e-4)
   assert speed.half == pytest.approx(4) and speed.error < 1e-6
@@ -37,34 +37,34 @@ def test_the_model_is_read_off_measurements():
 
 
 def test_terms_are_never_negative():
-  one = scaling.fit(rows({8: 4e-3}))
+  one = fleet.fit(rows({8: 4e-3}))
   assert (one.fixed, one.per_seed) == (0, pytest.approx(5e-4))
   # Seeds that cost more than in proportion, and seeds that are free.
-  more = scaling.fit(rows({1: 1e-3, 8: 9e-3}))
+  more = fleet.fit(rows({1: 1e-3, 8: 9e-3}))
   assert more.fixed == 0 and 1e-3 < more.per_seed < 1.2e-3
   assert 0 < more.error < 0.15
-  free = scaling.fit(rows({1: 1.1e-3, 8: 1e-3}))
+  free = fleet.fit(rows({1: 1.1e-3, 8: 1e-3}))
   assert free.per_seed == 0 and 1e-3 < free.fixed < 1.1e-3
   with pytest.raises(ConfigError, match='--sweep=seeds'):
-    scaling.fit([])
+    fleet.fit([])
 
 
 def test_a_fleet_is_used_as_far_as_there_is_work():
   """Against counting by hand: 15 tasks x 10 seeds, an hour a seed update."""
-  speed = scaling.Speed(0.0, 3600.0, (1,), 0.0)  # no gain in a program
+  speed = fleet.Speed(0.0, 3600.0, (1,), 0.0)  # no gain in a program
 
   def at(devices, speed=speed, most=10):
-    return scaling.plan(speed, 1, 15, 10, most, devices)
+    return fleet.plan(speed, 1, 15, 10, most, devices)
 
-  assert at(1) == scaling.Plan(1, 1, 10, 150, 150)
-  assert at(15) == scaling.Plan(15, 15, 10, 10, 150)
-  assert at(150) == scaling.Plan(150, 150, 1, 1, 150)
-  assert at(1000) == scaling.Plan(1000, 150, 1, 1, 150)
+  assert at(1) == fleet.Plan(1, 1, 10, 150, 150)
+  assert at(15) == fleet.Plan(15, 15, 10, 10, 150)
+  assert at(150) == fleet.Plan(150, 150, 1, 1, 150)
+  assert at(1000) == fleet.Plan(1000, 150, 1, 1, 150)
   assert at(8).hours == 19  # 150 single seeds on 8
   # Where an update costs the same whatever its seeds are, dividing loses.
-  flat = scaling.Speed(3600.0, 0.0, (1,), 0.0)
-  assert at(1000, flat) == scaling.Plan(1000, 15, 10, 1, 15)
-  assert at(1, flat, most=5) == scaling.Plan(1, 1, 5, 30, 30)
+  flat = fleet.Speed(3600.0, 0.0, (1,), 0.0)
+  assert at(1000, flat) == fleet.Plan(1000, 15, 10, 1, 15)
+  assert at(1, flat, most=5) == fleet.Plan(1, 1, 5, 30, 30)
 
 
 def test_the_program(tmp_path):
