@@ -7,7 +7,9 @@ its folder, so a job may be submitted again at any time.
 import abc
 import contextlib
 import os
+import signal
 import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -192,23 +194,38 @@ class Slurm(Backend):
 
 
 class SlurmWorker:
-  """What submitit calls on a node."""
+  """What submitit calls on a node.
+
+  `checkpoint` comes as a signal while `__call__` waits, so both look at a list
+  that a thread fills: `Popen.wait` holds a lock that it would wait for twice.
+  """
 
   def __init__(self):
     """Starts nothing yet."""
     self._process: Any = None
+    self._status: list[int] = []
 
   def __call__(self, job: Job) -> int:
     """Trains a job; returns the exit status."""
-    self._process = jobs.start(job)
-    return jobs.ended(job, jobs.wait(self._process))
+    # Slurm sends submitit's signal to every process of the job.
+    self._process = jobs.start(job, ignored=(signal.SIGUSR2,))
+    threading.Thread(target=self._reap, daemon=True).start()
+    return jobs.ended(job, self._wait())
+
+  def _reap(self) -> None:
+    self._status.append(self._process.wait())
+
+  def _wait(self) -> int:
+    while not self._status:
+      time.sleep(0.2)
+    return self._status[0]
 
   def checkpoint(self, job: Job) -> Any:
     """Saves before Slurm stops the job; submitit queues it again."""
     submitit = _imported('submitit', 'slurm')
     if self._process is not None:
       self._process.terminate()
-      self._process.wait()
+      self._wait()
     return submitit.helpers.DelayedSubmission(SlurmWorker(), job)
 
 

@@ -1,5 +1,6 @@
 """What this machine computes with, and how processes share it."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -30,7 +31,8 @@ class Room(NamedTuple):
   devices: int
 
 
-class Devices(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Devices:
   """The devices of this machine.
 
   Attributes:

@@ -6,9 +6,10 @@ what the first one left, and goes on with it.
 
 import dataclasses
 import hashlib
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,23 @@ class Job:
     ]
 
 
-def start(job: Job, variables: Mapping[str, str] | None = None) -> Any:
+def start(
+  job: Job,
+  variables: Mapping[str, str] | None = None,
+  ignored: Sequence[int] = (),
+) -> Any:
   """Starts the process of a job; its output is appended to the job's log.
 
   Args:
     job: the job.
     variables: of the environment; None for those of this process.
+    ignored: signals that are for this process and reach that one too.
   """
+
+  def ignore() -> None:
+    for number in ignored:
+      signal.signal(number, signal.SIG_IGN)
+
   job.log.parent.mkdir(parents=True, exist_ok=True)
   job.exit_status.unlink(missing_ok=True)
   with job.log.open('ab') as log:
@@ -87,6 +98,7 @@ def start(job: Job, variables: Mapping[str, str] | None = None) -> Any:
       stdout=log,
       stderr=subprocess.STDOUT,
       env=variables if variables is None else dict(variables),
+      preexec_fn=ignore if ignored else None,
     )
 
 

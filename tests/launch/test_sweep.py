@@ -13,7 +13,7 @@ import time
 import pytest
 import yaml
 
-from launch import backends, cloud, devices, estimate, grid, jobs, sweep
+from launch import backends, cloud, devices, estimate, grid, jobs, supervision
 from mjx_crossq import ConfigError, curves, from_preset, logging
 from tests.reliability import runs
 
@@ -225,7 +225,7 @@ def run_script(tmp_path, script, retries=2, utd='1,2'):
   found = planned(tmp_path, utd=utd)
   engine = backends.Local([{}], script)
   engine.seconds = 0
-  failed = sweep.supervise(found, engine, retries, lines.append)
+  failed = supervision.supervise(found, engine, retries, lines.append)
   return failed, lines, found
 
 
@@ -297,7 +297,7 @@ def test_processes_at_a_time(tmp_path):
   engine = backends.Local(slots, start)
   engine.seconds = 0
   found = planned(tmp_path, utd='1,2,3,4,5')
-  assert not sweep.supervise(found, engine, 0, lambda line: None)
+  assert not supervision.supervise(found, engine, 0, lambda line: None)
   assert max(most) == 2 and {*given[:2]} == {'0', '1'} and len(given) == 5
 
 
@@ -328,11 +328,11 @@ def test_state_table(tmp_path):
   jobs.ended(busy, 1)
   with (busy.folder / '.lock').open('w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    table = sweep.status_table([done, partial, missing, busy])
+    table = supervision.status_table([done, partial, missing, busy])
     engine = backends.Local([{}], Script(utd2=[(2000, 0)], utd3=[(2000, 0)]))
     lines = []
     found = [done, partial, missing, busy]
-    assert not sweep.supervise(found, engine, 0, lines.append)
+    assert not supervision.supervise(found, engine, 0, lines.append)
     assert lines[0] == f'{busy.name}: another process trains it'
   rows = [text.split() for text in table.splitlines()[1:-1]]
   assert [row[1:] for row in rows] == [
