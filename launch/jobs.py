@@ -15,7 +15,7 @@ from typing import Any
 
 import envs
 from mjx_crossq import config as config_lib
-from mjx_crossq import curves, integrity
+from mjx_crossq import curves, integrity, vary
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
 from mjx_crossq.workdir import check_continuable, in_use
 
@@ -242,12 +242,22 @@ def complete(config: Config, where: Path) -> bool:
     ConfigError: as `reached`.
   """
   last = last_step(config)
-  if reached(config, where) < last or not (where / 'eval.csv').exists():
+  if reached(config, where) < last:
+    return False
+  return all(
+    _evaluated(config, last, folder / 'eval.csv')
+    for folder in vary.folders(where, config)
+  )
+
+
+def _evaluated(config: Config, step: int, path: Path) -> bool:
+  """Whether a file has the whole evaluation of an env step."""
+  if not path.exists():
     return False
   # The last that a run writes; tasks of others have no stock environment.
   physics = 'dm_control' if config.task in envs.ALL_TASKS else config.physics
-  seeds = curves.read_returns(where / 'eval.csv').get(physics, {})
-  episodes = [len(steps.get(last, ())) for steps in seeds.values()]
+  seeds = curves.read_returns(path).get(physics, {})
+  episodes = [len(steps.get(step, ())) for steps in seeds.values()]
   return episodes == config.num_seeds * [config.eval_episodes]
 
 
@@ -293,10 +303,12 @@ def _failed(job: Job) -> bool:
 
 
 def _last_return(job: Job) -> float | None:
-  try:
-    seeds = curves.Run.read(job.folder).returns()
-  except ConfigError:
-    return None
-  step = max(max(trace) for trace in seeds.values())
-  found = [trace[step] for trace in seeds.values() if step in trace]
+  found = []
+  for folder in vary.folders(job.folder, job.config):
+    try:
+      seeds = curves.Run.read(folder).returns()
+    except ConfigError:
+      return None
+    step = max(max(trace) for trace in seeds.values())
+    found += [trace[step] for trace in seeds.values() if step in trace]
   return sum(found) / len(found)
