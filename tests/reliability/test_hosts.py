@@ -175,6 +175,7 @@ def wait_for(process, words):
 OFTEN = ('--checkpoint_every=2000', '--log_every=1000', '--eval_every=2000')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('count', 'killed'),
   [
