@@ -176,14 +176,7 @@ OFTEN = ('--checkpoint_every=2000', '--log_every=1000', '--eval_every=2000')
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  ('count', 'killed'),
-  [
-    (2, 1),
-    pytest.param(4, 2, marks=pytest.mark.slow),
-    pytest.param(4, 0, marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.parametrize(('count', 'killed'), [(2, 1), (4, 2), (4, 0)])
 def test_a_killed_process_ends_the_run_which_goes_on(tmp_path, count, killed):
   """One of them is killed while all train; 0 has jax's service beside it."""
   workdir = tmp_path / 'run'
