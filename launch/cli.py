@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -74,6 +75,21 @@ def run(
       fail(error, RUN_ERROR)
 
   app.run(call, flags_parser=parse)
+
+
+def run_jobs(main: Callable[[], None], doc: str | None) -> None:
+  """`run` of a program that starts others; SIGTERM stops it as ^C does.
+
+  Args:
+    main: the program.
+    doc: printed by --help above the flags.
+  """
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    run(main, doc)
+  except KeyboardInterrupt:
+    print('\nstopped; the same command goes on from the last checkpoints')
+    sys.exit(130)
 
 
 def fail(error: object, code: int = USAGE_ERROR) -> NoReturn:

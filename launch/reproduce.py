@@ -8,9 +8,7 @@ published returns. The same command again goes on where it was stopped.
 docs/reproduce.md has the runs of each figure and scale.
 """
 
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -277,13 +275,8 @@ def _write_tables(
 
 
 def run() -> None:
-  """Entry point; SIGTERM stops as ^C does."""
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
-  try:
-    cli.run(main, __doc__)
-  except KeyboardInterrupt:
-    print('\nstopped; the same command goes on from the last checkpoints')
-    sys.exit(130)
+  """Entry point."""
+  cli.run_jobs(main, __doc__)
 
 
 if __name__ == '__main__':

@@ -10,8 +10,6 @@ The same command again goes on where it was stopped. docs/sweep.md explains it.
 """
 
 import json
-import signal
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -201,13 +199,8 @@ def _engine(
 
 
 def run() -> None:
-  """Entry point; SIGTERM stops as ^C does."""
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
-  try:
-    cli.run(main, __doc__)
-  except KeyboardInterrupt:
-    print('\nstopped; the same command goes on from the last checkpoints')
-    sys.exit(130)
+  """Entry point."""
+  cli.run_jobs(main, __doc__)
 
 
 if __name__ == '__main__':
