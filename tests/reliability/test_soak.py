@@ -42,14 +42,16 @@ def test_memory_and_open_files_do_not_grow(tmp_path):
   resident, files = np.array(samples[len(samples) // 5 :]).T
   half = len(resident) // 2
   early, late = np.median(resident[:half]), np.median(resident[half:])
-  print(
-    f'{len(samples)} samples; MiB {early / 2**20:.0f} -> {late / 2**20:.0f}; '
-    f'files {files[:half].max()} -> {files[half:].max()}'
+  # A save in progress holds files open, so the median and not the largest.
+  opened = np.median(files[:half]), np.median(files[half:])
+  tenths = ' '.join(
+    f'{np.median(part) / 2**20:.0f}' for part in np.array_split(resident, 10)
   )
+  print(f'{len(samples)} samples; MiB by tenths {tenths}; files {opened}')
   seconds = np.diff(times[len(times) // 5 :])
   print(
     f'seconds a log point: {np.median(seconds[:half]):.3f} -> '
     f'{np.median(seconds[half:]):.3f}'
   )
   assert late < 1.05 * early
-  assert files[half:].max() <= files[:half].max() + 2
+  assert opened[1] <= opened[0] + 2
