@@ -160,7 +160,8 @@ def test_html(written):
   assert (workdir / 'page.html').read_text().count('<iframe') == 2
 
 
-def test_bad_input(run):
+def test_bad_input(run, monkeypatch):
+  monkeypatch.delenv('MUJOCO_GL')  # conftest switches it off
   folder = f'--workdir={run[0]}'
   programs.check_errors(
     'render',

@@ -74,7 +74,13 @@ def test_every_field_that_may_vary_is_tested():
   assert set(VALUES) == set(vary.FIELDS)
 
 
-@pytest.mark.parametrize('preset', PRESETS)
+@pytest.mark.parametrize(
+  'preset',
+  [
+    pytest.param(name, marks=pytest.mark.slow) if name == 'bro' else name
+    for name in PRESETS
+  ],
+)
 def test_each_field_acts_as_in_a_run_of_its_own(preset):
   config = from_preset(preset, **SIZES, **PRESETS[preset])
   fields = [f for f in vary.FIELDS if f != 'tau' or config.target_network]
