@@ -24,6 +24,8 @@ Policy = Callable[[Any], jax.Array]
 """Maps observations `(N, observation_size)` to actions in [-1, 1]."""
 
 _BATCH = 256
+_DOWN = 0.6
+"""A body that floats has fallen below this part of its height in the model."""
 _SPEED_SECONDS = 1.0
 """How long each timed run is, about."""
 
@@ -44,20 +46,24 @@ def random_policy(env: suite.SuiteEnv, seed: int = 0) -> Policy:
   return jax.jit(lambda obs: jp.tanh(obs @ weights))
 
 
-def returns(
-  env: suite.SuiteEnv, policy: Policy, episodes: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns of episodes in MJX and in stock from the same initial states.
+def episodes(
+  env: suite.SuiteEnv, policy: Policy, count: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """What a policy does in MJX and in stock from the same initial states.
 
   Args:
     env: the task.
     policy: acts.
-    episodes: how many; stock draws their initial states.
+    count: how many episodes; stock draws their initial states.
 
   Returns:
-    Undiscounted returns in MJX and in stock, `(episodes,)` each.
+    For MJX and for stock, with a leading axis of episodes: 'return', without
+    discount; 'obs', each coordinate's mean over time. Where the task's first
+    joint is free, also of that body: 'height' and 'speed', means over time in m
+    and, in the plane, m/s; 'falls', how often it sinks below `_DOWN` of the
+    model's own height.
   """
-  stock = [env.stock_env(seed) for seed in range(episodes)]
+  stock = [env.stock_env(seed) for seed in range(count)]
   timesteps = [stock_env.reset() for stock_env in stock]
   starts = []
   for stock_env in stock:
@@ -69,24 +75,70 @@ def returns(
   @jax.jit
   def play(starts):
     def body(_, carry):
-      state, total, alive = carry
+      state, sums, before, alive = carry
       state = jax.vmap(env.step)(state, policy(state.obs))
-      return state, total + alive * state.reward, alive * (1 - state.done)
+      data: Any = state.pipeline_state
+      seen = _seen(env, state.reward, state.obs, data.qpos, data.qvel, before)
+      sums = _add(sums, seen, alive)
+      return state, sums, data.qpos, alive * (1 - state.done)
 
     state = jax.vmap(env.state_from)(*starts)
-    carry = (state, jp.zeros(episodes), jp.ones(episodes))
+    data: Any = state.pipeline_state
+    seen = _seen(env, state.reward, state.obs, data.qpos, data.qvel, data.qpos)
+    sums = _add(None, seen, jp.zeros(count))
+    carry = (state, sums, data.qpos, jp.ones(count))
     return jax.lax.fori_loop(0, env.episode_length, body, carry)[1]
 
-  ours = np.asarray(play(jax.tree.map(lambda *x: np.stack(x), *starts)))
-  total, alive = np.zeros(episodes), np.ones(episodes)
+  ours = play(jax.tree.map(lambda *x: np.stack(x), *starts))
+  sums, alive = None, np.ones(count)
+  before = np.stack([e.physics.data.qpos for e in stock])
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     for _ in range(env.episode_length):
-      obs = [flatten_observation(t.observation) for t in timesteps]
-      actions = to_stock(env, np.asarray(policy(np.stack(obs)), np.float64))
+      obs = np.stack([flatten_observation(t.observation) for t in timesteps])
+      actions = to_stock(env, np.asarray(policy(obs), np.float64))
       timesteps = list(pool.map(lambda e, a: e.step(a), stock, actions))
-      total += alive * [t.reward or 0.0 for t in timesteps]
+      obs = np.stack([flatten_observation(t.observation) for t in timesteps])
+      reward = np.array([t.reward or 0.0 for t in timesteps])
+      qpos, qvel = (
+        np.stack([getattr(e.physics.data, name) for e in stock])
+        for name in ('qpos', 'qvel')
+      )
+      seen = _seen(env, reward, obs, qpos, qvel, before)
+      sums, before = _add(sums, seen, alive), qpos
       alive *= [t.discount is None or t.discount > 0 for t in timesteps]
-  return ours.astype(np.float64), total
+  return _means(ours), _means(sums)
+
+
+def _seen(
+  env: suite.SuiteEnv, reward: Any, obs: Any, qpos: Any, qvel: Any, before: Any
+) -> dict[str, Any]:
+  """What `episodes` adds up, of one step of all of them."""
+  seen = {'return': reward, 'steps': reward * 0 + 1, 'obs': obs}
+  model = env.mj_model
+  if model.jnt_type[0] == physics_lib.mujoco.mjtJoint.mjJNT_FREE:
+    low = _DOWN * model.qpos0[2]
+    seen['height'] = qpos[:, 2]
+    seen['speed'] = (qvel[:, 0] ** 2 + qvel[:, 1] ** 2) ** 0.5
+    seen['falls'] = (before[:, 2] >= low) & (qpos[:, 2] < low)
+  return seen
+
+
+def _add(sums: Any, seen: dict[str, Any], alive: Any) -> dict[str, Any]:
+  """Sums with those of one more step; an episode that has ended adds 0."""
+  weighted = {k: (x.T * alive).T for k, x in seen.items()}
+  if sums is None:
+    return weighted
+  return {k: sums[k] + x for k, x in weighted.items()}
+
+
+def _means(sums: Any) -> dict[str, np.ndarray]:
+  """Sums over episodes, of which some are divided by their length."""
+  sums = {k: np.asarray(x, np.float64) for k, x in sums.items()}
+  steps = sums.pop('steps')
+  return {
+    k: x if k in ('return', 'falls') else (x.T / steps).T
+    for k, x in sums.items()
+  }
 
 
 def contacts(

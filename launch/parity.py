@@ -189,23 +189,45 @@ def _contacts(env: Any) -> dict[str, Any]:
 def _returns(env: Any) -> dict[str, Any]:
   import numpy as np
 
-  from envs import rollouts
+  from envs import bounds, parity, rollouts
 
   policy, name = rollouts.random_policy(env), 'random linear'
   if _POLICY.value:
     policy, name = _trained(env, _POLICY.value), 'trained'
-  ours, stock = rollouts.returns(env, policy, _EPISODES.value)
+  ours, stock = rollouts.episodes(env, policy, _EPISODES.value)
+  pvalues = {
+    key: [
+      parity.two_sample_pvalue(x, y)
+      for x, y in zip(
+        np.atleast_2d(ours[key].T), np.atleast_2d(of.T), strict=True
+      )
+    ]
+    for key, of in stock.items()
+  }
+  tests = sum(map(len, pvalues.values()))
+  lowest = min(min(values) for values in pvalues.values())
   error = np.hypot(
-    *(np.std(x, ddof=1) / np.sqrt(len(x)) for x in (ours, stock))
+    *(
+      np.std(x['return'], ddof=1) / len(x['return']) ** 0.5
+      for x in (ours, stock)
+    )
   )
-  difference = float(np.mean(ours) - np.mean(stock))
+  means = [
+    {k: float(x[k].mean()) for k in x if k != 'obs'} for x in (ours, stock)
+  ]
+  difference = means[0]['return'] - means[1]['return']
   return {
     'policy': name,
     'episodes': _EPISODES.value,
-    'ours': float(np.mean(ours)),
-    'stock': float(np.mean(stock)),
+    'ours': means[0].pop('return'),
+    'stock': means[1].pop('return'),
     'standard_error': float(error),
-    'pass': bool(abs(difference) <= max(2 * error, 1e-3)),
+    'means': {k: [ours_k, means[1][k]] for k, ours_k in means[0].items()},
+    'pvalues': {k: min(values) for k, values in pvalues.items()},
+    'tests': tests,
+    'pass': bool(
+      abs(difference) <= max(2 * error, 1e-3) and lowest > bounds.PVALUE / tests
+    ),
   }
 
 

@@ -48,6 +48,11 @@ def line(name: str, r: dict[str, Any]) -> str:
     case 'returns':
       text = f'{r["ours"]:.1f}, stock {r["stock"]:.1f}'
       text += f' +- {r["standard_error"]:.1f} ({r["policy"]})'
+      for key, (ours, stock) in r.get('means', {}).items():
+        text += f', {key} {ours:.3g} and {stock:.3g}'
+      if 'pvalues' in r:
+        lowest = min(r['pvalues'], key=r['pvalues'].__getitem__)
+        text += f', p {r["pvalues"][lowest]:.2g} ({lowest}, {r["tests"]} tests)'
     case 'resets' if not r['of']:
       return "stock's may"
     case 'resets' | 'finite':

@@ -18,10 +18,35 @@ def test_returns_from_equal_states_are_equal():
   def policy(obs):  # Brakes on the way to the origin.
     return jp.clip(-5 * obs[:, :2] - 5 * obs[:, 2:], -1, 1)
 
-  ours, stock = rollouts.returns(env, policy, 5)
-  assert ours.shape == stock.shape == (5,)
-  assert np.ptp(stock) > 0.1
-  np.testing.assert_allclose(ours, stock, rtol=1e-3, atol=1e-3)
+  ours, stock = rollouts.episodes(env, policy, 5)
+  assert ours.keys() == stock.keys() == {'return', 'obs'}
+  assert ours['return'].shape == stock['return'].shape == (5,)
+  assert ours['obs'].shape == stock['obs'].shape == (5, 4)
+  assert np.ptp(stock['return']) > 0.1
+  for key, values in stock.items():
+    np.testing.assert_allclose(ours[key], values, rtol=1e-3, atol=1e-3)
+
+
+def test_what_a_floating_body_does():
+  env = copy.copy(checks.load('quadruped-run'))
+  low = 0.6 * env.mj_model.qpos0[2]
+  heights = low + np.array([[1, -1, -2, 1, -1], [1, 1, 1, 2, 2]]) / 10
+  sums = None
+  for step in range(1, 5):
+    qpos = np.zeros((2, 7))
+    before = qpos.copy()
+    before[:, 2], qpos[:, 2] = heights[:, step - 1], heights[:, step]
+    qvel = np.array([[3.0, 4, 9], [0, -step, 9]])
+    obs = np.full((2, 1), float(step))
+    alive = np.array([1.0, step < 3])  # The second one ends after two steps.
+    seen = rollouts._seen(env, np.ones(2), obs, qpos, qvel, before)
+    sums = rollouts._add(sums, seen, alive)
+  result = rollouts._means(sums)
+  np.testing.assert_array_equal(result['return'], [4, 2])
+  np.testing.assert_array_equal(result['falls'], [2, 0])
+  np.testing.assert_array_equal(result['obs'], [[2.5], [1.5]])
+  np.testing.assert_allclose(result['speed'], [5, 1.5])
+  np.testing.assert_allclose(result['height'], low + np.array([-0.075, 0.1]))
 
 
 def test_random_policy_reacts_within_bounds():
