@@ -1,4 +1,4 @@
-"""Measurements of whole episodes, of contacts and of speed, beside stock.
+"""Measurements of whole episodes, of resets and of speed, beside stock.
 
 What `launch.parity` prints besides `envs.parity`'s errors.
 """
@@ -18,7 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from envs import physics as physics_lib
 from envs import suite
 from envs.base import flatten_observation
-from envs.records import action_sequences, to_stock
+from envs.records import to_stock
 
 Policy = Callable[[Any], jax.Array]
 """Maps observations `(N, observation_size)` to actions in [-1, 1]."""
@@ -139,72 +139,6 @@ def _means(sums: Any) -> dict[str, np.ndarray]:
     k: x if k in ('return', 'falls') else (x.T / steps).T
     for k, x in sums.items()
   }
-
-
-def contacts(
-  env: suite.SuiteEnv, steps: int, policy: Policy | None = None, seed: int = 0
-) -> dict[str, Any]:
-  """Stock's contacts in its rollouts, and those that ours lacks.
-
-  Args:
-    env: the task.
-    steps: control steps, in episodes of 250.
-    policy: acts; None for random and scripted actions.
-    seed: of the rollouts.
-
-  Returns:
-    'dropped' and 'dropped_force', shares of contacts and of their force that
-    our model does not compute; 'most', the largest number at once that it does,
-    of one condim; 'slots', how many of a condim it has room for, or None.
-  """
-  ours, stock = env.mj_model, env.stock_env(seed)
-  rng = np.random.RandomState(seed)
-  model, data = stock.physics.model.ptr, stock.physics.data.ptr
-  kept = np.zeros(2)
-  everything, most, force = np.zeros(2), 0, np.zeros(6)
-  for episode in range(-(-steps // 250)):
-    timestep = stock.reset()
-    actions = action_sequences(rng, env.action_size, episode)
-    for _ in range(250):
-      if policy is None:
-        action = next(actions)
-      else:
-        obs = flatten_observation(timestep.observation)
-        action = np.asarray(policy(obs[None])[0], np.float64)
-      timestep = stock.step(to_stock(env, action))
-      # Stock stops before the new state's forces are known.
-      physics_lib.mujoco.mj_forward(model, data)
-      condims: dict[int, int] = {}
-      for i, contact in enumerate(data.contact):
-        physics_lib.mujoco.mj_contactForce(model, data, i, force)
-        weight = np.array([1.0, np.linalg.norm(force[:3])])
-        everything += weight
-        if _collide(ours, *contact.geom):
-          kept += weight
-          condims[contact.dim] = condims.get(contact.dim, 0) + 1
-      most = max([most, *condims.values()])
-  flag = physics_lib.mujoco.mjtDisableBit
-  inert = int(flag.mjDSBL_CONSTRAINT | flag.mjDSBL_CONTACT)
-  if model.opt.disableflags & inert or not everything[0]:
-    share = np.zeros(2)  # None that act.
-  else:
-    share = 1 - kept / np.maximum(everything, 1e-9)
-  numerics = [ours.numeric(i).name for i in range(ours.nnumeric)]
-  slots = None
-  if 'max_contact_points' in numerics:
-    slots = int(ours.numeric('max_contact_points').data[0])
-  return {
-    'dropped': float(share[0]),
-    'dropped_force': float(share[1]),
-    'most': int(most),
-    'slots': slots,
-  }
-
-
-def _collide(model: Any, a: int, b: int) -> bool:
-  """Whether two geoms' bits meet."""
-  types, affinities = model.geom_contype, model.geom_conaffinity
-  return bool((types[a] & affinities[b]) | (types[b] & affinities[a]))
 
 
 def reset_failures(env: suite.SuiteEnv, draws: int) -> int:

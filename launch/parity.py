@@ -30,6 +30,9 @@ _MEASURES = flags.DEFINE_list(
 _ROLLOUTS = flags.DEFINE_integer(
   'rollouts', 12, 'stock rollouts of which 25 states each are compared', 1
 )
+_CONTACT_STEPS = flags.DEFINE_integer(
+  'contact_steps', 2000, 'control steps in stock whose contacts are counted', 1
+)
 _EPISODES = flags.DEFINE_integer(
   'episodes', 100, 'episodes in MJX and in stock for the returns', 2
 )
@@ -173,16 +176,18 @@ def _initial(env: Any) -> dict[str, Any]:
 
 
 def _contacts(env: Any) -> dict[str, Any]:
-  from envs import rollouts
+  from envs import contacts
 
   policy, name = None, 'random'
   if _POLICY.value:
     policy, name = _trained(env, _POLICY.value), 'trained'
-  result = rollouts.contacts(env, 2000, policy)
-  result['policy'] = name
-  slots = result['slots']
-  fits = slots is None or result['most'] <= slots
-  result['pass'] = fits and result['dropped'] == 0
+  result = contacts.contacts(env, _CONTACT_STEPS.value, policy)
+  result |= {'policy': name, 'steps': _CONTACT_STEPS.value}
+  room = [
+    result[room] is None or result[need] <= result[room]
+    for need, room in (('most', 'slots'), ('pairs', 'kept_pairs'))
+  ]
+  result['pass'] = all(room) and result['dropped'] == 0
   return result
 
 

@@ -44,6 +44,8 @@ def line(name: str, r: dict[str, Any]) -> str:
       text = f'dropped {r["dropped"]:.2%}, force {r["dropped_force"]:.2%}'
       text += f', at most {r["most"]} at once'
       text += f' in {r["slots"]} slots' if r['slots'] else ''
+      if r.get('kept_pairs'):
+        text += f', {r["pairs"]} of {r["kept_pairs"]} nearest pairs'
       text += f' ({r.get("policy", "random")})'
     case 'returns':
       text = f'{r["ours"]:.1f}, stock {r["stock"]:.1f}'

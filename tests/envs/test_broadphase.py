@@ -4,32 +4,14 @@ For each group of geoms of two types, MJX looks at the `max_geom_pairs` whose
 bounding spheres are nearest: the pairs that touch must be among them.
 """
 
-import functools
-
 import mujoco
 import numpy as np
 import pytest
-from mujoco.mjx._src import collision_driver
 
-from envs import noslip
+from envs import contacts, noslip
 from envs.records import action_sequences
 
 from . import checks
-
-_TYPES = mujoco.mjtGeom
-
-
-@functools.cache
-def groups():
-  """Geoms of the pairs in each group with a broadphase, by types and condim."""
-  model = checks.load('dog-run').mj_model
-  most = int(model.numeric('max_geom_pairs').data[0])
-  result = {}
-  for key, pairs in collision_driver._geom_groups(model).items():
-    if _TYPES.mjGEOM_PLANE not in key.types and len(pairs) > most:
-      names = [mujoco.mjtGeom(int(x)).name for x in key.types]
-      result[*names, int(key.condim)] = np.array(pairs)[:, :2]
-  return result
 
 
 def rolled_out(count, seed):
@@ -85,22 +67,15 @@ def needs(states):
     The number of contacts; the most nearest pairs that a group must keep;
     the most contacts of one condim; the most opposed edges of pyramids.
   """
+  members = contacts.groups(checks.load('dog-run').mj_model)
+  assert members
   total, pairs, slots, edges = 0, 0, 0, 0
   for model, data in states:
-    contact, count = data.contact, data.ncon
-    total += count
-    dims = contact.dim
+    total += data.ncon
+    dims = data.contact.dim
     edges = max(edges, int((dims - 1).sum()))
     slots = max(slots, np.bincount(dims, minlength=1).max(initial=0))
-    touching = np.zeros((model.ngeom, model.ngeom), bool)
-    first, second = contact.geom.T
-    touching[first, second] = touching[second, first] = True
-    for members in groups().values():
-      x, y = members.T
-      apart = np.linalg.norm(data.geom_xpos[x] - data.geom_xpos[y], axis=1)
-      apart -= model.geom_rbound[x] + model.geom_rbound[y]
-      farthest = apart[touching[x, y]].max(initial=-np.inf)
-      pairs = max(pairs, int((apart <= farthest).sum()))
+    pairs = max(pairs, contacts.needed_pairs(members, model, data))
   return total, pairs, int(slots), edges
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jp
 import numpy as np
 import pytest
 
-from envs import rollouts, suite
+from envs import contacts, rollouts, suite
 
 from . import checks
 
@@ -62,7 +62,7 @@ def test_random_policy_reacts_within_bounds():
 
 @pytest.mark.parametrize('task', ('hopper-hop', 'quadruped-run'))
 def test_no_contact_is_dropped(task):
-  result = rollouts.contacts(checks.load(task), 500)
+  result = contacts.contacts(checks.load(task), 500)
   assert result['dropped'] == result['dropped_force'] == 0
   assert 0 < result['most'] <= result['slots']
 
@@ -71,7 +71,7 @@ def test_dropped_contacts_are_counted():
   env = copy.copy(checks.load('hopper-hop'))
   env.mj_model = copy.copy(env.mj_model)
   env.mj_model.geom_contype[:] = env.mj_model.geom_conaffinity[:] = 0
-  result = rollouts.contacts(env, 250)
+  result = contacts.contacts(env, 250)
   assert result['dropped'] == result['dropped_force'] == 1
   assert result['most'] == 0
 
