@@ -1,12 +1,14 @@
-"""Disks that are full or cannot be written."""
+"""Disks that are full, cannot be written, or are slow."""
 
 import os
 import subprocess
+import time
 
 import pytest
 
 from mjx_crossq import ConfigError, integrity, loop
 from mjx_crossq import logging as logging_lib
+from mjx_crossq.checkpoint import Checkpointer
 from mjx_crossq.logging import WriteError
 from tests.reliability import runs
 
@@ -89,3 +91,30 @@ def test_records_that_cannot_be_written_end_the_run(
   newest = integrity.saved(workdir / 'checkpoints')[-1]
   assert newest % runs.SAVE  # between two checkpoints: nothing is done twice
   finish(workdir, whole)
+
+
+def test_a_disk_slower_than_the_run_loses_nothing(tmp_path, whole, monkeypatch):
+  """A save waits for the one before it; training goes on meanwhile."""
+  original, saving, trained = Checkpointer._finish, [], []
+
+  def slow(self, step):
+    saving.append(step)
+    time.sleep(2)
+    original(self, step)
+    saving.remove(step)
+
+  def report(line):
+    if 'env steps |' in line and saving:
+      trained.append(line)
+
+  monkeypatch.setattr(Checkpointer, '_finish', slow)
+  workdir = tmp_path / 'run'
+  result = loop.train(runs.config(), runs.env(), workdir, report=report)
+  assert trained and not saving
+  steps = integrity.saved(workdir / 'checkpoints')
+  assert steps == list(range(runs.SAVE, runs.WHOLE + 1, runs.SAVE))
+  assert not any(
+    integrity.fault(workdir / 'checkpoints' / str(step)) for step in steps
+  )
+  runs.assert_same_bits(result.state, whole.state)
+  assert runs.records(workdir) == runs.records(whole.workdir)
