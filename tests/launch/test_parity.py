@@ -18,6 +18,7 @@ def test_measures_and_reports(tmp_path):
   row = json.loads(result.read_text())['mjx']['pendulum-swingup']
   for measure in ('state', 'physics', 'initial', 'contacts', 'returns'):
     assert row[measure]['pass'], row[measure]
+  assert row['returns']['tests'] == 4  # the return and three observations
   assert row['speed']['steps_per_second'] > 0
   # Another run adds to the results.
   second = programs.run(
@@ -61,7 +62,19 @@ def test_report_marks_failures_and_unfaithful_tasks():
     'dropped_force': 0.2,
     'most': 9,
     'slots': 8,
+    'pairs': 130,
+    'kept_pairs': 160,
     'pass': False,
+  }
+  returns = {
+    'policy': 'trained',
+    'ours': 101.0,
+    'stock': 100.0,
+    'standard_error': 2.0,
+    'means': {'falls': [0.5, 0.25]},
+    'pvalues': {'return': 0.5, 'falls': 0.125},
+    'tests': 4,
+    'pass': True,
   }
   text = parity_report.markdown(
     {
@@ -70,13 +83,17 @@ def test_report_marks_failures_and_unfaithful_tasks():
           'unfaithful': 'no',
           'contacts': contacts,
           'contacts_trained': contacts | {'policy': 'trained', 'pass': True},
+          'returns_trained': returns,
           'versions': {},
         }
       }
     }
   )
   figures = 'dropped 10.00%, force 20.00%, at most 9 at once in 8 slots'
+  figures += ', 130 of 160 nearest pairs'
   assert f'| {figures} (random)  FAILS; {figures} (trained) |' in text
+  done = '101.0, stock 100.0 +- 2.0 (trained), falls 0.5 and 0.25'
+  assert f'| {done}, p 0.12 (falls, 4 tests) |' in text
   assert '| dog-run (unfaithful) |' in text
   assert '- dog-run: no.' in text
 
