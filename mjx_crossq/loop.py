@@ -14,7 +14,11 @@ import numpy as np
 from envs.base import Env
 from mjx_crossq import dumps, integrity, pbt, plotting, schedule, vary
 from mjx_crossq.agent import Metrics
-from mjx_crossq.budget import Budget, advice_when_out_of_memory
+from mjx_crossq.budget import (
+  Budget,
+  advice_when_out_of_memory,
+  return_freed,
+)
 from mjx_crossq.checkpoint import Checkpointer
 from mjx_crossq.config import Config
 from mjx_crossq.logging import (
@@ -213,6 +217,7 @@ class Host:
       state, sums = runner.train_chunk(state, iteration, sums)  # only compiles
       jax.block_until_ready(sums)
       seconds = time.monotonic() - start
+      return_freed()
       self._report(f'compiled the training program in {seconds:.0f} s')
     self._rest(state, sums)
     self._evaluation = Evaluation(runner, self._env, self._files)

@@ -1,7 +1,9 @@
 """Memory: predicted, refused before compilation, explained when it ends."""
 
+import ctypes
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -87,3 +89,24 @@ def test_other_errors_of_the_device_stay_what_they_are(monkeypatch):
   monkeypatch.setattr(Runner, 'init', fails)
   with pytest.raises(jax.errors.JaxRuntimeError, match='a bug'):
     loop.train(runs.config(), runs.env(), report=lambda _: None)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='no glibc')
+def test_freed_memory_goes_back_to_the_system():
+  def resident():
+    with open('/proc/self/statm') as file:
+      pages = int(file.read().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
+
+  libc = ctypes.CDLL(None)
+  libc.malloc.restype = libc.memset.restype = ctypes.c_void_p
+  before = resident()
+  blocks = [ctypes.c_void_p(libc.malloc(20_000)) for _ in range(10_000)]
+  for block in blocks:
+    libc.memset(block, 1, 20_000)
+  for block in blocks[:-1]:  # the last one holds the heap's end
+    libc.free(block)
+  assert resident() > before + 150
+  budget.return_freed()
+  assert resident() < before + 50
+  libc.free(blocks[-1])
