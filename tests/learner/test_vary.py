@@ -93,7 +93,8 @@ def test_each_field_acts_as_in_a_run_of_its_own(preset):
     own = config.replace(**{name: VALUES[name]}) if name else config
     alone = quick(lambda c=own: updated(Agent(c, OBS, ACTION)))
     row = jax.tree.map(lambda x, i=index: x[i], varied)
-    assert max(gaps(row, alone)) < 1e-5, (name, max(gaps(row, alone)))
+    # Rounding: 1e-6 as a rule; a field that does not act is off by over 1e-4.
+    assert max(gaps(row, alone)) < 5e-5, (name, max(gaps(row, alone)))
     if name:
       first = jax.tree.map(lambda x: x[0], varied)
       assert max(gaps(row, first)) > 1e-4, name
