@@ -47,7 +47,7 @@ def random_policy(env: suite.SuiteEnv, seed: int = 0) -> Policy:
 
 
 def episodes(
-  env: suite.SuiteEnv, policy: Policy, count: int
+  env: suite.SuiteEnv, policy: Policy, count: int, seed: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """What a policy does in MJX and in stock from the same initial states.
 
@@ -55,6 +55,7 @@ def episodes(
     env: the task.
     policy: acts.
     count: how many episodes; stock draws their initial states.
+    seed: of the first one.
 
   Returns:
     For MJX and for stock, with a leading axis of episodes: 'return', without
@@ -63,7 +64,7 @@ def episodes(
     and, in the plane, m/s; 'falls', how often it sinks below `_DOWN` of the
     model's own height.
   """
-  stock = [env.stock_env(seed) for seed in range(count)]
+  stock = [env.stock_env(seed + i) for i in range(count)]
   timesteps = [stock_env.reset() for stock_env in stock]
   starts = []
   for stock_env in stock:

@@ -36,6 +36,7 @@ _CONTACT_STEPS = flags.DEFINE_integer(
 _EPISODES = flags.DEFINE_integer(
   'episodes', 100, 'episodes in MJX and in stock for the returns', 2
 )
+_SEED = flags.DEFINE_integer('seed', 0, 'of the first of these episodes', 0)
 _DRAWS = flags.DEFINE_integer(
   'draws', 2000, 'initial states from MJX and from stock', 10
 )
@@ -199,7 +200,7 @@ def _returns(env: Any) -> dict[str, Any]:
   policy, name = rollouts.random_policy(env), 'random linear'
   if _POLICY.value:
     policy, name = _trained(env, _POLICY.value), 'trained'
-  ours, stock = rollouts.episodes(env, policy, _EPISODES.value)
+  ours, stock = rollouts.episodes(env, policy, _EPISODES.value, _SEED.value)
   pvalues = {
     key: [
       parity.two_sample_pvalue(x, y)
