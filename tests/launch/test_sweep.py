@@ -404,6 +404,7 @@ def story(tmp_path_factory):
   return folder, existed, first, shown, before, after
 
 
+@pytest.mark.slow
 def test_a_real_sweep_survives_a_kill(story):
   folder, existed, first, shown, _, _ = story
   assert not existed and shown['missing'].endswith('2 jobs: 2 missing\n')
@@ -422,6 +423,7 @@ def test_a_real_sweep_survives_a_kill(story):
     assert steps == [1000, 1000, 2000, 2000]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_done_changes_nothing(story):
   folder, _, _, shown, before, after = story
   assert '2 of 2 jobs are done, 0 to run' in shown['again']
@@ -429,6 +431,7 @@ def test_a_sweep_that_is_done_changes_nothing(story):
   assert changed <= {folder / '.lock', folder / 'sweep.json'}
 
 
+@pytest.mark.slow
 def test_dry_run_says_what_it_costs(story, tmp_path):
   budgets = estimate.budgets_of(cells(utd='1,2'))
   seed = next(iter(budgets.values())).total / 2

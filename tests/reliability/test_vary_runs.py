@@ -213,6 +213,7 @@ def populations(tmp_path_factory):
   return folder, whole, resumed
 
 
+@pytest.mark.slow
 def test_a_resumed_population_is_the_undisturbed_one(populations):
   folder, whole, resumed = populations
   assert_same_bits(whole.state, resumed.state)
@@ -223,6 +224,7 @@ def test_a_resumed_population_is_the_undisturbed_one(populations):
     assert records(path) == records(other)
 
 
+@pytest.mark.slow
 def test_the_log_is_the_lineage(populations):
   folder, whole, _ = populations
   log = (folder / 'whole' / 'pbt.jsonl').read_text().splitlines()
