@@ -14,11 +14,7 @@ import numpy as np
 from envs.base import Env
 from mjx_crossq import dumps, integrity, pbt, plotting, schedule, vary
 from mjx_crossq.agent import Metrics
-from mjx_crossq.budget import (
-  Budget,
-  advice_when_out_of_memory,
-  return_freed,
-)
+from mjx_crossq.budget import Budget, advice_when_out_of_memory, return_freed
 from mjx_crossq.checkpoint import Checkpointer
 from mjx_crossq.config import Config
 from mjx_crossq.logging import (

@@ -122,7 +122,6 @@ def test_the_host_sees_no_copies(checkpoints):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_population_is_that_of_one_device(population):
   one, four = population['steps']
   assert population['rows'] == 6  # a copy among them, which is never selected

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import jax
 import numpy as np
@@ -38,6 +39,12 @@ def env():
   counter = Counter(10)
   counter.name = 'counter'
   return counter
+
+
+def resident():
+  """Memory of this process in bytes."""
+  with open('/proc/self/statm') as file:
+    return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 def assert_same_bits(a, b):

@@ -14,15 +14,14 @@ from mjx_crossq import ConfigError, Runner, budget, loop
 from tests.reliability import runs
 
 MEASURE = """
-import gc, json, os
+import gc, json
 import jax
 from mjx_crossq import Runner, budget
 from tests.reliability import runs
 
 def resident():
   gc.collect()
-  with open('/proc/self/statm') as file:
-    return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+  return runs.resident()
 
 # Compiling takes memory of its own: a small run compiles the same programs.
 runner = Runner(runs.config(), runs.env())
@@ -93,21 +92,16 @@ def test_other_errors_of_the_device_stay_what_they_are(monkeypatch):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='no glibc')
 def test_freed_memory_goes_back_to_the_system():
-  def resident():
-    with open('/proc/self/statm') as file:
-      pages = int(file.read().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
-
   libc = ctypes.CDLL(None)
   libc.malloc.restype = libc.memset.restype = ctypes.c_void_p
   budget.return_freed()  # so that the blocks find no room
-  before = resident()
+  before = runs.resident()
   blocks = [ctypes.c_void_p(libc.malloc(20_000)) for _ in range(10_000)]
   for block in blocks:
     libc.memset(block, 1, 20_000)
   for block in blocks[:-1]:  # the last one holds the heap's end
     libc.free(block)
-  assert resident() > before + 150
+  assert runs.resident() > before + 150 * 2**20
   budget.return_freed()
-  assert resident() < before + 50
+  assert runs.resident() < before + 50 * 2**20
   libc.free(blocks[-1])

@@ -5,7 +5,6 @@ each array that it writes; checkpoints are as rare as in a real run in the
 long one, so that its bound on memory is one on all the rest.
 """
 
-import ctypes
 import gc
 import os
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from mjx_crossq import loop
+from mjx_crossq.budget import return_freed
 from mjx_crossq.checkpoint import Checkpointer
 from mjx_crossq.runner import Runner
 from tests.reliability import runs
@@ -25,9 +25,8 @@ MINUTES = float(os.environ.get('SOAK_MINUTES', '0'))
 def resident():
   """Memory of this process in bytes, without what malloc could give back."""
   gc.collect()
-  ctypes.CDLL(None).malloc_trim(0)
-  with open('/proc/self/statm') as file:
-    return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+  return_freed()
+  return runs.resident()
 
 
 @pytest.mark.slow
