@@ -5,7 +5,11 @@ are `domain-task` with the suite's own spelling. Importing this package is
 light: a domain's module, and with it MuJoCo, is imported by `load`.
 """
 
-from envs import runtime
+if __name__ != 'mjx_crossq.envs':
+  # A second copy of these modules would have a registry of its own.
+  raise ImportError('import it as mjx_crossq.envs')
+
+from mjx_crossq.envs import runtime
 
 runtime.configure()
 
@@ -16,7 +20,7 @@ from collections.abc import Callable  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
 if TYPE_CHECKING:
-  from envs.base import Env
+  from mjx_crossq.envs.base import Env
 
 __all__ = ['ALL_TASKS', 'PAPER_TASKS', 'load', 'register']
 
@@ -71,7 +75,7 @@ _PAPER = (
 
 def _load_suite(domain: str, task: str) -> 'Env':
   """Builds a task of the suite; its module is called as the domain."""
-  return importlib.import_module(f'envs.{domain}').make(task)
+  return importlib.import_module(f'{__name__}.{domain}').make(task)
 
 
 _factories: dict[str, Callable[[], 'Env']] = {
@@ -109,7 +113,7 @@ def load(
       the flag, or what to install.
   """
   if ':' in name and name not in _factories:
-    env = importlib.import_module('envs.adapters').load(name)
+    env = importlib.import_module('mjx_crossq.envs.adapters').load(name)
   elif name in _factories:
     env = _factories[name]()
   else:

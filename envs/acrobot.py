@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import rewards, suite
+from mjx_crossq.envs import rewards, suite
 
 _ARMS = ('upper_arm', 'lower_arm')
 

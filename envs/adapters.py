@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import base, runtime
+from mjx_crossq.envs import base, runtime
 
 EPISODE_LENGTH = 1000
 """Env steps of an episode where the environment does not say."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import suite
+from mjx_crossq.envs import suite
 
 _LOW, _HIGH = (-0.2, 0.2), (0.2, 0.5)
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import struct
 
-from envs import runtime
+from mjx_crossq.envs import runtime
 
 with runtime.quiet():
   import brax.envs.base as brax_base

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import base
+from mjx_crossq.envs import base
 
 _keys = jax.jit(jax.vmap(base.episode_key))
 

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jp
 
-from envs import rewards, suite
-from envs.physics import Data
+from mjx_crossq.envs import rewards, suite
+from mjx_crossq.envs.mjx.physics import Data
 
 _CART_RANGE = (-0.25, 0.25)
 _ANGLE_COSINE_RANGE = (0.995, 1.0)

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jp
 
-from envs import physics, rewards, suite
+from mjx_crossq.envs import rewards, suite
+from mjx_crossq.envs.mjx import physics
 
 _RUN_SPEED = 10.0
 """Metres per second above which the reward is 1."""

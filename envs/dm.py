@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
-from envs import base
+from mjx_crossq.envs import base
 
 _FLAT = 'observations'
 """dm_control's name of an observation that is one vector."""

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import physics, rewards, suite
+from mjx_crossq.envs import rewards, suite
+from mjx_crossq.envs.mjx import physics
 
 _SPEEDS = {'stand': 0.0, 'walk': 1.0, 'trot': 3.0, 'run': 9.0, 'fetch': 0.0}
 """Forward speeds, metres per second, above which the reward is full."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import suite, target
+from mjx_crossq.envs import suite, target
 
 _TARGET_SIZES = {'turn_easy': 0.07, 'turn_hard': 0.03}
 """Radius of the target, in metres."""

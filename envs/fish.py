@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jp
 
-from envs import rewards, suite, target
+from mjx_crossq.envs import rewards, suite, target
 
 _JOINTS = (
   'tail1',

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-import envs
-from envs import base
-from envs.vector import AutoresetMode, VectorEnv, gymnasium
+from mjx_crossq import envs
+from mjx_crossq.envs import base
+from mjx_crossq.envs.vector import AutoresetMode, VectorEnv, gymnasium
 
 NAMESPACE = 'mjx_crossq'
 """What stands before the slash in the names of `gymnasium.make`."""
@@ -150,7 +150,7 @@ def register_all() -> None:
     if name not in gymnasium.registry:
       gymnasium.register(
         name,
-        entry_point='envs.gym:make',
-        vector_entry_point='envs.gym:make_vec',
+        entry_point='mjx_crossq.envs.gym:make',
+        vector_entry_point='mjx_crossq.envs.gym:make_vec',
         kwargs={'task': task},
       )

@@ -2,7 +2,7 @@
 
 import jax.numpy as jp
 
-from envs import rewards, suite
+from mjx_crossq.envs import rewards, suite
 
 _STAND_HEIGHT = 0.6
 """Height of the torso over the foot, in metres, that counts as standing."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import rewards, suite
+from mjx_crossq.envs import rewards, suite
 
 _STAND_HEIGHT = 1.4
 """Height of the head, in metres, above which it counts as standing."""

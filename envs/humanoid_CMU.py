@@ -1,6 +1,6 @@
 """The humanoid of the CMU motion data; mirrors `suite.humanoid_CMU`."""
 
-from envs import humanoid
+from mjx_crossq.envs import humanoid
 
 
 def make(task: str) -> 'HumanoidCMU':

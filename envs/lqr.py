@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import suite
+from mjx_crossq.envs import suite
 
 _CONTROL_COST = 0.1
 _TERMINAL_NORM = 1e-6

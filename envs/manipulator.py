@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import manipulation, physics, rewards, suite
+from mjx_crossq.envs import manipulation, rewards, suite
+from mjx_crossq.envs.mjx import physics
 
 _P_IN_HAND = 0.1
 _P_IN_TARGET = 0.1

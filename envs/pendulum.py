@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import rewards, suite
+from mjx_crossq.envs import rewards, suite
 
 _COSINE_BOUND = float(np.cos(np.deg2rad(8)))
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from envs import base, runtime, suite
+from mjx_crossq.envs import base, runtime, suite
 
 try:
   with runtime.quiet():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import rewards, suite
+from mjx_crossq.envs import rewards, suite
 
 _PARALLEL = 0.9
 """Cosine above which two directions of actuation are too much alike."""

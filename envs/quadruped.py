@@ -5,7 +5,9 @@ import jax.numpy as jp
 import numpy as np
 from scipy import ndimage
 
-from envs import physics, resets, rewards, suite
+from mjx_crossq.envs import initial_states as resets
+from mjx_crossq.envs import rewards, suite
+from mjx_crossq.envs.mjx import physics
 
 _SPEEDS = {'walk': 0.5, 'run': 5.0}
 """Forward speeds, metres per second, above which the reward is full."""

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jp
 
-from envs import rewards, suite, target
+from mjx_crossq.envs import rewards, suite, target
 
 _TARGET_SIZES = {'easy': 0.05, 'hard': 0.015}
 

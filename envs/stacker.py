@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jp
 
-from envs import manipulation, rewards, suite, target
+from mjx_crossq.envs import manipulation, rewards, suite, target
 
 
 def make(task: str) -> 'Stack':

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import base, resets, runtime
-from envs import physics as physics_lib
-from envs.resets import Initial, Params
+from mjx_crossq.envs import base, runtime
+from mjx_crossq.envs import initial_states as resets
+from mjx_crossq.envs.initial_states import Initial, Params
+from mjx_crossq.envs.mjx import physics as physics_lib
 
 __all__ = ['Initial', 'Params', 'SuiteEnv', 'import_stock']
 
@@ -137,7 +138,7 @@ class SuiteEnv(base.Env):
     """See base class."""
     if backend == self.backend or backend != 'warp':
       return super().set_physics(backend)
-    from envs import warp_physics
+    from mjx_crossq.envs.warp import physics as warp_physics
 
     unedited = physics_lib.Settings()
     self.mj_model = physics_lib.compile_model(*self.stock_xml(), unedited)

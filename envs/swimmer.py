@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from envs import rewards, suite, target
+from mjx_crossq.envs import rewards, suite, target
 
 _HEAD_SENSORS = 12
 """Entries of the sensors that stock's file has before the velocities'."""

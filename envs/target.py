@@ -3,7 +3,7 @@
 import jax.numpy as jp
 import numpy as np
 
-from envs import suite
+from mjx_crossq.envs import suite
 
 
 class TargetEnv(suite.SuiteEnv):

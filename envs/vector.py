@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from envs import base, batches
+from mjx_crossq.envs import base, batches
 
 try:
   import gymnasium  # pyright: ignore

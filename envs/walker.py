@@ -2,7 +2,7 @@
 
 import jax.numpy as jp
 
-from envs import rewards, suite
+from mjx_crossq.envs import rewards, suite
 
 _STAND_HEIGHT = 1.2
 """Height of the torso, in metres, above which it counts as standing."""

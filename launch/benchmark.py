@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli
+from mjx_crossq.launch import cli
 
 SWEEPS = {
   'seeds': ('num_seeds', (1, 2, 4, 8, 16, 32)),
@@ -81,7 +81,7 @@ def main() -> None:
   if _PHYSICS_ONLY.value:
     rows = physics_rows()
   elif _CHECK.value:
-    from launch import checks
+    from mjx_crossq.launch.bench import checks
 
     rows = checks.run(_REPEATS.value)
     passed = all(row['pass'] for row in rows)
@@ -106,7 +106,7 @@ def write_json(path: str, rows: list[dict[str, Any]]) -> None:
   """
   import jax
 
-  from mjx_crossq import logging
+  from mjx_crossq.host import run_files as logging
 
   record = {
     'device': jax.devices()[0].device_kind,
@@ -122,7 +122,7 @@ def physics_rows() -> list[dict[str, Any]]:
   Returns:
     A row for each task, backend and number of environments.
   """
-  from envs import rollouts
+  from mjx_crossq.envs.parity import rollouts
 
   rows = []
   tasks = cli.expand_tasks(_TASK.value)
@@ -154,9 +154,9 @@ def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
   """
   import jax
 
-  from launch import cases as cases_lib
-  from launch import sweep_plot
   from mjx_crossq import ConfigError
+  from mjx_crossq.launch.bench import cases as cases_lib
+  from mjx_crossq.launch.bench import sweep_plot
 
   if _SPLIT.value and _DEVICES.value > 1:
     raise ConfigError('--split times one device; leave --devices out')
@@ -191,7 +191,7 @@ def split(case: Any) -> dict[str, Any]:
   Returns:
     Milliseconds by part, the work, the ceilings.
   """
-  from launch import breakdown, timing
+  from mjx_crossq.launch.bench import breakdown, timing
 
   parts = case.split(_REPEATS.value)
   whole = parts['whole']

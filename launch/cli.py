@@ -61,9 +61,9 @@ def run(
   def call(_: Sequence[str]) -> None:
     if prepare:
       prepare()
-    from mjx_crossq.budget import OutOfMemoryError
     from mjx_crossq.config import ConfigError
-    from mjx_crossq.logging import WriteError
+    from mjx_crossq.device.budget import OutOfMemoryError
+    from mjx_crossq.host.run_files import WriteError
 
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # orbax tells its life otherwise
@@ -180,10 +180,15 @@ def render(workdir: Path) -> str:
   Returns:
     The path of the GIF, or why there is none.
   """
-  from envs import runtime
+  from mjx_crossq.envs import runtime
 
   output = workdir / 'policy.gif'
-  command = [sys.executable, '-m', 'launch.render', f'--workdir={workdir}']
+  command = [
+    sys.executable,
+    '-m',
+    'mjx_crossq.launch.render',
+    f'--workdir={workdir}',
+  ]
   command += [f'--output={output}', *cache_flags()]
   variables = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
   # dm_control has set it here for the backend that it found first.
@@ -220,7 +225,7 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
   Raises:
     ConfigError: there is no such task or backend, or it is marked.
   """
-  import envs
+  from mjx_crossq import envs
   from mjx_crossq.config import ConfigError
 
   try:
@@ -245,9 +250,9 @@ def load_policy(
   Raises:
     ConfigError: there is no such run, checkpoint or environment.
   """
-  import envs
-  from mjx_crossq import checkpoint
+  from mjx_crossq import envs
   from mjx_crossq.config import ConfigError
+  from mjx_crossq.host import checkpoint
 
   if not workdir:
     raise ConfigError('--workdir is needed')
@@ -293,9 +298,9 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
   Raises:
     ConfigError: a name is neither.
   """
-  import envs
-  from envs import suite
+  from mjx_crossq import envs
   from mjx_crossq.config import ConfigError
+  from mjx_crossq.envs import suite
 
   stock = suite.import_stock('')
   groups = {

@@ -29,7 +29,7 @@ def runs(patterns: Sequence[str]) -> list[Any]:
     ConfigError: a pattern matches nothing, or a folder holds no run.
   """
   from mjx_crossq.config import ConfigError
-  from mjx_crossq.curves import Run
+  from mjx_crossq.results.curves import Run
 
   folders: list[str] = []
   for pattern in patterns:
@@ -49,7 +49,7 @@ def published(names: Sequence[str]) -> dict[str, Any]:
   Raises:
     ConfigError: there is no such algorithm.
   """
-  from mjx_crossq import baselines
+  from mjx_crossq.results import baselines
 
   if names == ['all']:
     names = baselines.algorithms()
@@ -112,7 +112,7 @@ def aggregates(
   Returns:
     Pooled curves and comparisons by title, and the step of the latter.
   """
-  from mjx_crossq import summaries
+  from mjx_crossq.results import summaries
 
   common = summaries.common_tasks(shown) if shown else []
   if not common:
@@ -140,7 +140,7 @@ def save(drawn: Mapping[str, 'Figure'], stem: Path) -> None:
     drawn: figures by what is added to the stem.
     stem: what the files' paths begin with.
   """
-  from mjx_crossq import plotting
+  from mjx_crossq.results import plotting
 
   files = [
     path

@@ -5,7 +5,7 @@ python -m launch.evaluate --workdir=runs/... --physics=dm_control
 
 from absl import flags
 
-from launch import cli
+from mjx_crossq.launch import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
 _PHYSICS = flags.DEFINE_enum(
@@ -25,10 +25,10 @@ _EPISODES = flags.DEFINE_integer(
 def main() -> None:
   """Reads the flags and evaluates."""
   from mjx_crossq import config
-  from mjx_crossq.evaluation import StockEvaluation
+  from mjx_crossq.host.evaluation import StockEvaluation
+  from mjx_crossq.host.observers import has_stock
+  from mjx_crossq.host.run_files import result_table
   from mjx_crossq.limits import CHOICES
-  from mjx_crossq.logging import result_table
-  from mjx_crossq.observers import has_stock
 
   cli.use_compilation_cache()
   changes = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from launch import cli
+from mjx_crossq.launch import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
 _STEP = flags.DEFINE_integer(
@@ -29,8 +29,9 @@ def main() -> None:
   """Reads the flags, writes and compares."""
   import jax
 
-  from mjx_crossq import config, export
-  from mjx_crossq.observers import has_stock
+  from mjx_crossq import config
+  from mjx_crossq.host.observers import has_stock
+  from mjx_crossq.policy import export
 
   unknown = [name for name in _FORMATS.value if name not in export.FORMATS]
   if unknown or not _FORMATS.value:
@@ -73,8 +74,8 @@ def main() -> None:
 
 def _roll_out(exporter, written):
   """Prints returns in stock dm_control; gives the observations seen."""
-  from envs.base import flatten_observation
-  from mjx_crossq import export
+  from mjx_crossq.envs.base import flatten_observation
+  from mjx_crossq.policy import export
 
   c, env = exporter.config, exporter.env
   count = -(-_OBSERVATIONS * c.action_repeat // env.episode_length)

@@ -23,11 +23,12 @@ from typing import Any
 
 import jax
 
-from launch import cli, grid, merging
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import Config, ConfigError
-from mjx_crossq.logging import replacing
-from mjx_crossq.workdir import own_workdir
+from mjx_crossq.host.run_files import replacing
+from mjx_crossq.host.workdir import own_workdir
+from mjx_crossq.launch import cli
+from mjx_crossq.launch.jobs import grid, merging
 
 _RECORD = 'processes.json'
 _FOREVER = 366 * 24 * 3600
@@ -79,7 +80,7 @@ class Hosts:
     self._answers: queue.SimpleQueue = queue.SimpleQueue()
     self._errors = tempfile.TemporaryFile()  # noqa: SIM115
     self._helper = subprocess.Popen(
-      [sys.executable, '-m', 'launch.rendezvous'],
+      [sys.executable, '-m', 'mjx_crossq.launch.rendezvous'],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self._errors,

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli, parity_report
+from mjx_crossq.launch import cli, parity_report
 
 MEASURES = tuple(parity_report.HEADINGS)
 _PACKAGES = {
@@ -57,7 +57,7 @@ _REPORT = flags.DEFINE_string('report', 'docs/parity.md', 'the report')
 
 def main() -> None:
   """Reads the flags, measures task by task, and writes after each."""
-  import envs
+  from mjx_crossq import envs
   from mjx_crossq.config import ConfigError
   from mjx_crossq.limits import CHOICES
 
@@ -103,7 +103,7 @@ def main() -> None:
 
 @functools.lru_cache(maxsize=1)
 def _records(env: Any) -> tuple[Any, Any]:
-  from envs import parity
+  from mjx_crossq.envs.parity import measures as parity
 
   records = parity.collect(env, episodes=_ROLLOUTS.value)
   return records, parity.start(env, records)
@@ -119,7 +119,8 @@ def _quantiles(values: Any) -> list[float]:
 def _state(env: Any) -> dict[str, Any]:
   import numpy as np
 
-  from envs import bounds, parity
+  from mjx_crossq.envs.parity import bounds
+  from mjx_crossq.envs.parity import measures as parity
 
   records, states = _records(env)
   errors = parity.state_errors(states, records)
@@ -138,7 +139,7 @@ def _state(env: Any) -> dict[str, Any]:
 
 def _bounds(env: Any) -> Any:
   """The task's bounds; those of no task where it is not faithful."""
-  from envs import bounds
+  from mjx_crossq.envs.parity import bounds
 
   try:
     return bounds.of(env.name, env.backend)
@@ -147,7 +148,7 @@ def _bounds(env: Any) -> Any:
 
 
 def _physics(env: Any) -> dict[str, Any]:
-  from envs import parity
+  from mjx_crossq.envs.parity import measures as parity
 
   records, states = _records(env)
   errors = parity.physics_errors(env, states, records)
@@ -163,7 +164,8 @@ def _physics(env: Any) -> dict[str, Any]:
 
 
 def _initial(env: Any) -> dict[str, Any]:
-  from envs import bounds, parity
+  from mjx_crossq.envs.parity import bounds
+  from mjx_crossq.envs.parity import measures as parity
 
   pvalues = parity.initial_pvalues(env, _DRAWS.value)
   worst = min(pvalues, key=pvalues.__getitem__)
@@ -177,7 +179,7 @@ def _initial(env: Any) -> dict[str, Any]:
 
 
 def _contacts(env: Any) -> dict[str, Any]:
-  from envs import contacts
+  from mjx_crossq.envs.parity import contacts
 
   policy, name = None, 'random'
   if _POLICY.value:
@@ -195,7 +197,8 @@ def _contacts(env: Any) -> dict[str, Any]:
 def _returns(env: Any) -> dict[str, Any]:
   import numpy as np
 
-  from envs import bounds, parity, rollouts
+  from mjx_crossq.envs.parity import bounds, rollouts
+  from mjx_crossq.envs.parity import measures as parity
 
   policy, name = rollouts.random_policy(env), 'random linear'
   if _POLICY.value:
@@ -241,9 +244,9 @@ def _trained(env: Any, workdir: str) -> Any:
   """The deterministic policy of the run's first seed."""
   import jax
 
-  import envs
-  from mjx_crossq import checkpoint
+  from mjx_crossq import envs
   from mjx_crossq.config import ConfigError
+  from mjx_crossq.host import checkpoint
 
   load = functools.partial(envs.load, allow_unfaithful=True)
   runner, policies, _ = checkpoint.load_policy(
@@ -260,7 +263,7 @@ def _trained(env: Any, workdir: str) -> Any:
 
 
 def _resets(env: Any) -> dict[str, Any]:
-  from envs import rollouts
+  from mjx_crossq.envs.parity import rollouts
 
   draws = _RESETS.value if env.clear_resets else 0
   failures = rollouts.reset_failures(env, draws)
@@ -268,14 +271,14 @@ def _resets(env: Any) -> dict[str, Any]:
 
 
 def _finite(env: Any) -> dict[str, Any]:
-  from envs import rollouts
+  from mjx_crossq.envs.parity import rollouts
 
   failures, steps = rollouts.faults(env, _STEPS.value)
   return {'failures': failures, 'of': steps, 'pass': failures == 0}
 
 
 def _speed(env: Any) -> dict[str, Any]:
-  from envs import rollouts
+  from mjx_crossq.envs.parity import rollouts
 
   return rollouts.speed(env)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli, drawing
+from mjx_crossq.launch import cli, drawing
 
 _WORKDIRS = flags.DEFINE_list(
   'workdirs', [], 'folders of runs; patterns such as runs/* serve too'
@@ -43,7 +43,7 @@ _REPLICATES = flags.DEFINE_integer(
 
 def main() -> None:
   """Reads the flags, computes everything, then writes."""
-  from mjx_crossq import curves, figures
+  from mjx_crossq.results import curves, figures
 
   stem = _stem()
   runs = drawing.runs(_WORKDIRS.value)
@@ -83,7 +83,7 @@ def _stem() -> Path:
 
 def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
   """The tasks to draw: those of --tasks that are there."""
-  import envs
+  from mjx_crossq import envs
   from mjx_crossq.config import ConfigError, one_of
 
   if not everything:
@@ -116,8 +116,8 @@ def _diagnostics(
   runs: Sequence[Any], ours: Mapping, tasks: Sequence[str]
 ) -> dict[str, Any]:
   """Evaluation returns, and the series that --series chooses."""
-  from mjx_crossq import curves
   from mjx_crossq.config import ConfigError
+  from mjx_crossq.results import curves
 
   series = {
     name: found

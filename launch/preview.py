@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mjx_crossq import budget, vary
-from mjx_crossq import placement as placement_lib
+from mjx_crossq import vary
 from mjx_crossq.config import Config
-from mjx_crossq.runner import Runner
+from mjx_crossq.device import budget
+from mjx_crossq.device import placement as placement_lib
+from mjx_crossq.device.runner import Runner
 
 
 def announce(

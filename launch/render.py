@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli, opengl
+from mjx_crossq.launch import cli, opengl
 
 FORMATS = ('gif', 'mp4', 'html')
 
@@ -42,7 +42,7 @@ _SIZE = flags.DEFINE_string('size', '320x240', "WxH of a seed's picture")
 
 def main() -> None:
   """Reads the flags, plays the policies and writes the file."""
-  from mjx_crossq import recording, video
+  from mjx_crossq.policy import recording, video
 
   kind = _format()
   size = _size()
@@ -62,7 +62,7 @@ def main() -> None:
   )
   path = Path(_OUTPUT.value or _default_output(step, kind))
   if kind == 'html':
-    from mjx_crossq import webpage
+    from mjx_crossq.policy import webpage
 
     title = f'{runner.config.task}, env step {step:,}'
     webpage.write(episodes, path, title, _stride(episodes, 25))
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _stride(episodes: Any, fps: float) -> int:
-  from mjx_crossq import video
+  from mjx_crossq.policy import video
 
   shortest = 0.0 if _format() == 'mp4' else video.GIF_SHORTEST
   return video.stride(episodes[0].dt, _FPS.value or fps, shortest)

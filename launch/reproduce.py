@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli, drawing
+from mjx_crossq.launch import cli, drawing
 
 _FIGURE = flags.DEFINE_enum(
   'figure', None, ['1', '2', '3'], "which, by the paper's numbers"
@@ -71,8 +71,8 @@ def main() -> None:
   """Reads the flags, runs what is missing, draws what is there."""
   import jax
 
-  from launch import experiments, jobs
   from mjx_crossq.config import ConfigError
+  from mjx_crossq.launch.jobs import experiments, jobs
 
   if not _FIGURE.value:
     raise ConfigError('--figure is needed: 1, 2 or 3')
@@ -89,7 +89,7 @@ def main() -> None:
   )
   workdir = Path(_WORKDIR.value or f'runs/reproduce-{_SCALE.value}')
   if _DRY_RUN.value:
-    from launch import estimate
+    from mjx_crossq.launch.jobs import estimate
 
     speeds = estimate.read(_BENCHMARK.value)
     estimate.report({c: jobs.folder(workdir, c) for c in runs}, speeds)
@@ -109,7 +109,7 @@ def main() -> None:
 
 def _missing(runs: Sequence[Any], workdir: Path) -> dict[Any, int]:
   """Runs that are not complete, and the env step that each has reached."""
-  from launch import jobs
+  from mjx_crossq.launch.jobs import jobs
 
   folders = {config: jobs.folder(workdir, config) for config in runs}
   missing = {
@@ -154,7 +154,7 @@ def train_all(
   Returns:
     What failed, and its status.
   """
-  from launch import jobs
+  from mjx_crossq.launch.jobs import jobs
 
   start = start or _train
   print(f'{wanted - len(missing)} of {wanted} runs are complete', flush=True)
@@ -176,7 +176,7 @@ def train_all(
 
 def _train(config: Any, folder: Path) -> int:
   """Runs `launch.train`, which ends when this process is stopped."""
-  from launch import jobs
+  from mjx_crossq.launch.jobs import jobs
 
   job = jobs.Job(config, folder, tuple(cli.cache_flags()))
   return jobs.wait(subprocess.Popen(job.command()))
@@ -201,9 +201,9 @@ def draw(
   Raises:
     ConfigError: no run has an evaluation.
   """
-  from launch import jobs
-  from mjx_crossq import curves, figures
   from mjx_crossq.config import ConfigError
+  from mjx_crossq.launch.jobs import jobs
+  from mjx_crossq.results import curves, figures
 
   read = []
   for config in runs:
@@ -260,7 +260,7 @@ def _write_tables(
   replicates: int,
 ) -> None:
   """Ours beside everything that is published, and what the figure draws."""
-  from mjx_crossq import baselines, comparison
+  from mjx_crossq.results import baselines, comparison
 
   published = drawing.published(baselines.algorithms())
   rows = comparison.rows(ours, published, groups, replicates)

@@ -14,7 +14,8 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli, estimate, fleet
+from mjx_crossq.launch import cli
+from mjx_crossq.launch.jobs import estimate, fleet
 
 _BENCHMARK = flags.DEFINE_list(
   'benchmark', [], 'files of launch.benchmark --json, of one kind of device'
@@ -92,7 +93,7 @@ def main() -> None:
 
 def _print_memory(cells: Sequence[Any], memory: int) -> int:
   """Prints how many seeds of each task fit a device; the fewest of them."""
-  from launch import grid
+  from mjx_crossq.launch.jobs import grid
 
   budgets = estimate.budgets_of(cells, allow_unfaithful=True)
   print('| task | MiB a seed | seeds that fit a device |\n|---|---|---|')

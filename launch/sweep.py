@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli
+from mjx_crossq.launch import cli
 
 BACKENDS = ('local', 'slurm', 'ray', 'skypilot')
 
@@ -63,10 +63,10 @@ def main() -> None:
   """Reads the flags, and runs what is missing."""
   import jax
 
-  from launch import cloud, devices, estimate, grid, supervision
-  from launch import jobs as jobs_lib
   from mjx_crossq.config import ConfigError
-  from mjx_crossq.workdir import locked
+  from mjx_crossq.host.workdir import locked
+  from mjx_crossq.launch.jobs import cloud, devices, estimate, grid, supervision
+  from mjx_crossq.launch.jobs import jobs as jobs_lib
 
   axes, settings = _asked()
   if not settings.get('workdir'):
@@ -133,8 +133,8 @@ def main() -> None:
 
 def _asked() -> tuple[dict[str, list[Any]], dict[str, Any]]:
   """Axes and settings of the file, changed by those of the flags."""
-  from launch import grid
   from mjx_crossq.config import ConfigError, one_of
+  from mjx_crossq.launch.jobs import grid
 
   axes: dict[str, list[Any]] = {}
   settings: dict[str, Any] = {}
@@ -173,7 +173,7 @@ def _plain(text: str) -> Any:
 
 def _check(cells: Iterable[Any]) -> None:
   """Refuses what could not be trained, before anything starts."""
-  from mjx_crossq.runner import Runner
+  from mjx_crossq.device.runner import Runner
 
   loaded: dict[Any, Any] = {}
   for config in cells:
@@ -189,7 +189,7 @@ def _engine(
   options: Mapping[str, Any],
   slots: Sequence[Mapping[str, str]],
 ) -> Any:
-  from launch import backends
+  from mjx_crossq.launch.jobs import backends
 
   if backend == 'slurm':
     return backends.Slurm(workdir / 'logs' / 'slurm', options)

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli
+from mjx_crossq.launch import cli
 
 _PRESET = flags.DEFINE_string(
   'preset',
@@ -137,7 +137,7 @@ _DRY_RUN = flags.DEFINE_bool(
 
 def main() -> None:
   """Reads the flags and trains."""
-  import envs
+  from mjx_crossq import envs
 
   if _LIST_TASKS.value:
     print('\n'.join(envs.ALL_TASKS))
@@ -151,9 +151,9 @@ def main() -> None:
 
 def _main(job: Any) -> None:
   """Trains, alone or as one of the processes of a `launch.hosts.Hosts`."""
-  from envs import runtime
-  from launch import preview
   from mjx_crossq import config as config_lib
+  from mjx_crossq.envs import runtime
+  from mjx_crossq.launch import preview
 
   if _DETERMINISTIC.value:
     runtime.make_deterministic()
@@ -172,8 +172,10 @@ def _main(job: Any) -> None:
   if _DRY_RUN.value:
     preview.dry_run(config, env, devices, _DATA_PARALLEL.value)
     return
-  from mjx_crossq import loop, trackers, vary
-  from mjx_crossq.preemption import Preemption
+  from mjx_crossq import vary
+  from mjx_crossq.host import run as loop
+  from mjx_crossq.host import trackers
+  from mjx_crossq.host.preemption import Preemption
 
   cli.use_compilation_cache()
   start = time.monotonic()
@@ -232,8 +234,8 @@ def _main(job: Any) -> None:
 
 def _joined() -> Any:
   """This process among those of a distributed run."""
-  from launch import hosts
   from mjx_crossq.config import ConfigError
+  from mjx_crossq.launch import hosts
 
   if not _WORKDIR.value:
     raise ConfigError('--distributed needs the --workdir that all share')
@@ -285,8 +287,9 @@ def _config() -> Any:
 
 def _followers(workdir: Path, config: Any) -> list[Any]:
   """The trackers asked for."""
-  from mjx_crossq import trackers, vary
+  from mjx_crossq import vary
   from mjx_crossq.config import ConfigError
+  from mjx_crossq.host import trackers
 
   found: list[Any] = []
   if _TENSORBOARD.value:

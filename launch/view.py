@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from launch import cli
+from mjx_crossq.launch import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
 _STEP = flags.DEFINE_integer(
@@ -26,10 +26,10 @@ _CLOSING_SECONDS = 5
 
 def main() -> None:
   """Reads the flags and opens the window."""
-  from mjx_crossq import video, viewing
   from mjx_crossq.config import ConfigError
-  from mjx_crossq.evaluation import StockEpisodes
-  from mjx_crossq.observers import has_stock
+  from mjx_crossq.host.evaluation import StockEpisodes
+  from mjx_crossq.host.observers import has_stock
+  from mjx_crossq.policy import video, viewing
 
   cli.use_compilation_cache()
   runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value)

@@ -9,4 +9,4 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 os.environ.setdefault('MUJOCO_GL', 'disabled')
 
-import envs  # noqa: E402, F401  prepares the process for JAX
+from mjx_crossq import envs  # noqa: E402, F401  prepares the process for JAX

@@ -18,10 +18,12 @@ os.environ['XLA_FLAGS'] = (
 import jax
 import numpy as np
 
-import envs
-from launch import cases
-from mjx_crossq import Runner, budget, dumps, from_preset, load_policy, loop
-from mjx_crossq.checkpoint import Checkpointer
+from mjx_crossq import Runner, envs, from_preset, load_policy
+from mjx_crossq.device import budget
+from mjx_crossq.host import dumps
+from mjx_crossq.host import run as loop
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.launch.bench import cases
 from tests.learner.test_seeds import ITERATIONS, SMALL
 from tests.reliability import runs, test_numbers, test_vary_runs
 

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from launch import cli
 from mjx_crossq import ConfigError
-from mjx_crossq.placement import Placement
+from mjx_crossq.device.placement import Placement
+from mjx_crossq.launch import cli
 
 
 def measure(program, folder):
@@ -158,7 +158,12 @@ def test_dry_run_says_what_a_device_holds():
   flag = '--xla_force_host_platform_device_count=4'
   done = subprocess.run(
     [
-      *(sys.executable, '-m', 'launch.train', '--task=pendulum-swingup'),
+      *(
+        sys.executable,
+        '-m',
+        'mjx_crossq.launch.train',
+        '--task=pendulum-swingup',
+      ),
       *('--num_seeds=5', '--set=replay_capacity=1048576', '--dry_run'),
     ],
     capture_output=True,

@@ -15,8 +15,10 @@ import pytest
 from mujoco import mjx
 from mujoco.mjx._src import collision_driver, smooth
 
-import envs
-from envs import base, bounds, dm, parity, suite
+from mjx_crossq import envs
+from mjx_crossq.envs import base, dm, suite
+from mjx_crossq.envs.parity import bounds
+from mjx_crossq.envs.parity import measures as parity
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-import envs
+from mjx_crossq import envs
 from tests.envs import checks
 
 

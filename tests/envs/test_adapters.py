@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs import adapters
-from mjx_crossq import Runner, from_preset
+from mjx_crossq import Runner, envs, from_preset
+from mjx_crossq.envs import adapters
 from tests.learner import probes
 from tests.learner.test_trainer import SMALL
 

@@ -59,7 +59,7 @@ def test_sac_trains():
 @pytest.mark.slow
 def test_ppo_trains_through_playground():
   playground = pytest.importorskip('mujoco_playground')
-  from envs.playground import MjxEnv
+  from mjx_crossq.envs.playground import MjxEnv
 
   _, _, metrics = ppo.train(
     MjxEnv(checks.load(TASK)),

@@ -8,8 +8,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs import contacts, noslip
-from envs.records import action_sequences
+from mjx_crossq.envs.mjx import noslip
+from mjx_crossq.envs.parity import contacts
+from mjx_crossq.envs.parity.records import action_sequences
 
 from . import checks
 

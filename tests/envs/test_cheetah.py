@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from envs import physics
+from mjx_crossq.envs.mjx import physics
 
 from . import checks
 

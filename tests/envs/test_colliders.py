@@ -26,9 +26,9 @@ from mujoco.mjx._src import collision_driver
 from mujoco.mjx._src.collision_types import GeomInfo
 from mujoco.mjx._src.types import GeomType
 
-from envs import colliders
-from envs.colliders import box_box, capsule_box, plane_box
-from envs.colliders import smooth as ellipsoids
+from mjx_crossq.envs.mjx import colliders
+from mjx_crossq.envs.mjx.colliders import box_box, capsule_box, plane_box
+from mjx_crossq.envs.mjx.colliders import smooth as ellipsoids
 
 from . import checks
 

@@ -8,7 +8,7 @@ import pytest
 from mujoco.mjx._src import collision_driver, collision_primitive
 from mujoco.mjx._src import math as mjx_math
 
-from envs import collision
+from mjx_crossq.envs.mjx import collision
 
 from . import checks
 

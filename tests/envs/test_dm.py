@@ -8,8 +8,9 @@ import pytest
 from absl.testing import absltest
 from dm_env import test_utils
 
-import envs
-from envs import base, bounds, dm
+from mjx_crossq import envs
+from mjx_crossq.envs import base, dm
+from mjx_crossq.envs.parity import bounds
 
 from . import checks
 

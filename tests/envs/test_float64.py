@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-import envs
-from envs import bounds
+from mjx_crossq import envs
+from mjx_crossq.envs.parity import bounds
 
 _FAST = ('cartpole-swingup',)
 _TASKS = [

@@ -13,10 +13,9 @@ from gymnasium.utils import env_checker
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 
-import envs
-import envs.gym
-from envs import base
-from envs.vector import VectorEnv
+from mjx_crossq import envs
+from mjx_crossq.envs import base
+from mjx_crossq.envs.vector import VectorEnv
 
 from . import checks
 
@@ -236,6 +235,6 @@ def test_unfaithful_tasks_are_refused_by_gymnasium_too():
 
 def test_missing_gymnasium_is_named(monkeypatch):
   monkeypatch.setitem(sys.modules, 'gymnasium', None)
-  monkeypatch.delitem(sys.modules, 'envs.vector')
+  monkeypatch.delitem(sys.modules, 'mjx_crossq.envs.vector')
   with pytest.raises(ImportError, match=r'mjx-crossq\[gymnasium\]'):
-    importlib.import_module('envs.vector')
+    importlib.import_module('mjx_crossq.envs.vector')

@@ -176,7 +176,7 @@ def test_data_equal_c():
 
 
 def test_a_pair_is_at_its_minimum():
-  from envs import noslip
+  from mjx_crossq.envs.mjx import noslip
 
   rng = np.random.RandomState(0)
   for _ in range(50):
@@ -204,7 +204,7 @@ def test_the_first_sweep_is_not_the_last_for_its_regularisation():
   """As in C, its cost counts as the first sweep's improvement."""
   import jax.numpy as jp
 
-  from envs import noslip
+  from mjx_crossq.envs.mjx import noslip
 
   rng = np.random.RandomState(0)
   jacobian = jp.asarray(rng.normal(size=(3, 2, 6)))
@@ -229,7 +229,7 @@ def test_the_first_sweep_is_not_the_last_for_its_regularisation():
 def test_models_that_it_is_not_for_are_refused(cone, joint):
   import mujoco
 
-  from envs import noslip
+  from mjx_crossq.envs.mjx import noslip
 
   spec = mujoco.MjSpec.from_string(
     f"""<mujoco><option noslip_iterations="4" cone="{cone}"/><worldbody>
@@ -247,7 +247,7 @@ def test_order_is_that_of_c_whatever_the_slots():
   import mujoco
   from dm_control import suite
 
-  from envs import noslip
+  from mjx_crossq.envs.mjx import noslip
 
   env = suite.load('dog', 'run', task_kwargs={'random': 0})
   env.reset()

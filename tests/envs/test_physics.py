@@ -6,8 +6,8 @@ import mujoco
 import numpy as np
 import pytest
 
-import envs
-from envs import physics
+from mjx_crossq import envs
+from mjx_crossq.envs.mjx import physics
 
 from . import checks
 

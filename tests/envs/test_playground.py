@@ -21,7 +21,7 @@ def playground():
 
 @pytest.fixture(scope='module')
 def env(playground):
-  from envs.playground import MjxEnv
+  from mjx_crossq.envs.playground import MjxEnv
 
   return MjxEnv(checks.load(PENDULUM))
 
@@ -110,7 +110,7 @@ def test_warp_cannot_randomise(env, monkeypatch):
 
 
 def test_other_tasks_are_refused(playground):
-  from envs.playground import MjxEnv
+  from mjx_crossq.envs.playground import MjxEnv
   from tests.learner.probes import ConstantReward
 
   with pytest.raises(ValueError, match='no task of the suite'):
@@ -119,6 +119,6 @@ def test_other_tasks_are_refused(playground):
 
 def test_missing_playground_is_named(monkeypatch):
   monkeypatch.setitem(sys.modules, 'mujoco_playground', None)
-  monkeypatch.delitem(sys.modules, 'envs.playground', raising=False)
+  monkeypatch.delitem(sys.modules, 'mjx_crossq.envs.playground', raising=False)
   with pytest.raises(ImportError, match=r'mjx-crossq\[playground\]'):
-    importlib.import_module('envs.playground')
+    importlib.import_module('mjx_crossq.envs.playground')

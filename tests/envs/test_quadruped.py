@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from envs import suite
+from mjx_crossq.envs import suite
 
 from . import checks
 

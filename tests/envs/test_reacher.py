@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from envs import parity
+from mjx_crossq.envs.parity import measures as parity
 
 from . import checks
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-import envs
-from envs import suite
+from mjx_crossq import envs
+from mjx_crossq.envs import suite
 
 
 def _python(code, **variables):
@@ -26,7 +26,8 @@ def _python(code, **variables):
 
 def test_deterministic_operations_are_asked_for_once():
   code = (
-    'import json, os; from envs import runtime; runtime.make_deterministic(); '
+    'import json, os; from mjx_crossq.envs import runtime; '
+    'runtime.make_deterministic(); '
     'runtime.make_deterministic(); import jax; jax.numpy.ones(1); '
     'print(json.dumps(os.environ["XLA_FLAGS"].split()))'
   )
@@ -79,12 +80,12 @@ def test_register(monkeypatch):
 
 def test_import_is_light_and_quiet():
   loaded = _python(
-    'import envs, json, sys; '
+    'from mjx_crossq import envs; import json, sys; '
     'print(json.dumps([m in sys.modules for m in ("jax", "mujoco")]))'
   )
   assert loaded == [False, False]
   # MJX would print that Warp is missing, and spoil the JSON.
-  assert _python('import envs.suite; print(1)') == 1
+  assert _python('import mjx_crossq.envs.suite; print(1)') == 1
 
 
 _SETTING = (
@@ -97,8 +98,10 @@ _SMALL = 'import os; os.cpu_count = lambda: 2; '
 
 def test_loading_needs_neither_learner_nor_extras():
   loaded = _python(
-    'import envs, json, sys; env = envs.load("pendulum-swingup"); '
-    'names = ("envs.suite", "mjx_crossq", "optax", "gymnasium");'
+    'from mjx_crossq import envs; import json, sys; '
+    'env = envs.load("pendulum-swingup"); '
+    'names = ("mjx_crossq.envs.suite", "mjx_crossq.learner", "optax", '
+    '"gymnasium");'
     'print(json.dumps([m in sys.modules for m in names]))'
   )
   assert loaded == [True, False, False, False]
@@ -109,7 +112,7 @@ def test_cures_small_cpu_pools_only():
     'import os; os.cpu_count = lambda: 64; '
     'os.sched_getaffinity = lambda _: range(64); '
   )
-  setting = _SETTING.format(module='envs')
+  setting = _SETTING.format(module='mjx_crossq.envs')
   assert _python(_SMALL + setting) == '16'
   assert _python(large + setting) is None
   assert _python(_SMALL + setting, PJRT_NPROC='3') == '3'
@@ -122,7 +125,8 @@ def test_the_learner_cures_them_too():
 def test_jax_is_cured_before_it_starts():
   # The setting reaches jaxlib: it is in the C environment, not just Python's.
   code = (
-    'import os; os.cpu_count = lambda: 2; import envs, ctypes, json; '
+    'import os; os.cpu_count = lambda: 2; from mjx_crossq import envs; '
+    'import ctypes, json; '
     'get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_char_p; '
     'print(json.dumps(get(b"PJRT_NPROC").decode()))'
   )

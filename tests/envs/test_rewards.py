@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from envs import rewards, runtime
+from mjx_crossq.envs import rewards, runtime
 
 with runtime.quiet():
   from dm_control.utils import rewards as stock

@@ -7,7 +7,8 @@ import jax.numpy as jp
 import numpy as np
 import pytest
 
-from envs import contacts, rollouts, suite
+from mjx_crossq.envs import suite
+from mjx_crossq.envs.parity import contacts, rollouts
 
 from . import checks
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mujoco.mjx._src import scan, smooth
 
-from envs import tree
+from mjx_crossq.envs.mjx import tree
 
 from . import checks
 

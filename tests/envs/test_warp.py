@@ -6,9 +6,10 @@ import mujoco
 import numpy as np
 import pytest
 
-import envs
-from envs import bounds, parity, suite
-from mjx_crossq import ConfigError, Runner, config, train
+from mjx_crossq import ConfigError, Runner, config, envs, train
+from mjx_crossq.envs import suite
+from mjx_crossq.envs.parity import bounds
+from mjx_crossq.envs.parity import measures as parity
 from tests.envs import checks
 
 pytest.importorskip('warp')

@@ -10,10 +10,10 @@ import sys
 _EACH = """
 import contextlib, functools, importlib, io, json, sys
 from absl import flags
-import envs
+from mjx_crossq import envs
 
 envs.load = functools.cache(envs.load)
-program = importlib.import_module('launch.' + sys.argv[1])
+program = importlib.import_module('mjx_crossq.launch.' + sys.argv[1])
 exec(sys.argv[2])
 for line in sys.stdin:
   flags.FLAGS.unparse_flags()
@@ -35,7 +35,7 @@ for line in sys.stdin:
 
 def run(program, *flags):
   return subprocess.run(
-    [sys.executable, '-m', f'launch.{program}', *flags],
+    [sys.executable, '-m', f'mjx_crossq.launch.{program}', *flags],
     capture_output=True,
     text=True,
     check=False,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from launch import breakdown
+from mjx_crossq.launch.bench import breakdown
 
 from . import programs
 

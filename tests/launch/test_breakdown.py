@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from launch import breakdown
 from mjx_crossq import Runner, from_preset
+from mjx_crossq.launch.bench import breakdown
 from tests.learner.probes import Counter
 from tests.learner.test_trainer import adam_counts
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import envs
+from mjx_crossq import envs
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs'
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-import envs
-from launch import cli, parity_report
+from mjx_crossq import envs
+from mjx_crossq.launch import cli, parity_report
 
 from . import programs
 

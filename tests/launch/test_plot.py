@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from mjx_crossq import ConfigError, baselines, curves, figures, summaries
+from mjx_crossq import ConfigError
 from mjx_crossq.config import from_preset
+from mjx_crossq.results import baselines, curves, figures, summaries
 
 from . import programs
 
@@ -229,7 +230,7 @@ def test_baselines_alone(tmp_path):
 
 
 def test_a_figure_is_the_same_bytes_again(tmp_path):
-  from mjx_crossq import plotting
+  from mjx_crossq.results import plotting
 
   bro = {'BRO': baselines.load('BRO_utd10', ['hopper-hop'])}
   files = [
@@ -241,7 +242,7 @@ def test_a_figure_is_the_same_bytes_again(tmp_path):
 
 
 def test_more_labels_than_colours_stay_apart():
-  from mjx_crossq import plotting
+  from mjx_crossq.results import plotting
 
   styles = plotting.line_styles([str(i) for i in range(20)])
   assert len({*styles.values()}) == 20

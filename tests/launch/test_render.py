@@ -12,12 +12,11 @@ import pytest
 from absl import flags
 from PIL import Image
 
-import envs
-from launch import cli
-from mjx_crossq import Runner, from_preset
-from mjx_crossq.checkpoint import Checkpointer
-from mjx_crossq.evaluation import StockEvaluation
-from mjx_crossq.logging import write_config
+from mjx_crossq import Runner, envs, from_preset
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.host.evaluation import StockEvaluation
+from mjx_crossq.host.run_files import write_config
+from mjx_crossq.launch import cli
 from tests.launch import programs
 from tests.learner.test_video import SMALL, STEP
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from mjx_crossq import curves, figures
+from mjx_crossq.results import curves, figures
 
 from . import programs
 from .test_plot import write

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-import envs
-from launch import drawing, estimate, experiments, jobs, reproduce
-from mjx_crossq import ConfigError, baselines, comparison
+from mjx_crossq import ConfigError, envs
 from mjx_crossq import config as config_lib
-from mjx_crossq.curves import Curves
+from mjx_crossq.launch import drawing, reproduce
+from mjx_crossq.launch.jobs import estimate, experiments, jobs
+from mjx_crossq.results import baselines, comparison
+from mjx_crossq.results.curves import Curves
 
 from . import programs
 
@@ -279,7 +280,7 @@ def test_the_first_figure_draws_the_diagnostics(story, capsys):
 
 
 def test_interruption_stops_the_run_too(tmp_path):
-  command = ['-m', 'launch.reproduce', '--figure=3', '--scale=smoke']
+  command = ['-m', 'mjx_crossq.launch.reproduce', '--figure=3', '--scale=smoke']
   process = subprocess.Popen(
     [sys.executable, *command, f'--workdir={tmp_path}'],
     stdout=subprocess.PIPE,

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-import envs
-from launch import fleet
-from mjx_crossq import ConfigError
+from mjx_crossq import ConfigError, envs
+from mjx_crossq.launch.jobs import fleet
 
 from . import programs
 

@@ -13,8 +13,18 @@ import time
 import pytest
 import yaml
 
-from launch import backends, cloud, devices, estimate, grid, jobs, supervision
-from mjx_crossq import ConfigError, curves, from_preset, logging
+from mjx_crossq import ConfigError, from_preset
+from mjx_crossq.host import run_files as logging
+from mjx_crossq.launch.jobs import (
+  backends,
+  cloud,
+  devices,
+  estimate,
+  grid,
+  jobs,
+  supervision,
+)
+from mjx_crossq.results import curves
 from tests.reliability import runs
 
 from . import programs
@@ -347,7 +357,7 @@ def test_state_table(tmp_path):
 
 def test_looking_does_not_keep_a_run_from_its_folder(tmp_path):
   """`in_use` takes the lock for a moment; a run that starts waits it out."""
-  from mjx_crossq.workdir import in_use, locked
+  from mjx_crossq.host.workdir import in_use, locked
 
   assert not in_use(tmp_path)
   with locked(tmp_path):
@@ -381,7 +391,7 @@ def story(tmp_path_factory):
   shown = {'missing': real(folder, '--status')}
   existed = folder.exists()
   first, _ = sorted(planned(folder, utd='1,2'), key=lambda j: -j.config.utd)
-  command = [sys.executable, '-m', 'launch.sweep', f'--grid={GRID}']
+  command = [sys.executable, '-m', 'mjx_crossq.launch.sweep', f'--grid={GRID}']
   process = subprocess.Popen(
     [*command, f'--workdir={folder}', '--retries=1'],
     stdout=subprocess.PIPE,

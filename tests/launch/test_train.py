@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-import envs
-from mjx_crossq import Runner, curves
+from mjx_crossq import Runner, envs
 from mjx_crossq import config as config_lib
-from mjx_crossq.checkpoint import Checkpointer
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.results import curves
 from tests.launch import programs
 from tests.reliability.runs import assert_same_bits
 
@@ -46,7 +46,7 @@ SETTINGS = {
 def launch(program, *args, check=True):
   """Runs a program in a process of its own."""
   done = subprocess.run(
-    [sys.executable, '-m', f'launch.{program}', *args],
+    [sys.executable, '-m', f'mjx_crossq.launch.{program}', *args],
     capture_output=True,
     text=True,
     timeout=600,

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from envs.base import Env, State
+from mjx_crossq.envs.base import Env, State
 
 
 class Probe(Env):

@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-import envs
-from mjx_crossq import ConfigError, baselines, statistics
+from mjx_crossq import ConfigError, envs
+from mjx_crossq.results import baselines, statistics
 
 HARD = tuple(
   t for t in envs.PAPER_TASKS if t.split('-')[0] in ('dog', 'humanoid')

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_crossq import Agent, Runner, Trainer, from_preset, plasticity, train
-from mjx_crossq import diagnostics as diagnostics_lib
-from mjx_crossq.diagnostics import Diagnostics
-from mjx_crossq.weight_norm import Affine, UnitAffine
+from mjx_crossq import Agent, Runner, Trainer, from_preset, train
+from mjx_crossq.device import diagnostics as diagnostics_lib
+from mjx_crossq.device.diagnostics import Diagnostics
+from mjx_crossq.learner import plasticity
+from mjx_crossq.learner.weight_norm import Affine, UnitAffine
 from tests.learner import probes, reference
 from tests.learner.test_trainer import SMALL
 from tests.learner.test_update import (

@@ -5,7 +5,7 @@ import types
 import dm_env
 import numpy as np
 
-from mjx_crossq.evaluation import StockEvaluation
+from mjx_crossq.host.evaluation import StockEvaluation
 
 
 class Countdown:

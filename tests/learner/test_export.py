@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-import envs
-from mjx_crossq import Agent, export, from_preset
-from mjx_crossq.states import Network
+from mjx_crossq import Agent, envs, from_preset
+from mjx_crossq.learner.states import Network
+from mjx_crossq.policy import export
 
 TASK = 'reacher-easy'  # three parts of an observation, two actions
 SIZES = {'critic_width': 8, 'actor_width': 16, 'task': TASK}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_crossq import layers
+from mjx_crossq.learner import layers
 
 ROWS, INPUTS, UNITS = 33, 5, 7
 

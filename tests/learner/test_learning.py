@@ -2,8 +2,7 @@
 
 import pytest
 
-import envs
-from mjx_crossq import from_preset, train
+from mjx_crossq import envs, from_preset, train
 from mjx_crossq.presets import PRESETS
 
 # What quickstart is apart from its budget: small networks, few updates.

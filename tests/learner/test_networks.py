@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_crossq import Agent, from_preset, weight_norm
-from mjx_crossq.layers import BatchNorm, Renorm
+from mjx_crossq import Agent, from_preset
+from mjx_crossq.learner import weight_norm
+from mjx_crossq.learner.layers import BatchNorm, Renorm
 
 
 def test_weight_decay_spares_exactly_the_normalised_layers():

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_crossq import Agent, Runner, from_preset, optimism
+from mjx_crossq import Agent, Runner, from_preset
+from mjx_crossq.learner import optimism
 from tests.learner.probes import Counter
 
 SMALL = {

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mjx_crossq import TrainState, pbt, reward_scale
-from mjx_crossq.rollout import RolloutState
+from mjx_crossq import TrainState
+from mjx_crossq.device.rollout import RolloutState
+from mjx_crossq.host import pbt
+from mjx_crossq.learner import reward_scale
 
 ROWS = 12
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mjx_crossq import Runner, from_preset
-from mjx_crossq.agent import _apply
+from mjx_crossq.learner.agent import _apply
 from tests.learner import probes
 
 GAMMA = 0.8

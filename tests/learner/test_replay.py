@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mjx_crossq import Transition
-from mjx_crossq.replay import Replay
+from mjx_crossq.device.replay import Replay
 
 REPLAY = Replay(rows=12, rows_per_add=3, observation_size=2, action_size=1)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mjx_crossq import Runner, from_preset
-from mjx_crossq.resets import _STREAM, Resets
-from mjx_crossq.runner import seed_keys
+from mjx_crossq.device.resets import _STREAM, Resets
+from mjx_crossq.device.runner import seed_keys
 from tests.learner.probes import Counter
 from tests.learner.test_trainer import adam_counts
 

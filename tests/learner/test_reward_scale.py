@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_crossq import Runner, from_preset, reward_scale
-from mjx_crossq.checkpoint import Checkpointer
-from mjx_crossq.rollout import Rollout
-from mjx_crossq.trainer import Trainer
+from mjx_crossq import Runner, from_preset
+from mjx_crossq.device.rollout import Rollout
+from mjx_crossq.device.trainer import Trainer
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.learner import reward_scale
 from tests.learner.probes import Counter
 
 GAMMA = 0.9

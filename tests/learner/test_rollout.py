@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mjx_crossq import ConfigError
-from mjx_crossq.rollout import Rollout
+from mjx_crossq.device.rollout import Rollout
 from tests.learner.probes import Counter
 
 

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-import envs
-from mjx_crossq import Runner, from_preset
+from mjx_crossq import Runner, envs, from_preset
 
 SMALL = {
   'task': 'pendulum-swingup',

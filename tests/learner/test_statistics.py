@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mjx_crossq import statistics
+from mjx_crossq.results import statistics
 
 # Runs by tasks; one score above 1, some of one row equal to the other's.
 A = np.array(

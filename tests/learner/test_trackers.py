@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
-from mjx_crossq import ConfigError, from_preset, trackers
-from mjx_crossq.logging import RunFiles
+from mjx_crossq import ConfigError, from_preset
+from mjx_crossq.host import trackers
+from mjx_crossq.host.run_files import RunFiles
 
 CONFIG = from_preset('quickstart', seed=3, num_seeds=2, eval_episodes=2)
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_crossq import Agent, Transition, from_preset, weight_norm
+from mjx_crossq import Agent, Transition, from_preset
+from mjx_crossq.learner import weight_norm
 from tests.learner import reference
 
 OBS, ACTION, BATCH, UPDATES = 7, 3, 64, 4

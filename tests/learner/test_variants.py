@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_crossq import Agent, Transition, from_preset, weight_norm
+from mjx_crossq import Agent, Transition, from_preset
+from mjx_crossq.learner import weight_norm
 from tests.learner import complex_reference as reference
 from tests.learner.reference import tree_leaves
 

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-import envs
-from mjx_crossq import Agent, ConfigError, Runner, from_preset, vary
+from mjx_crossq import Agent, ConfigError, Runner, envs, from_preset, vary
 from tests.learner.test_variants import ACTION, BATCH, OBS, make_batch
 
 SIZES = {

@@ -16,19 +16,11 @@ import pytest
 from brax import envs as brax_envs
 from PIL import Image
 
-import envs
-from envs import adapters
-from mjx_crossq import (
-  ConfigError,
-  Runner,
-  from_preset,
-  recording,
-  video,
-  viewing,
-  webpage,
-)
-from mjx_crossq.evaluation import StockEpisodes, StockEvaluation
-from mjx_crossq.logging import WriteError
+from mjx_crossq import ConfigError, Runner, envs, from_preset
+from mjx_crossq.envs import adapters
+from mjx_crossq.host.evaluation import StockEpisodes, StockEvaluation
+from mjx_crossq.host.run_files import WriteError
+from mjx_crossq.policy import recording, video, viewing, webpage
 from tests.learner.probes import Counter
 
 STEP = 40

@@ -5,8 +5,8 @@ python -m tests.reliability.program --workdir=... --resume
 
 import sys
 
-import envs
-from launch import train
+from mjx_crossq import envs
+from mjx_crossq.launch import train
 from tests.reliability import runs
 
 

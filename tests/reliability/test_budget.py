@@ -10,7 +10,9 @@ import sys
 import jax
 import pytest
 
-from mjx_crossq import ConfigError, Runner, budget, loop
+from mjx_crossq import ConfigError, Runner
+from mjx_crossq.device import budget
+from mjx_crossq.host import run as loop
 from tests.reliability import runs
 
 MEASURE = """

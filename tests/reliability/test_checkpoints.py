@@ -8,10 +8,12 @@ import jax
 import orbax.checkpoint as ocp
 import pytest
 
-from mjx_crossq import ConfigError, Runner, integrity, load_policy, loop
-from mjx_crossq import checkpoint as checkpoint_lib
-from mjx_crossq.checkpoint import Checkpointer
-from mjx_crossq.logging import WriteError
+from mjx_crossq import ConfigError, Runner, load_policy
+from mjx_crossq.host import checkpoint as checkpoint_lib
+from mjx_crossq.host import integrity
+from mjx_crossq.host import run as loop
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.host.run_files import WriteError
 from tests.reliability import runs
 
 STEPS = [40, 80, 120]

@@ -6,10 +6,12 @@ import time
 
 import pytest
 
-from mjx_crossq import ConfigError, integrity, loop
-from mjx_crossq import logging as logging_lib
-from mjx_crossq.checkpoint import Checkpointer
-from mjx_crossq.logging import WriteError
+from mjx_crossq import ConfigError
+from mjx_crossq.host import integrity
+from mjx_crossq.host import run as loop
+from mjx_crossq.host import run_files as logging_lib
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.host.run_files import WriteError
 from tests.reliability import runs
 
 

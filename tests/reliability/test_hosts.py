@@ -11,8 +11,12 @@ import time
 
 import pytest
 
-from launch import hosts, merging
-from mjx_crossq import ConfigError, curves, integrity, logging
+from mjx_crossq import ConfigError
+from mjx_crossq.host import integrity
+from mjx_crossq.host import run_files as logging
+from mjx_crossq.launch import hosts
+from mjx_crossq.launch.jobs import merging
+from mjx_crossq.results import curves
 from tests.reliability import runs
 
 SEEDS = 5

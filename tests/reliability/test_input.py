@@ -11,10 +11,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from mjx_crossq import Config, ConfigError, from_preset, loop
+from mjx_crossq import Config, ConfigError, from_preset
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import FIELDS
-from mjx_crossq.workdir import own_workdir
+from mjx_crossq.host import run as loop
+from mjx_crossq.host.workdir import own_workdir
 from tests.launch import programs
 from tests.reliability import runs
 
@@ -211,7 +212,9 @@ def test_locks_exclude_and_end_with_their_owner(tmp_path):
 def train_flags(tmp_path_factory):
   """Reads flags as `launch.train` does: exit code, output and errors."""
   folder = tmp_path_factory.mktemp('nothing')
-  prepare = 'from launch import preview; preview.dry_run = lambda *_: None'
+  prepare = (
+    'from mjx_crossq.launch import preview; preview.dry_run = lambda *_: None'
+  )
   with programs.called('train', folder, prepare) as call:
     yield call
   assert not list(folder.iterdir())

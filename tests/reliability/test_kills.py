@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from mjx_crossq import Runner, integrity
-from mjx_crossq.checkpoint import Checkpointer
+from mjx_crossq import Runner
+from mjx_crossq.host import integrity
+from mjx_crossq.host.checkpoint import Checkpointer
 from tests.reliability import runs
 
 LONG = 20_000  # env steps; some seconds of training

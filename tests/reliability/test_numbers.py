@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_crossq import ConfigError, Runner, dumps, faults, loop
-from mjx_crossq.replay import Replay
+from mjx_crossq import ConfigError, Runner
+from mjx_crossq.device import faults
+from mjx_crossq.device.replay import Replay
+from mjx_crossq.host import dumps
+from mjx_crossq.host import run as loop
 from tests.learner.probes import Counter
 from tests.reliability import runs
 

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from mjx_crossq import loop
-from mjx_crossq.budget import return_freed
-from mjx_crossq.checkpoint import Checkpointer
-from mjx_crossq.runner import Runner
+from mjx_crossq.device.budget import return_freed
+from mjx_crossq.device.runner import Runner
+from mjx_crossq.host import run as loop
+from mjx_crossq.host.checkpoint import Checkpointer
 from tests.reliability import runs
 
 MINUTES = float(os.environ.get('SOAK_MINUTES', '0'))

@@ -7,10 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from mjx_crossq import ConfigError, checkpoint, curves, dumps, loop, vary
+from mjx_crossq import ConfigError, vary
 from mjx_crossq import config as config_lib
-from mjx_crossq.checkpoint import Checkpointer
-from mjx_crossq.variant_files import VariantFiles
+from mjx_crossq.host import checkpoint, dumps
+from mjx_crossq.host import run as loop
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.host.variant_files import VariantFiles
+from mjx_crossq.results import curves
 from tests.learner.probes import Counter
 from tests.reliability.runs import (
   SAVE,

@@ -1,0 +1,1 @@
+"""Physics by MJX, with corrections where it differs from C."""

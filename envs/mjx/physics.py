@@ -1,0 +1,393 @@
+"""Stock dm_control models in MJX, stepped in the stock order.
+
+`compile_model` takes the MJCF that the installed dm_control would load and
+applies this file's edits, each of which has a reason and a measured effect.
+`forward` and `step` are what stock's `Physics.after_reset` and
+`Physics.step` do. They are jitted here, so that eager callers share one
+compilation; inside another jit they are simply inlined.
+
+MJX's `forward` is one function. Stock needs its two halves (`mj_step1`,
+`mj_step2`), so this module calls MJX's private stages; a test fails when
+upstream changes them.
+"""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jp
+
+from mjx_crossq.envs import runtime
+from mjx_crossq.envs.mjx import colliders, noslip
+from mjx_crossq.envs.mjx import collision as _collision  # noqa: F401  into MJX's table
+from mjx_crossq.envs.mjx import tree as _tree  # noqa: F401  into MJX's walks
+
+with runtime.quiet():
+  from mujoco import mjx
+  from mujoco.mjx._src import collision_driver as mjx_collision
+  from mujoco.mjx._src import forward as mjx_forward
+  from mujoco.mjx._src import sensor as mjx_sensor
+  from mujoco.mjx._src import smooth as mjx_smooth
+  from mujoco.mjx._src import solver as mjx_solver
+
+colliders.register()
+
+# MuJoCo's names come from C, and its classes' fields from tables: type checkers
+# see neither.
+mujoco: Any = importlib.import_module('mujoco')
+MjModel = Any
+"""A `mujoco.MjModel`."""
+Model = Any
+"""An `mjx.Model`."""
+Data = Any
+"""An `mjx.Data`."""
+
+SOLVER_TOLERANCE = 1e-6
+"""Least solver tolerance (stock: 1e-8). Below float32's epsilon the solver
+never sees convergence and spends every iteration it is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Edits of one domain's model beyond those that all models get.
+
+  Attributes:
+    iterations: most solver iterations; None keeps stock's 100.
+    ls_iterations: most line search iterations, run in full by MJX's scan, which
+      makes this the lever on speed; None keeps stock's 50.
+    max_contact_points: slots for contacts of one condim. MJX computes all
+      candidate contacts and keeps the deepest; exact while the active ones fit.
+    warmstart: whether the solver starts from its last solution, as stock does.
+      In float32 a start too near the solution is not improved upon: the cost
+      of a better one differs by less than its rounding.
+    max_geom_pairs: pairs of two types of geoms for which contacts are computed,
+      the nearest ones by bounding spheres.
+    collide: which geoms may collide: 'stock' for those that do in stock,
+      'not itself' for all but the robot's parts with each other and with height
+      fields, 'no cylinders' for all but these, or 'none'.
+  """
+
+  iterations: int | None = None
+  ls_iterations: int | None = None
+  max_contact_points: int | None = None
+  warmstart: bool = True
+  max_geom_pairs: int | None = None
+  collide: str = 'stock'
+
+
+# Measured with `envs.parity`: iteration caps and contact slots leave the errors
+# against C as they were, to the printed digit. A cold start lowers them: 99 %
+# of v25 from 3e-4 to 8e-6 in cartpole, from 5e-4 to 3e-6 in reacher and from
+# 2e-3 to 2e-4 in finger; not in quadruped, walker and cheetah.
+_LIMITS_ONLY = Settings(iterations=10, ls_iterations=10, warmstart=False)
+# Stock disables constraints or contacts in the domains that have no geoms
+# collide here, so that nothing changes but MJX's work.
+_NO_CONTACTS = Settings(collide='none')
+_HAND = Settings(iterations=20, ls_iterations=12)
+SETTINGS = {
+  'acrobot': _NO_CONTACTS,
+  'ball_in_cup': Settings(iterations=10, ls_iterations=10),
+  'cartpole': _LIMITS_ONLY,
+  'dog': Settings(
+    iterations=20,
+    ls_iterations=10,
+    max_contact_points=40,
+    max_geom_pairs=160,
+    collide='no cylinders',  # fetch's target; MJX lacks cylinders with boxes
+  ),
+  'finger': Settings(iterations=8, ls_iterations=10, warmstart=False),
+  'fish': _NO_CONTACTS,
+  'cheetah': Settings(iterations=8, ls_iterations=10, max_contact_points=8),
+  'hopper': Settings(iterations=10, ls_iterations=10, max_contact_points=8),
+  'humanoid': Settings(iterations=10, ls_iterations=20, max_contact_points=16),
+  'humanoid_CMU': Settings(
+    iterations=10, ls_iterations=20, max_contact_points=32
+  ),
+  'lqr': _NO_CONTACTS,
+  'manipulator': _HAND,
+  # No two parts of the robot touched in 60,000 control steps of C.
+  'quadruped': Settings(
+    iterations=10, ls_iterations=10, max_contact_points=8, collide='not itself'
+  ),
+  'reacher': _LIMITS_ONLY,
+  'stacker': _HAND,
+  'swimmer': _NO_CONTACTS,
+  'walker': Settings(iterations=12, ls_iterations=10),
+}
+"""Edits by domain; a domain that is not listed needs none."""
+
+_FREE = ('world', 'ball')
+"""Bodies that are no part of a robot."""
+
+
+def compile_model(
+  xml: str | bytes, assets: Mapping[str, Any], settings: Settings
+) -> MjModel:
+  """Compiles a stock model with this package's edits.
+
+  Args:
+    xml: the MJCF of the stock domain module.
+    assets: the files it includes, by path.
+    settings: the domain's edits.
+
+  Returns:
+    The edited model, for C MuJoCo or `mjx.put_model`.
+  """
+  text = xml.decode() if isinstance(xml, bytes) else xml
+  # The suite includes './common/visual.xml'; the parser asks without './'.
+  include = {name.removeprefix('./'): data for name, data in assets.items()}
+  files = {n: d for n, d in assets.items() if not n.endswith('.xml')}
+  spec = mujoco.MjSpec.from_string(text, include=include, assets=files)
+  option = spec.option
+  # Nothing reads energy, and MJX does not compute it.
+  option.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+  option.tolerance = max(option.tolerance, SOLVER_TOLERANCE)
+  if settings.iterations is not None:
+    option.iterations = settings.iterations
+  if settings.ls_iterations is not None:
+    option.ls_iterations = settings.ls_iterations
+  if not settings.warmstart:
+    option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
+  if settings.max_contact_points is not None:
+    spec.add_numeric(
+      name='max_contact_points', data=[settings.max_contact_points], size=1
+    )
+  if settings.max_geom_pairs is not None:
+    spec.add_numeric(
+      name='max_geom_pairs', data=[settings.max_geom_pairs], size=1
+    )
+  noslip.keep(spec)
+  for geom in spec.geoms:
+    _restrict(geom, settings.collide)
+  with runtime.quiet():
+    return spec.compile()
+
+
+def _restrict(geom: Any, collide: str) -> None:
+  """Changes what a geom may collide with; see `Settings.collide`."""
+  types = mujoco.mjtGeom
+  field = geom.type == types.mjGEOM_HFIELD
+  match collide:
+    case 'none':
+      geom.contype = geom.conaffinity = 0
+    case 'no cylinders' if geom.type == types.mjGEOM_CYLINDER:
+      geom.contype = geom.conaffinity = 0
+    case 'not itself' if field:
+      geom.contype = geom.conaffinity = 0
+    case 'not itself' if geom.contype or geom.conaffinity:
+      # Types and affinities meet crosswise.
+      free = geom.parent.name in _FREE
+      geom.contype, geom.conaffinity = (1, 3) if free else (2, 1)
+
+
+def put_model(model: MjModel) -> tuple[Model, Data]:
+  """Puts a model on the device.
+
+  Args:
+    model: a compiled model.
+
+  Returns:
+    The MJX model, and its data as stock has them after `physics.reset()`:
+    everything computed at `qpos0` without actuation.
+  """
+  stock = mujoco.MjData(model)
+  flags = model.opt.disableflags
+  model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)
+  mujoco.mj_forward(model, stock)
+  model.opt.disableflags = flags
+  data = mjx.put_data(model, stock, impl='jax')
+  return mjx.put_model(model, impl='jax'), _strong(data)
+
+
+def _strong(tree: Any) -> Any:
+  """Drops weak types: they would change the type of a loop's carry."""
+  return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), tree)
+
+
+def _like(data: Data, template: Data) -> Data:
+  """Gives each array of `data` exactly the dtype of the template's."""
+  return jax.tree.map(
+    lambda x, t: jax.lax.convert_element_type(x, t.dtype), data, template
+  )
+
+
+def _position_velocity(model: Model, data: Data) -> Data:
+  """All that follows from position and velocity: `mj_step1`."""
+  data = mjx_forward.fwd_position(model, data)
+  data = mjx_sensor.sensor_pos(model, data)
+  data = mjx_forward.fwd_velocity(model, data)
+  return mjx_sensor.sensor_vel(model, data)
+
+
+def _acceleration(model: Model, data: Data) -> Data:
+  """Accelerations and constraint forces, the actuators' forces being known."""
+  data = mjx_forward.fwd_acceleration(model, data)
+  if data._impl.efc_J.size == 0:
+    return data.replace(qacc=data.qacc_smooth)
+  data = mjx_solver.solve(model, data)
+  return noslip.noslip(model, data, noslip.Settings.of(model))
+
+
+def _euler(model: Model, data: Data) -> Data:
+  """`mj_step2; mj_step1` with the semi-implicit Euler integrator."""
+  data = mjx_forward.fwd_actuation(model, data)
+  data = _acceleration(model, data)
+  data = mjx_sensor.sensor_acc(model, data)
+  data = mjx_forward.euler(model, data)
+  return _position_velocity(model, data)
+
+
+def _runge_kutta(model: Model, data: Data) -> Data:
+  """`mj_step; mj_step1` with the Runge-Kutta integrator of order 4.
+
+  The four stages and the final update are one loop body, in which the next
+  state is either the stage's or, after the last stage, the weighted sum's. It
+  compiles in a third of the time of MJX's unrolled one and reuses the
+  position stage that the data carry. As in C, acceleration sensors are those
+  of the first stage, and the warm start changes with the last only.
+  """
+  start = data
+
+  def stage(carry, x):
+    data, velocity, acceleration = carry
+    index, fraction, weight = x
+    last = index == 3
+    data = mjx_forward.fwd_actuation(model, data)
+    data = _acceleration(model, data)
+    sensed = mjx_sensor.sensor_acc(model, data).sensordata
+    velocity += weight * data.qvel
+    acceleration += weight * data.qacc
+    origin = data.replace(qpos=start.qpos, qvel=start.qvel, time=start.time)
+    end = mjx_forward._advance(
+      model,
+      origin,
+      data.act_dot,
+      jp.where(last, acceleration, fraction * data.qacc),
+      jp.where(last, velocity, fraction * data.qvel),
+    )
+    end = end.replace(
+      sensordata=jp.where(index == 0, sensed, data.sensordata),
+      qacc_warmstart=jp.where(last, end.qacc_warmstart, start.qacc_warmstart),
+    )
+    end = _like(_position_velocity(model, end), start)
+    return (end, velocity, acceleration), None
+
+  zeros = jp.zeros_like(data.qvel)
+  stages = (
+    jp.arange(4),
+    jp.array([1 / 2, 1 / 2, 1, 0], zeros.dtype),
+    jp.array([1 / 6, 1 / 3, 1 / 3, 1 / 6], zeros.dtype),
+  )
+  (data, _, _), _ = jax.lax.scan(stage, (data, zeros, zeros), stages)
+  return data
+
+
+@jax.jit
+def forward(model: Model, data: Data) -> Data:
+  """What stock computes after a reset: `mj_forward` without actuation.
+
+  Args:
+    model: an MJX model.
+    data: data with the wanted `qpos`, `qvel` and `act`.
+
+  Returns:
+    Data of the same structure and dtypes, in which everything belongs to that
+    state.
+  """
+  with jax.default_matmul_precision('highest'):
+    result = _position_velocity(model, data)
+    result = result.replace(
+      act_dot=jp.zeros_like(data.act_dot),
+      qfrc_actuator=jp.zeros_like(data.qfrc_actuator),
+      actuator_force=jp.zeros_like(data.actuator_force),
+    )
+    result = _acceleration(model, result)
+    result = mjx_sensor.sensor_acc(model, result)
+  # Unlike C, MJX's kinematics normalise the quaternions.
+  return _like(result, data).replace(qpos=data.qpos)
+
+
+@functools.partial(jax.jit, static_argnames='substeps')
+def step(model: Model, data: Data, ctrl: jax.Array, substeps: int) -> Data:
+  """Stock's control step under constant control.
+
+  Afterwards positions, velocities and their sensors belong to the new state;
+  accelerations, constraint forces and their sensors are those of the last
+  solve, half a step earlier.
+
+  Args:
+    model: an MJX model.
+    data: data whose position and velocity stage is up to date, as `forward`
+      and `step` leave them.
+    ctrl: `(nu,)`, stock's units.
+    substeps: physics steps in the control step.
+
+  Returns:
+    Data of the same structure and dtypes after the control step.
+
+  Raises:
+    NotImplementedError: another integrator than stock's two.
+  """
+  euler, rk4 = mjx.IntegratorType.EULER, mjx.IntegratorType.RK4
+  if model.opt.integrator not in (euler, rk4):
+    raise NotImplementedError(f'Integrator {model.opt.integrator!r}.')
+  if model.opt.integrator == rk4 and model.na:
+    raise NotImplementedError('Runge-Kutta with activations.')
+  substep = _runge_kutta if model.opt.integrator == rk4 else _euler
+
+  def body(_: Any, data: Data) -> Data:
+    return _like(substep(model, data), data)
+
+  with jax.default_matmul_precision('highest'):
+    data = data.replace(ctrl=ctrl.astype(data.ctrl.dtype))
+    if substeps == 1:
+      return body(0, data)
+    # One compilation of the body, whatever the number of substeps.
+    return jax.lax.fori_loop(0, substeps, body, data)
+
+
+def kinematics(model: Model, data: Data) -> Data:
+  """Poses of bodies, geoms and sites.
+
+  Args:
+    model: an MJX model.
+    data: data of which only `qpos` (and mocap poses) are read.
+
+  Returns:
+    Data with these poses.
+  """
+  with jax.default_matmul_precision('highest'):
+    return mjx_smooth.kinematics(model, data)
+
+
+def distance(model: Model, data: Data) -> jax.Array:
+  """Distance of the two nearest geoms that may collide.
+
+  Args:
+    model: an MJX model with contacts.
+    data: data of which only `qpos` (and mocap poses) are read.
+
+  Returns:
+    Scalar, metres; negative where geoms penetrate.
+  """
+  moved = kinematics(model, data)
+  with jax.default_matmul_precision('highest'):
+    collided: Data = mjx_collision.collision(model, moved)
+  contact = collided._impl.contact
+  return jp.min(contact.dist - contact.includemargin)
+
+
+def penetrates(model: Model, data: Data) -> jax.Array:
+  """Whether any two geoms touch: stock's `physics.data.ncon > 0`.
+
+  Args:
+    model: an MJX model with contacts.
+    data: data of which only `qpos` (and mocap poses) are read.
+
+  Returns:
+    Boolean scalar.
+  """
+  return distance(model, data) < 0

@@ -1,0 +1,58 @@
+"""MJX's walks over the tree of bodies, kept apart level by level on CPU.
+
+MJX computes a level of the tree from the one before. XLA's CPU compiler fuses
+a level into each of its readers, which repeats it there, and so on down the
+tree: work, and compile time, grow exponentially with its depth. A barrier after
+each level stops that. Kinematics of 32 swimmers of 15 links, on 2 cores: from
+2,360 ms to 0.9 ms.
+
+Shallow trees are left as they are, to be fused.
+
+Importing this module replaces the walk in MJX's (private) module `scan`, for
+the whole process. Other devices' compilers are left alone.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from mjx_crossq.envs import runtime
+
+with runtime.quiet():
+  from mujoco.mjx._src import scan
+
+_fused = scan.body_tree
+_DEEP = 6
+"""Bodies of the longest branch from which barriers pay; humanoid's has 6."""
+
+
+@functools.wraps(_fused)
+def body_tree(model: Any, f: Callable[..., Any], *args: Any, **kwargs: Any):
+  """See `mujoco.mjx._src.scan.body_tree`, of which this is a wrapper."""
+
+  def level(*x: Any) -> Any:
+    return jax.lax.optimization_barrier(f(*x))
+
+  on_cpu = jax.default_backend() == 'cpu'
+  apart = on_cpu and depth(model) >= _DEEP
+  return _fused(model, level if apart else f, *args, **kwargs)
+
+
+def depth(model: Any) -> int:
+  """Bodies of the longest branch, without the world.
+
+  Args:
+    model: a model of C or MJX.
+
+  Returns:
+    Their number.
+  """
+  depths = [0]
+  for parent in model.body_parentid[1:]:  # A parent comes before its children.
+    depths.append(depths[parent] + 1)
+  return max(depths)
+
+
+scan.body_tree = body_tree

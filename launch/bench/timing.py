@@ -1,0 +1,83 @@
+"""How programs are timed: interleaved, warm, by medians."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mjx_crossq.learner import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Time:
+  """Repeated measurements of one thing.
+
+  Attributes:
+    seconds: of each repeat.
+  """
+
+  seconds: tuple[float, ...]
+
+  @property
+  def median(self) -> float:
+    """Median in seconds."""
+    return statistics.median(self.seconds)
+
+  @property
+  def spread(self) -> float:
+    """(max - min) / median."""
+    return (max(self.seconds) - min(self.seconds)) / self.median
+
+
+def interleaved(
+  programs: Mapping[str, Callable[[], None]], repeats: int
+) -> dict[str, Time]:
+  """Times programs in turn, so that what disturbs one disturbs all.
+
+  Args:
+    programs: functions that return when their work is done; compiled.
+    repeats: how often each is run.
+
+  Returns:
+    Their times by name.
+  """
+  seconds: dict[str, list[float]] = {name: [] for name in programs}
+  for _ in range(repeats):
+    for name, program in programs.items():
+      start = time.monotonic()
+      program()
+      seconds[name].append(time.monotonic() - start)
+  return {name: Time(tuple(values)) for name, values in seconds.items()}
+
+
+def ceilings(precision: str, repeats: int = 5) -> dict[str, float]:
+  """What the device reaches: a product of matrices, and a copy.
+
+  Args:
+    precision: of the product, see `Config.matmul_precision`.
+    repeats: of which the best counts.
+
+  Returns:
+    'flops_per_second', and 'bytes_per_second' read and written.
+  """
+  on_cpu = jax.default_backend() == 'cpu'
+  size, length = (2048, 2**25) if on_cpu else (8192, 2**28)
+  matrix = jnp.full((size, size), 1e-3)
+  vector = jnp.zeros(length)
+  product = jax.jit(
+    lambda x: layers.affine(x, matrix, jnp.zeros(size), precision)
+  )
+  copy = jax.jit(lambda x: x + 1)
+  programs = {
+    'product': lambda: jax.block_until_ready(product(matrix)),
+    'copy': lambda: jax.block_until_ready(copy(vector)),
+  }
+  interleaved(programs, 1)  # compiles
+  times = interleaved(programs, repeats)
+  return {
+    'flops_per_second': 2 * size**3 / min(times['product'].seconds),
+    'bytes_per_second': 2 * vector.nbytes / min(times['copy'].seconds),
+  }

@@ -1,0 +1,1 @@
+"""Runs as processes: which are missing, where they run, what became of them."""

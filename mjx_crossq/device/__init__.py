@@ -1,0 +1,1 @@
+"""The loop on the device: rollouts, replay and updates for all seeds."""

@@ -1,0 +1,154 @@
+"""What a run will hold in memory, said before anything is compiled."""
+
+import contextlib
+import ctypes
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mjx_crossq.config import ConfigError
+from mjx_crossq.device.trainer import TrainState
+
+_MIB = 2**20
+
+
+class OutOfMemoryError(RuntimeError):
+  """The device had no memory left; the message says what to lower."""
+
+
+@contextlib.contextmanager
+def advice_when_out_of_memory() -> Iterator[None]:
+  """Says what to lower when the device or the host has no memory left.
+
+  Raises:
+    OutOfMemoryError: it had not.
+  """
+  try:
+    yield
+  except (jax.errors.JaxRuntimeError, MemoryError) as error:
+    words = str(error)
+    if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in words:
+      line = ' '.join(words.split())[:200]
+      raise OutOfMemoryError(
+        f'out of memory ({line}); lower num_seeds, num_envs, replay_capacity '
+        'or batch_size, and go on with --resume if only the budget changed'
+      ) from error
+    raise
+
+
+def return_freed() -> None:
+  """Gives memory that the compiler has freed back to the system.
+
+  The C library keeps it otherwise, several GiB of it after a task such as dog.
+  Nothing happens where it is not glibc.
+  """
+  with contextlib.suppress(AttributeError, OSError, TypeError):
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """Bytes by part, of the device that holds most.
+
+  Attributes:
+    replay: the ring buffers.
+    agent: networks, targets, optimisers.
+    env: environment states.
+    available: free memory of a device; None where it cannot be told.
+  """
+
+  replay: int
+  agent: int
+  env: int
+  available: int | None
+
+  @classmethod
+  def of(cls, state: TrainState, devices: Sequence[Any] = ()) -> 'Budget':
+    """Budget of an abstract state.
+
+    Args:
+      state: of `Runner.abstract_state`; its shardings say what a device has.
+      devices: of its placement; none for the default one.
+    """
+    usual = tuple(devices) in ((), (jax.devices()[0],))
+    return cls(
+      replay=_bytes(state.replay),
+      agent=_bytes(state.agent),
+      env=_bytes(state.rollout),
+      available=available_memory() if usual else available_memory(*devices),
+    )
+
+  @property
+  def total(self) -> int:
+    """Bytes of the whole state."""
+    return self.replay + self.agent + self.env
+
+  def table(self) -> str:
+    """The parts as aligned lines in MiB."""
+    parts = {
+      'replay': self.replay,
+      'agent': self.agent,
+      'env': self.env,
+      'total': self.total,
+    }
+    lines = [
+      f'  {name:10} {size / _MIB:12,.1f} MiB' for name, size in parts.items()
+    ]
+    if self.available is not None:
+      lines.append(f'  {"available":10} {self.available / _MIB:12,.1f} MiB')
+    return '\n'.join(lines)
+
+  def check(self) -> None:
+    """Refuses what cannot fit.
+
+    Raises:
+      ConfigError: with the numbers and what to lower.
+    """
+    if self.available is not None and self.total > self.available:
+      raise ConfigError(
+        f'the run needs {self.total / _MIB:,.0f} MiB (replay '
+        f'{self.replay / _MIB:,.0f}, agent {self.agent / _MIB:,.0f}, env '
+        f'{self.env / _MIB:,.0f}) and the device has '
+        f'{self.available / _MIB:,.0f} MiB; lower replay_capacity, num_seeds '
+        'or num_envs'
+      )
+
+
+def parameter_count(params: Any) -> int:
+  """Numbers in a parameter tree (arrays or their shapes)."""
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def available_memory(*devices: Any) -> int | None:
+  """Bytes that a device can still give, if it can be told.
+
+  Args:
+    *devices: the one that can give least counts; none for the default one.
+      Those that are parts of the host share its memory.
+  """
+  devices = devices or (jax.devices()[0],)
+  stats = [device.memory_stats() or {} for device in devices]
+  if all('bytes_limit' in s for s in stats):
+    return min(s['bytes_limit'] - s.get('bytes_in_use', 0) for s in stats)
+  try:
+    with open('/proc/meminfo', encoding='ascii') as file:
+      fields = dict(line.split(':', 1) for line in file)
+    return int(fields['MemAvailable'].split()[0]) * 1024 // len(devices)
+  except (OSError, KeyError, ValueError):
+    return None
+
+
+def _bytes(tree: Any) -> int:
+  def size(leaf):
+    # A typed key's dtype has no public size: threefry keys are 8 bytes.
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    shape, sharding = leaf.shape, getattr(leaf, 'sharding', None)
+    if sharding is not None:
+      shape = sharding.shard_shape(shape)
+    return math.prod(shape) * (8 if is_key else leaf.dtype.itemsize)
+
+  return sum(size(leaf) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,263 @@
+"""What the paper plots beside returns, and what explains it, for ONE seed.
+
+Three kinds of measurement, none of which changes the agent:
+
+    weights   norms of the Dense kernels
+    a batch   gradients of both losses, activations, features, entropy
+    episodes  the critic beside the returns that the policy really gets
+
+docs/algorithm.md has the table of the series and their sources. What is
+measured of a network alone is in `plasticity.py`.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mjx_crossq import vary
+from mjx_crossq.device.rollout import Rollout
+from mjx_crossq.device.trainer import Trainer
+from mjx_crossq.learner import plasticity, reward_scale
+from mjx_crossq.learner.agent import Metrics
+from mjx_crossq.learner.states import AgentState, Network, Transition
+
+ROWS = 1024  # replay rows for activations, features and entropy
+PAIRS = 1000  # state-action pairs of the Q-bias, at least
+PAIRS_PER_EPISODE = 350  # its first decisions
+TAIL = 0.01  # a return ends where the discount has fallen to this
+SMALLEST_RETURN = 10.0  # that a bias is divided by
+
+
+class Diagnostics:
+  """The diagnostics of one seed.
+
+  Attributes:
+    rollout: the environments of the Q-bias.
+    pairs: decisions of each of its episodes that are judged.
+    decisions: decisions of each of its episodes that are simulated.
+  """
+
+  def __init__(self, trainer: Trainer):
+    """Sizes the rollout of the Q-bias.
+
+    Args:
+      trainer: the agent, its replay and the environment.
+    """
+    c = trainer.config
+    env = trainer.rollout.env
+    self._config = c
+    self._agent = trainer.agent
+    self._sample = trainer.sample
+    episode = env.episode_length // c.action_repeat
+    # Those of all rows are as long as the farthest-sighted variant needs.
+    gamma = max(variant.config.gamma for variant in vary.variants(c))
+    self.pairs = min(PAIRS_PER_EPISODE, episode)
+    self.decisions = max(episode, self.pairs + tail_length(gamma))
+    self.rollout = Rollout(env, -(-PAIRS // self.pairs), c.action_repeat)
+
+  def diagnose(
+    self,
+    agent: AgentState,
+    reward_stats: reward_scale.ReturnStats | None,
+    replay: jax.Array,
+    iteration: jax.Array,
+    key: jax.Array,
+    hyper: Mapping[str, jax.Array] | None = None,
+  ) -> Metrics:
+    """Every diagnostic.
+
+    Args:
+      agent: the agent.
+      reward_stats: what its rewards are scaled by, or None.
+      replay: `(replay_rows, row_size)`.
+      iteration: iterations done, at least 1.
+      key: randomness of the batches, the actions and the episodes.
+      hyper: what varies from row to row, `()` each.
+
+    Returns:
+      Scalars by name; those of the critic are means over the ensemble.
+    """
+    if hyper:
+      varied = copy.copy(self)
+      varied._agent = self._agent.with_hyper(hyper)
+      varied._config = varied._agent.config
+      return varied.diagnose(agent, reward_stats, replay, iteration, key)
+    key_batch, key_grads, key_rows, key_sample, key_bias = jax.random.split(
+      key, 5
+    )
+    batch = self._sample(
+      replay, reward_stats, key_batch, self._config.batch_size, iteration
+    )
+    rows = self._sample(replay, reward_stats, key_rows, ROWS, iteration)
+    return {
+      **self.q_bias(agent, key_bias, reward_scale.scale(reward_stats)),
+      **self.gradients(agent, batch, key_grads),
+      **self.activations(agent, rows),
+      'entropy': self.entropy(agent.actor.network, rows.obs, key_sample),
+    }
+
+  def gradients(
+    self, agent: AgentState, batch: Transition, key: jax.Array
+  ) -> Metrics:
+    """Norms of weights and gradients, and effective learning rates.
+
+    The gradients are those that an update on this batch would take; no
+    optimiser is asked.
+
+    Args:
+      agent: the agent.
+      batch: `batch_size` transitions.
+      key: as `Agent.update` takes it.
+    """
+    key_critic, key_actor = jax.random.split(key)
+    actor, critic = agent.actor, agent.critic.network
+    next_action, next_log_prob = self._agent.sample(
+      actor.network, batch.next_obs, key_critic
+    )
+    critic_grads, _ = jax.grad(self._agent.critic_loss, has_aux=True)(
+      critic.params, agent, batch, next_action, next_log_prob
+    )
+    actor_grads, _ = jax.grad(self._agent.actor_loss, has_aux=True)(
+      actor.network.params, actor, critic, batch, key_actor
+    )
+    found = plasticity.over_critics(
+      plasticity.network_norms, critic.params, critic_grads
+    )
+    of_actor = plasticity.network_norms(actor.network.params, actor_grads)
+    totals = {name: x for name, x in of_actor.items() if '/' not in name}
+    return _prefixed('critic', found) | _prefixed('actor', totals)
+
+  def activations(self, agent: AgentState, rows: Transition) -> Metrics:
+    """Dormant units and feature ranks, in eval mode on replay rows.
+
+    Args:
+      agent: the agent.
+      rows: transitions.
+    """
+    critic = plasticity.over_critics(
+      plasticity.activity,
+      *plasticity.hidden(
+        self._agent.critic, agent.critic.network, rows.obs, rows.action
+      ),
+    )
+    actor = plasticity.activity(
+      *plasticity.hidden(self._agent.actor, agent.actor.network, rows.obs)
+    )
+    return _prefixed('critic', critic) | _prefixed('actor', actor)
+
+  def entropy(
+    self, actor: Network, obs: jax.Array, key: jax.Array
+  ) -> jax.Array:
+    """Mean entropy of the policy in nats, one sampled action a row, `()`."""
+    return -jnp.mean(self._agent.sample(actor, obs, key)[1])
+
+  def q_bias(
+    self, agent: AgentState, key: jax.Array, scale: jax.Array | float = 1.0
+  ) -> Metrics:
+    """The critic's error beside Monte Carlo returns of the current policy.
+
+    The policy acts as in training, in fresh episodes. Of each, the first
+    `pairs` decisions are judged: the mean of the critics in eval mode beside
+    the discounted return from there on, with the entropies that follow
+    (`soft_returns`).
+
+    A true termination ends the return, and the episode's pairs (so that there
+    may be fewer than `PAIRS`). The time limit does not: the critic is trained
+    to look past it, so the simulation goes on until `TAIL` is left of the
+    last pair's discount. CrossQ's code cuts returns at the limit, which is
+    the same at its action repeat of 1 (.99^650 = .0015 is left there);
+    at 2 the last pair's return would lack 22 %, at 4 nearly everything, and a
+    right critic would seem too high. To bootstrap at the limit would judge
+    the critic by itself.
+
+    Args:
+      agent: the agent.
+      key: randomness of the initial states and the actions.
+      scale: what the agent's rewards are divided by, `()`; the bias is in
+        units of the rewards as they are.
+
+    Returns:
+      Mean and standard deviation of the normalised bias over the pairs.
+    """
+    actor, critic = agent.actor.network, agent.critic.network
+
+    def act(obs, key):
+      action, log_prob = self._agent.sample(actor, obs, key)
+      q = self._agent.q_values(critic, obs, action)
+      return action, (jnp.mean(q, axis=0), log_prob)
+
+    (q, log_prob), reward, taken, mask = self.rollout.trajectories(
+      act, key, self.decisions
+    )
+    alpha = jnp.exp(agent.actor.log_alpha)
+    returns = soft_returns(
+      reward / scale, log_prob, mask, self._config.gamma, alpha
+    )
+    q, returns, taken = (x[: self.pairs] for x in (q, returns, taken))
+    mean, std = normalized_bias(scale * q, scale * returns, taken)
+    return {'q_bias_mean': mean, 'q_bias_std': std}
+
+
+# ----------------------------------------------------------------- episodes
+
+
+def tail_length(gamma: float) -> int:
+  """Decisions until the discount is `TAIL`; 0 where it never falls."""
+  if not 0 < gamma < 1:
+    return 0
+  return math.ceil(math.log(TAIL) / math.log(gamma))
+
+
+def soft_returns(
+  reward: jax.Array,
+  log_prob: jax.Array,
+  mask: jax.Array,
+  gamma: float | jax.Array,
+  alpha: jax.Array,
+) -> jax.Array:
+  """Discounted returns with the entropies of the FOLLOWING decisions.
+
+  `R_t = r_t + gamma * mask_t * (R_{t+1} - alpha * log pi(a_{t+1}|s_{t+1}))`,
+  which is what a critic that knows its policy says of `(s_t, a_t)`.
+
+  Args:
+    reward: `(decisions, ...)`.
+    log_prob: log densities of the actions, `(decisions, ...)`.
+    mask: 0 where a decision led to a true termination, `(decisions, ...)`.
+    gamma: discount per decision.
+    alpha: temperature, `()`.
+
+  Returns:
+    Returns, `(decisions, ...)`; nothing follows the last decision.
+  """
+
+  def step(value, decision):
+    reward, log_prob, mask = decision
+    total = reward + gamma * mask * value
+    return total - alpha * log_prob, total
+
+  nothing = jnp.zeros_like(reward[0])
+  decisions = (reward, log_prob, mask)
+  return jax.lax.scan(step, nothing, decisions, reverse=True)[1]
+
+
+def normalized_bias(
+  q: jax.Array, returns: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and standard deviation of `(Q - R) / max(|R|, 10)`.
+
+  Args:
+    q: what the critic says.
+    returns: what it should have said, of the same shape.
+    weight: 1 for a pair that counts, else 0, of the same shape.
+  """
+  bias = (q - returns) / jnp.maximum(jnp.abs(returns), SMALLEST_RETURN)
+  mean = jnp.average(bias, weights=weight)
+  return mean, jnp.sqrt(jnp.average((bias - mean) ** 2, weights=weight))
+
+
+def _prefixed(network: str, metrics: Metrics) -> Metrics:
+  return {f'{network}_{name}': value for name, value in metrics.items()}

@@ -1,0 +1,117 @@
+"""Numbers that are not finite: seen on the device, kept from spreading.
+
+An environment whose physics broke starts a new episode, and its transition
+is not learned from. A seed whose learner broke keeps the last finite agent
+for the rest of the run; the other seeds go on as if nothing had happened.
+What is found costs a few reductions and one `where` over the agent in each
+iteration, none of them over the replay.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import custom_batching
+
+from mjx_crossq.learner.states import Transition
+
+
+@custom_batching.custom_vmap
+def anywhere(flag: jax.Array) -> jax.Array:
+  """Whether a flag holds in ANY seed; of one seed alone, the flag itself.
+
+  Under `vmap` the result does not depend on the seed, so a `cond` on it
+  stays a branch and a `while_loop` may stop by it.
+
+  Args:
+    flag: `()`, boolean.
+  """
+  return flag
+
+
+@anywhere.def_vmap
+def _anywhere(axis_size, in_batched, flag):
+  del axis_size
+  return (jnp.any(flag, axis=0) if in_batched[0] else flag), False
+
+
+def sound_environments(env: Any) -> jax.Array:
+  """Which environments have only finite numbers.
+
+  Args:
+    env: states of `num_envs` environments, brax's `State`.
+
+  Returns:
+    `(num_envs,)`, of observation, reward, `done` and what the physics
+    carries (positions, velocities and activations where it has them).
+  """
+  physics = env.pipeline_state
+  if hasattr(physics, 'qpos'):
+    physics = physics.qpos, physics.qvel, physics.act
+  sound = jnp.isfinite(env.reward)
+  for leaf in _floats((env.obs, env.done, physics)):
+    axes = tuple(range(1, leaf.ndim))
+    sound &= jnp.all(jnp.isfinite(leaf), axis=axes)
+  return sound
+
+
+def mend(
+  transitions: Transition,
+  previous: Transition,
+  sound: jax.Array,
+  iteration: jax.Array,
+) -> Transition:
+  """Replaces the transitions of broken environments.
+
+  Args:
+    transitions: `num_envs` new ones.
+    previous: those of the decision before, from the replay.
+    sound: which of the new ones are finite, `(num_envs,)`.
+    iteration: decisions taken before; at 0 there is no previous one, and the
+      environment is said to have stood still.
+
+  Returns:
+    The transitions to store: each one finite, and one that did happen.
+  """
+  still = transitions.replace(  # pyright: ignore
+    reward=jnp.zeros_like(transitions.reward),
+    mask=jnp.ones_like(transitions.mask),
+    next_obs=transitions.obs,
+  )
+
+  def choose(new, old, first):
+    instead = jnp.where(iteration == 0, first, old)
+    return jnp.where(sound.reshape((-1,) + (1,) * (new.ndim - 1)), new, instead)
+
+  return jax.tree.map(choose, transitions, previous, still)
+
+
+def guard(old: Any, new: Any, frozen: jax.Array) -> tuple[Any, jax.Array]:
+  """The agent after an iteration, or before it if it may not change.
+
+  Args:
+    old: the agent before the iteration's updates.
+    new: the agent after them.
+    frozen: whether this seed is frozen already, `()`.
+
+  Returns:
+    The agent, and whether the seed is frozen now.
+  """
+  frozen |= ~finite(new)
+  return jax.tree.map(lambda x, y: jnp.where(frozen, x, y), old, new), frozen
+
+
+def finite(tree: Any) -> jax.Array:
+  """Whether every number of a tree is finite, `()`."""
+  sound = jnp.bool_(True)
+  for leaf in _floats(tree):
+    sound &= jnp.all(jnp.isfinite(leaf))
+  return sound
+
+
+def _floats(tree: Any) -> list[jax.Array]:
+  return [
+    leaf
+    for leaf in jax.tree.leaves(tree)
+    if jnp.issubdtype(leaf.dtype, jnp.floating)
+  ]

@@ -1,0 +1,122 @@
+"""A ring buffer of transitions on the device, written in place.
+
+One transition is one row of a float32 matrix, so that adding is a single
+`dynamic_update_slice` and sampling a single gather. Where the next row goes
+and how many are filled follow from the iteration counter alone: the counter
+is the same for all seeds, which keeps the write position off the seed axis
+and the write in place (a batched position would become a scatter).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mjx_crossq.learner.states import Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+  """The functions of a ring buffer; its contents are `(rows, row_size)`.
+
+  Attributes:
+    rows: transitions it holds, a multiple of `rows_per_add`.
+    rows_per_add: transitions added at once (environments of one seed).
+    observation_size: length of an observation.
+    action_size: length of an action.
+    columns: `row_size` is a multiple of it; zeros fill the rows.
+  """
+
+  rows: int
+  rows_per_add: int
+  observation_size: int
+  action_size: int
+  columns: int = 1
+
+  def __post_init__(self):
+    """Whole writes only, so that none runs over the end."""
+    if self.rows < 1 or self.rows % self.rows_per_add:
+      raise ValueError(
+        f'rows={self.rows} must be a positive multiple of '
+        f'rows_per_add={self.rows_per_add}'
+      )
+
+  @property
+  def row_size(self) -> int:
+    """Length of a row."""
+    return -(-self.values // self.columns) * self.columns
+
+  @property
+  def values(self) -> int:
+    """Numbers in a row: s, s', a, reward and mask."""
+    return 2 * self.observation_size + self.action_size + 2
+
+  def init(self) -> jax.Array:
+    """An empty buffer, `(rows, row_size)`."""
+    return jnp.zeros((self.rows, self.row_size), jnp.float32)
+
+  def add(
+    self, buffer: jax.Array, transitions: Transition, adds: jax.Array
+  ) -> jax.Array:
+    """Writes `rows_per_add` transitions over the oldest ones.
+
+    Args:
+      buffer: `(rows, row_size)`; donate it, or carry it in a loop.
+      transitions: leaves `(rows_per_add, ...)`.
+      adds: how often `add` was called before, `()`.
+
+    Returns:
+      The buffer.
+    """
+    t = transitions
+    parts = [t.obs, t.next_obs, t.action, t.reward[:, None], t.mask[:, None]]
+    if self.row_size > self.values:
+      shape = (self.rows_per_add, self.row_size - self.values)
+      parts.append(jnp.zeros(shape, jnp.float32))
+    rows = jnp.concatenate(parts, axis=1)
+    return jax.lax.dynamic_update_slice(buffer, rows, (self._position(adds), 0))
+
+  def previous(self, buffer: jax.Array, adds: jax.Array) -> Transition:
+    """What the last `add` wrote.
+
+    Args:
+      buffer: `(rows, row_size)`.
+      adds: how often `add` was called before; at 0 the result means nothing.
+
+    Returns:
+      Transitions with leaves `(rows_per_add, ...)`.
+    """
+    size = (self.rows_per_add, self.row_size)
+    position = (self._position(adds - 1), 0)
+    return self._split(jax.lax.dynamic_slice(buffer, position, size))
+
+  def sample(
+    self, buffer: jax.Array, key: jax.Array, batch_size: int, adds: jax.Array
+  ) -> Transition:
+    """Draws transitions uniformly, with replacement, from the written rows.
+
+    Args:
+      buffer: `(rows, row_size)`.
+      key: randomness.
+      batch_size: transitions to draw.
+      adds: how often `add` was called before; at least 1.
+
+    Returns:
+      Transitions with leaves `(batch_size, ...)`.
+    """
+    writes = jnp.minimum(adds, self.rows // self.rows_per_add)
+    index = jax.random.randint(
+      key, (batch_size,), 0, writes * self.rows_per_add
+    )
+    return self._split(jnp.take(buffer, index, axis=0, mode='clip'))
+
+  def _position(self, adds: jax.Array) -> jax.Array:
+    """The first row that the next `add` writes, `()`."""
+    return adds % (self.rows // self.rows_per_add) * self.rows_per_add
+
+  def _split(self, rows: jax.Array) -> Transition:
+    n, a = self.observation_size, self.action_size
+    obs, next_obs, action, reward, mask = jnp.split(
+      rows, (n, 2 * n, 2 * n + a, 2 * n + a + 1), axis=1
+    )
+    return Transition(obs, action, reward[:, 0], mask[:, 0], next_obs)

@@ -1,0 +1,93 @@
+"""Full resets of the agent at set times; the replay is kept.
+
+Source: arXiv 2205.07802 and the high-replay-ratio SAC of Schwarzer and
+D'Oro (ICLR 2023), every so many updates; BRO (arXiv 2405.16158), at a list of
+env steps. When a reset is due follows from the shared iteration counter
+alone: it is the same for all seeds, and nothing of it is carried.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjx_crossq.config import Config
+from mjx_crossq.learner.agent import Agent
+from mjx_crossq.learner.states import AgentState
+
+# Folded into the loop's key before the index of a reset. The loop itself
+# folds in its iterations, which never come this far.
+_STREAM = np.uint32(2**32 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resets:
+  """The schedule of a configuration.
+
+  A reset comes between an iteration's acting and its updates.
+
+  Attributes:
+    config: its `reset_every`, or its `reset_at`, is the schedule.
+  """
+
+  config: Config
+
+  @property
+  def any(self) -> bool:
+    """Whether there are any."""
+    return bool(self.config.reset_every or self.config.reset_at)
+
+  def count(self, iteration: jax.Array) -> jax.Array:
+    """Resets due up to and including this iteration, `()`."""
+    c = self.config
+    if c.reset_every:
+      learning = jnp.maximum(iteration - c.warmup_iterations, 0)
+      return learning * c.updates_per_iteration // c.reset_every
+    return jnp.sum(jnp.asarray(c.reset_iterations) <= iteration)
+
+  def start(self, iteration: jax.Array) -> jax.Array:
+    """The iteration at which the present agent began to learn, `()`.
+
+    From it follow the updates that this agent has seen, and with them the
+    policy delay.
+    """
+    c = self.config
+    if not self.any:
+      return jnp.int32(c.warmup_iterations)
+    if c.reset_every:
+      updates = self.count(iteration) * c.reset_every
+      return c.warmup_iterations + -(-updates // c.updates_per_iteration)
+    times = jnp.asarray(c.reset_iterations)
+    latest = jnp.max(jnp.where(times <= iteration, times, 0))
+    return jnp.maximum(latest, c.warmup_iterations)
+
+  def apply(
+    self,
+    agent: Agent,
+    state: AgentState,
+    key: jax.Array,
+    iteration: jax.Array,
+  ) -> AgentState:
+    """The agent, or a new one where a reset is due.
+
+    Networks, targets, temperature and optimisers are all new.
+
+    Args:
+      agent: makes it.
+      state: the agent before this iteration's updates.
+      key: the seed's constant key; with the reset's index it decides the new
+        parameters.
+      iteration: this iteration; must not depend on the seed, so that a
+        network is drawn only when it is due.
+    """
+    if not self.any:
+      return state
+    index = self.count(iteration)
+    due = index > self.count(iteration - 1)
+
+    def fresh(_):
+      stream = jax.random.fold_in(key, _STREAM)
+      return agent.init(jax.random.fold_in(stream, index))
+
+    return jax.lax.cond(due, fresh, lambda state: state, state)

@@ -1,0 +1,254 @@
+"""Acting in the environments of one seed, and the ends of episodes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mjx_crossq.config import ConfigError
+from mjx_crossq.device import faults
+from mjx_crossq.envs.base import Env
+from mjx_crossq.learner import reward_scale
+from mjx_crossq.learner.states import Transition
+
+Policy = Callable[[jax.Array], jax.Array]
+# brax's State with an observation vector, or a batch of them.
+State = Any
+
+
+@struct.dataclass
+class RolloutState:
+  """The environments of one seed; leaves have them as their first axis.
+
+  Attributes:
+    env: environment states.
+    episode_return: undiscounted return of the episode so far.
+    episode_length: its env steps so far; 0 where one is to begin.
+    last_return: return of the last finished episode; NaN before the first.
+    reward_stats: moments of the discounted returns, or None.
+  """
+
+  env: State
+  episode_return: jax.Array
+  episode_length: jax.Array
+  last_return: jax.Array
+  reward_stats: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+  """Steps `num_envs` environments and starts episodes anew.
+
+  Attributes:
+    env: the environment.
+    num_envs: environments of this seed.
+    action_repeat: env steps per decision; divides the episode's length.
+    stats_gamma: discount of the returns of which moments are kept; None
+      keeps none.
+  """
+
+  env: Env
+  num_envs: int
+  action_repeat: int
+  stats_gamma: float | jax.Array | None = None
+
+  def __post_init__(self):
+    """An episode must end on a decision."""
+    if self.env.episode_length % self.action_repeat:
+      raise ConfigError(
+        f'action_repeat={self.action_repeat} must divide the '
+        f'{self.env.episode_length} env steps of an episode of {self.env.name}'
+      )
+
+  def init(self) -> RolloutState:
+    """Environments whose first episode is still to begin.
+
+    No physics is computed, nor compiled: `begin` does it, within the program
+    that needs it in any case.
+    """
+    key = jax.eval_shape(jax.random.key, 0)
+    return RolloutState(
+      env=jax.tree.map(_zeros, jax.eval_shape(self._reset, key)),
+      episode_return=jnp.zeros(self.num_envs),
+      episode_length=jnp.zeros(self.num_envs, jnp.int32),
+      last_return=jnp.full(self.num_envs, jnp.nan, jnp.float32),
+      reward_stats=(
+        None if self.stats_gamma is None else reward_scale.init(self.num_envs)
+      ),
+    )
+
+  def begin(
+    self, state: RolloutState, key: jax.Array, iteration: jax.Array
+  ) -> RolloutState:
+    """Starts episodes where the last one is over, at fresh random states.
+
+    Args:
+      state: the environments, between two decisions.
+      key: randomness of the resets.
+      iteration: decisions that each environment has taken before.
+
+    Returns:
+      The environments, of which each is within an episode.
+    """
+    over = state.episode_length == 0
+
+    def begin():
+      return _select(over, self._reset(key), state.env)
+
+    if self.env.terminates:
+      env = begin()
+    else:
+      # Time limits only: all environments of all seeds begin together, apart
+      # from those whose physics broke. What all seeds share decides, so that
+      # the reset is computed only then.
+      clock = iteration * self.action_repeat % self.env.episode_length == 0
+      begins = clock | faults.anywhere(jnp.any(over))
+      env = jax.lax.cond(begins, begin, lambda: state.env)
+    return state.replace(env=env)  # pyright: ignore
+
+  def step(
+    self, state: RolloutState, action: jax.Array, iteration: jax.Array
+  ) -> tuple[RolloutState, Transition, jax.Array]:
+    """One decision in every environment.
+
+    The transition holds the true next observation, and so does the state:
+    where an episode is over, `begin` replaces it. An episode is over too where
+    the physics broke; its return does not count, nor that of the rest.
+
+    Args:
+      state: the environments, as `begin` returns them.
+      action: `(num_envs, action_size)` in [-1, 1].
+      iteration: decisions that each environment has taken before.
+
+    Returns:
+      The environments, `num_envs` transitions, and which of them have only
+      finite numbers, `(num_envs,)`.
+    """
+    env, reward = jax.vmap(self._repeat)(state.env, action)
+    sound = faults.sound_environments(env) & jnp.isfinite(reward)
+    reward = jnp.where(sound, reward, 0.0)
+    transition = Transition(
+      state.env.obs, action, reward, 1.0 - env.done, env.obs
+    )
+    episode_return = state.episode_return + reward
+    episode_length = state.episode_length + self.action_repeat
+    if self.env.terminates:
+      over = (env.done > 0) | (episode_length >= self.env.episode_length)
+      ended = over & sound
+    else:
+      taken = (iteration + 1) * self.action_repeat
+      over = taken % self.env.episode_length == 0
+      ended = over & sound & (episode_length >= self.env.episode_length)
+    over |= ~sound
+    stats = state.reward_stats
+    if self.stats_gamma is not None:
+      stats = reward_scale.update(stats, reward, over, self.stats_gamma)
+    state = RolloutState(
+      env=env,
+      episode_return=jnp.where(over, 0.0, episode_return),
+      episode_length=jnp.where(over, 0, episode_length),
+      last_return=jnp.where(ended, episode_return, state.last_return),
+      reward_stats=stats,
+    )
+    return state, transition, sound
+
+  def returns(self, policy: Policy, key: jax.Array) -> jax.Array:
+    """Returns of one fresh episode in each environment.
+
+    Args:
+      policy: maps `(num_envs, observation_size)` to actions.
+      key: randomness of the initial states.
+
+    Returns:
+      Undiscounted returns, `(num_envs,)`.
+    """
+
+    def body(_, carry):
+      env, total, alive = carry
+      env, reward = jax.vmap(self._repeat)(env, policy(env.obs))
+      return env, total + alive * reward, alive * (1.0 - env.done)
+
+    carry = (
+      self._reset(key),
+      jnp.zeros(self.num_envs),
+      jnp.ones(self.num_envs),
+    )
+    decisions = self.env.episode_length // self.action_repeat
+    return jax.lax.fori_loop(0, decisions, body, carry)[1]
+
+  def trajectories(
+    self, act: Callable[..., tuple], key: jax.Array, decisions: int
+  ) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+    """A fresh episode in each environment, decision by decision.
+
+    It goes on past the time limit if it is asked for more decisions: a limit
+    is the trainer's clock, which environments know nothing of.
+
+    Args:
+      act: maps `(num_envs, observation_size)` and a key to the actions, and
+        to a tree of anything else that is to be recorded.
+      key: randomness of the initial states and the actions.
+      decisions: how many to take.
+
+    Returns:
+      What `act` recorded; rewards; whether the decision was taken, 0 after a
+      true termination; and `mask`, 0 where it led to a termination. All with
+      leading axes `(decisions, num_envs)`.
+    """
+    key_reset, key_act = jax.random.split(key)
+
+    def step(carry, key):
+      env, alive = carry
+      action, record = act(env.obs, key)
+      env, reward = jax.vmap(self._repeat)(env, action)
+      mask = alive * (1.0 - env.done)
+      return (env, mask), (record, alive * reward, alive, mask)
+
+    carry = self._reset(key_reset), jnp.ones(self.num_envs)
+    keys = jax.random.split(key_act, decisions)
+    return jax.lax.scan(step, carry, keys)[1]
+
+  def _reset(self, key: jax.Array) -> State:
+    return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+
+  def _repeat(self, state: State, action: jax.Array) -> tuple[State, jax.Array]:
+    """`action_repeat` env steps of one environment; stops at its end."""
+
+    def body(carry, _):
+      state, total = carry
+      new = self.env.step(state, action)
+      reward = new.reward
+      if self.env.terminates:
+        reward = jnp.where(state.done > 0, 0.0, reward)
+        new = _select(state.done > 0, state, new)
+      return (new, total + reward), None
+
+    carry = (state, jnp.float32(0))
+    if self.action_repeat == 1:
+      return body(carry, None)[0]
+    return jax.lax.scan(body, carry, length=self.action_repeat)[0]
+
+
+def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
+  """Zeros, and a key of zeros."""
+  if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+    data = jax.eval_shape(jax.random.key_data, shape)
+    return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype))
+  return jnp.zeros(shape.shape, shape.dtype)
+
+
+def _select(condition: jax.Array, a: State, b: State) -> State:
+  """`where` over two states; `condition` has the leaves' leading axes."""
+
+  def select(x, y):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(
+        select(jax.random.key_data(x), jax.random.key_data(y))
+      )
+    extra = x.ndim - condition.ndim
+    return jnp.where(condition.reshape(condition.shape + (1,) * extra), x, y)
+
+  return jax.tree.map(select, a, b)

@@ -1,0 +1,349 @@
+"""The on-device training loop of ONE seed.
+
+    act -> env.step -> replay.add -> UTD x (replay.sample -> agent.update)
+
+`runner.py` adds the seed axis. What all seeds share, the iteration counter,
+stays off that axis; from it follow the episode clock, the replay's position,
+the warm-up and the policy delay, so none of them turns into a masked
+computation under `vmap`.
+
+Randomness is a tree that depends on the seed and the counter only, which
+makes a resumed run equal to an undisturbed one:
+
+    key(seed) -> agent
+              -> loop -> fold_in(iteration) -> act, reset, learn
+                         learn -> one key an update -> sample, update
+              -> loop -> fold_in(-1) -> fold_in(index) -> a reset's agent
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from mjx_crossq.config import Config
+from mjx_crossq.device import faults
+from mjx_crossq.device.layout import Layout
+from mjx_crossq.device.replay import Replay
+from mjx_crossq.device.resets import Resets
+from mjx_crossq.device.rollout import Rollout, RolloutState
+from mjx_crossq.envs.base import Env
+from mjx_crossq.learner import reward_scale
+from mjx_crossq.learner.agent import (
+  ACTOR_METRICS,
+  CRITIC_METRICS,
+  Agent,
+  Metrics,
+)
+from mjx_crossq.learner.states import AgentState, Transition
+
+# How often each metric is measured in a chunk: the count, and what it counts.
+COUNTS = {'updates': CRITIC_METRICS, 'actor_updates': ACTOR_METRICS}
+# What is only counted.
+EVENTS = ('env_faults',)
+
+
+@struct.dataclass
+class TrainState:
+  """Everything a run needs to go on.
+
+  Attributes:
+    agent: networks, optimisers, temperature.
+    rollout: environments and episode statistics.
+    replay: ring buffer, `(replay_rows, row_size)`.
+    key: typed key of the loop; constant.
+    iteration: iterations done, `()`; shared by all seeds.
+    frozen: whether an update of this seed was not finite, `()`; its agent
+      stays as it was before.
+    hyper: what varies from row to row (`vary.py`), `()` each; empty where
+      nothing does.
+  """
+
+  agent: AgentState
+  rollout: RolloutState
+  replay: jax.Array
+  key: jax.Array
+  iteration: jax.Array
+  frozen: jax.Array
+  hyper: Any = struct.field(default_factory=dict)
+
+
+class Trainer:
+  """Training of one seed.
+
+  Attributes:
+    config: the configuration.
+    agent: functions of the agent.
+    rollout: functions of the environments.
+    replay: functions of the replay.
+    resets: when the agent starts anew.
+    layout: what is said about devices.
+  """
+
+  def __init__(self, config: Config, env: Env, layout: Layout | None = None):
+    """Fits the parts to the environment's sizes."""
+    obs_size, action_size = env.observation_size, env.action_size
+    assert isinstance(obs_size, int), 'observations must be flat vectors'
+    self.config = config
+    self.layout = layout or Layout()
+    self.agent = Agent(config, obs_size, action_size)
+    self.rollout = Rollout(
+      env,
+      config.num_envs,
+      config.action_repeat,
+      config.gamma if config.normalize_rewards else None,
+    )
+    self.replay = Replay(
+      config.replay_rows,
+      config.num_envs,
+      obs_size,
+      action_size,
+      self.layout.columns,
+    )
+    self.resets = Resets(config)
+
+  def with_hyper(self, hyper: Mapping[str, jax.Array]) -> 'Trainer':
+    """The functions that read a row's own hyper-parameters."""
+    if not hyper:
+      return self
+    varied = copy.copy(self)
+    varied.agent = self.agent.with_hyper(hyper)
+    if 'gamma' in hyper and self.config.normalize_rewards:
+      varied.rollout = dataclasses.replace(
+        self.rollout, stats_gamma=hyper['gamma']
+      )
+    return varied
+
+  def init(
+    self, key: jax.Array, hyper: Mapping[str, jax.Array] | None = None
+  ) -> TrainState:
+    """The state before the first iteration.
+
+    Args:
+      key: the seed's.
+      hyper: what varies, `()` each.
+    """
+    hyper = dict(hyper or {})
+    key_agent, key_loop = jax.random.split(key)
+    return TrainState(
+      agent=self.with_hyper(hyper).agent.init(key_agent),
+      rollout=self.rollout.init(),
+      replay=self.replay.init(),
+      key=key_loop,
+      iteration=jnp.int32(0),
+      frozen=jnp.bool_(False),
+      hyper=hyper,
+    )
+
+  def train_chunk(
+    self, state: TrainState, stop: jax.Array, sums: Metrics
+  ) -> tuple[TrainState, Metrics]:
+    """Iterates until `state.iteration == stop`, or a seed is frozen.
+
+    The number of iterations is data, not shape: one compiled program serves
+    chunks of every length, and where a run is cut into chunks changes nothing.
+
+    Args:
+      state: the state; donate it.
+      stop: the iteration to stop at, `()`.
+      sums: `zero_sums`, or those of the chunk that this one goes on from.
+
+    Returns:
+      The state, and the sums of the metrics; `mean_metrics` divides them by
+      the counts among them.
+    """
+
+    def condition(carry):
+      state, _, event = carry
+      return (state.iteration < stop) & ~event
+
+    def body(carry):
+      before, sums, _ = carry
+      state, metrics = self.iterate(before)
+      event = faults.anywhere(state.frozen & ~before.frozen)
+      return state, jax.tree.map(jnp.add, sums, metrics), event
+
+    carry = state, sums, jnp.bool_(False)
+    return jax.lax.while_loop(condition, body, carry)[:2]
+
+  def iterate(self, state: TrainState) -> tuple[TrainState, Metrics]:
+    """One decision in every environment, and the updates it pays for."""
+    return self.with_hyper(state.hyper)._iterate(state)
+
+  def _iterate(self, state: TrainState) -> tuple[TrainState, Metrics]:
+    rollout, action = self.decide(state)
+    key_learn = self.keys(state)[2]
+    learning = state.iteration >= self.config.warmup_iterations
+    rollout, transitions, sound = self.rollout.step(
+      rollout, action, state.iteration
+    )
+    transitions = faults.mend(
+      transitions,
+      self.replay.previous(state.replay, state.iteration),
+      sound,
+      state.iteration,
+    )
+    rollout = self.layout.rollout(rollout)
+    replay = self.layout.replay(
+      self.replay.add(state.replay, transitions, state.iteration)
+    )
+
+    def learn(agent):
+      agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
+      agent, metrics = self._learn(
+        agent, rollout.reward_stats, replay, key_learn, state.iteration
+      )
+      return *faults.guard(state.agent, agent, state.frozen), metrics
+
+    def wait(agent):
+      return agent, state.frozen, zero_sums()
+
+    agent, frozen, metrics = jax.lax.cond(learning, learn, wait, state.agent)
+    metrics |= {'env_faults': jnp.sum(~sound, dtype=jnp.float32)}
+    iteration = state.iteration + 1
+    state = TrainState(
+      agent, rollout, replay, state.key, iteration, frozen, state.hyper
+    )
+    return state, metrics
+
+  def keys(self, state: TrainState) -> jax.Array:
+    """The keys of an iteration: act, reset, learn; `(3,)`."""
+    return jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
+
+  def decide(self, state: TrainState) -> tuple[RolloutState, jax.Array]:
+    """The environments, episodes begun, and the actions to take in them."""
+    key_act, key_reset, _ = self.keys(state)
+    learning = state.iteration >= self.config.warmup_iterations
+    rollout = self.rollout.begin(state.rollout, key_reset, state.iteration)
+    action = self._act(state.agent, rollout.env.obs, key_act, learning)
+    return rollout, action
+
+  def _act(
+    self,
+    agent: AgentState,
+    obs: jax.Array,
+    key: jax.Array,
+    learning: jax.Array,
+  ) -> jax.Array:
+    """The policy's actions, or uniform ones during the warm-up."""
+    shape = (self.config.num_envs, self.agent.action_size)
+
+    def act():
+      return self.agent.explore(agent.actor, obs, key)
+
+    def explore():
+      return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+    return jax.lax.cond(learning, act, explore)
+
+  def sample(
+    self,
+    replay: jax.Array,
+    reward_stats: reward_scale.ReturnStats | None,
+    key: jax.Array,
+    rows: int,
+    iteration: jax.Array,
+  ) -> Transition:
+    """Transitions as the agent learns from them.
+
+    Args:
+      replay: the buffer.
+      reward_stats: of the rollout; their scale divides the rewards.
+      key: randomness.
+      rows: how many.
+      iteration: iterations that have been added.
+    """
+    batch = self.layout.batch(self.replay.sample(replay, key, rows, iteration))
+    if reward_stats is None:
+      return batch
+    reward = batch.reward / reward_scale.scale(reward_stats)
+    return batch.replace(reward=reward)  # pyright: ignore
+
+  def _learn(
+    self,
+    agent: AgentState,
+    reward_stats: reward_scale.ReturnStats | None,
+    replay: jax.Array,
+    key: jax.Array,
+    iteration: jax.Array,
+  ) -> tuple[AgentState, Metrics]:
+    """The updates of one iteration, and the sums of their metrics."""
+
+    def update(agent, inputs):
+      keys, with_actor = inputs
+      batch = self.batch(replay, reward_stats, keys[0], iteration)
+      key_update = keys[1]
+      agent, metrics = self.agent.update(agent, batch, key_update, with_actor)
+      counts = {
+        'updates': jnp.float32(1),
+        'actor_updates': with_actor.astype(jnp.float32),
+      }
+      return self.layout.agent(agent), metrics | counts
+
+    inputs = self.updates(key, iteration)
+    agent, metrics = jax.lax.scan(update, agent, inputs)
+    sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
+    return agent, zero_sums() | sums
+
+  def updates(
+    self, key: jax.Array, iteration: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """The updates of one iteration.
+
+    Args:
+      key: `keys(state)[2]`.
+      iteration: the iteration.
+
+    Returns:
+      Keys of each update, `(updates, 2)`: of its batch and of its noise; and
+      whether the actor is updated too, `(updates,)`.
+    """
+    count = self.config.updates_per_iteration
+    # Counted from the last reset, as the optimisers do.
+    first = (iteration - self.resets.start(iteration)) * count
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, count))
+    with_actor = (first + jnp.arange(count)) % self.config.policy_delay == 0
+    return keys, with_actor
+
+  def batch(
+    self,
+    replay: jax.Array,
+    reward_stats: reward_scale.ReturnStats | None,
+    key: jax.Array,
+    iteration: jax.Array,
+  ) -> Transition:
+    """The batch of one update, drawn after an iteration's acting."""
+    size = self.config.batch_size
+    return self.sample(replay, reward_stats, key, size, iteration + 1)
+
+
+def zero_sums() -> Metrics:
+  """The sums before the first iteration: every metric and every count."""
+  metrics = [name for names in COUNTS.values() for name in names]
+  names = [*COUNTS, *metrics, *EVENTS]
+  return {name: jnp.float32(0) for name in names}
+
+
+def mean_metrics(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Averages of a chunk's metrics over its updates, on the host.
+
+  Args:
+    sums: what `train_chunk` returns, with any leading axes.
+
+  Returns:
+    The means (those of the actor over the actor's updates; NaN where there
+    was none), and the counts themselves.
+  """
+  counts = {name: np.asarray(sums[name]) for name in (*COUNTS, *EVENTS)}
+  with np.errstate(invalid='ignore'):
+    means = {
+      name: np.asarray(sums[name]) / counts[count]
+      for count, names in COUNTS.items()
+      for name in names
+    }
+  return means | counts

@@ -1,0 +1,332 @@
+"""Checkpoints with orbax: everything a run needs, or the policy alone.
+
+A checkpoint is named by its env step and holds one item for each part of the
+`TrainState`, so that the policy can be read without the replay. When it is
+whole, the checksums of its files are written beside them; what does not
+agree with them is never read.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mjx_crossq import config as config_lib
+from mjx_crossq import vary
+from mjx_crossq.config import ConfigError
+from mjx_crossq.device.placement import Placement
+from mjx_crossq.device.runner import Runner
+from mjx_crossq.device.trainer import TrainState
+from mjx_crossq.envs.base import Env
+from mjx_crossq.host import integrity
+from mjx_crossq.host.run_files import WriteError
+from mjx_crossq.learner.agent import Metrics
+from mjx_crossq.learner.states import Network
+
+_ITEMS = ('policy', 'agent', 'rollout', 'replay', 'loop', 'sums')
+
+
+class Checkpointer:
+  """Saves asynchronously, keeps the newest ones, restores exactly.
+
+  Use it as a context manager: leaving it waits until all is on disk.
+  """
+
+  def __init__(
+    self,
+    directory: Path,
+    keep: int = 3,
+    read_only: bool = False,
+    placement: Placement | None = None,
+  ):
+    """Opens or creates a folder of checkpoints.
+
+    Args:
+      directory: the folder.
+      keep: how many checkpoints stay.
+      read_only: change nothing, not even what a killed process left.
+      placement: of the states saved and restored; the files do not depend on
+        it. None for the default device.
+    """
+    self._directory = directory.resolve()
+    self._placement = placement or Placement(1)
+    self._finishing: threading.Thread | None = None
+    self._error: BaseException | None = None
+    self._lock = threading.RLock()  # a preempted run saves from a thread
+    self._saving = 0
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        lightweight_initialize=True,
+      ),
+      item_names=_ITEMS,
+    )
+
+  def __enter__(self) -> 'Checkpointer':
+    """Returns itself."""
+    return self
+
+  def __exit__(self, kind: Any, *_: Any) -> None:
+    """Waits for saves in progress and closes.
+
+    Raises:
+      WriteError: the last save failed, and no other error is on its way.
+    """
+    try:
+      self.wait()
+    except WriteError:
+      if kind is None:
+        raise
+    finally:
+      # Closing waits once more, and for a failed save fails once more.
+      if self._error is None:
+        self._manager.close()
+
+  def steps(self) -> list[int]:
+    """Env steps of the complete checkpoints, oldest first."""
+    return sorted(self._manager.all_steps())
+
+  def save(
+    self, step: int, state: TrainState, sums: Metrics | None = None
+  ) -> None:
+    """Starts to save the state; returns once it may be donated.
+
+    Args:
+      step: its env step.
+      state: all seeds.
+      sums: of the metrics that are not logged yet; None if all are.
+
+    Raises:
+      WriteError: this save, or the one before, failed.
+    """
+    with self._lock:
+      self.wait()
+      self._start(step, state, sums)
+
+  def _start(self, step: int, state: TrainState, sums: Metrics | None) -> None:
+    state = self._placement.store(state)
+    items = {
+      'policy': state.agent.actor.network,
+      'agent': state.agent,
+      'rollout': state.rollout,
+      'replay': state.replay,
+      'loop': {
+        'key': state.key,
+        'iteration': state.iteration,
+        'frozen': state.frozen,
+        **({'hyper': state.hyper} if state.hyper else {}),
+      },
+      'sums': self._placement.trim(sums or {}),
+    }
+    self._saving = step
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          **{
+            name: ocp.args.StandardSave(to_dict(item))
+            for name, item in items.items()
+            if name != 'sums' or sums
+          }
+        ),
+        custom_metadata={'format': integrity.FORMAT},
+      )
+    except Exception as error:
+      self._error = error
+      self.wait()
+    self._finishing = threading.Thread(target=self._finish, args=(step,))
+    self._finishing.start()
+
+  def wait(self) -> None:
+    """Waits until the last save is on disk, checksums included.
+
+    Raises:
+      WriteError: it failed.
+    """
+    with self._lock:
+      if self._finishing:
+        self._finishing.join()
+        self._finishing = None
+    if self._error:
+      line = ' '.join(str(self._error).split())
+      if 'No space left' in line:  # in the middle of a long report
+        line = 'No space left on device'
+      known = [
+        step for step in integrity.saved(self._directory) if step < self._saving
+      ]
+      raise WriteError(
+        f'cannot save the checkpoint of env step {self._saving} in '
+        f'{self._directory}: {line[:300]}; '
+        + (f'that of {max(known)} is whole; ' if known else '')
+        + 'make room and go on with --resume'
+      ) from self._error
+
+  def _finish(self, step: int) -> None:
+    """Writes the checksums as soon as the checkpoint is whole."""
+    try:
+      self._manager.wait_until_finished()
+      integrity.seal(self._directory / str(step))
+    except BaseException as error:
+      self._error = error
+
+  def restore(self, step: int, like: TrainState) -> TrainState:
+    """Reads a whole state.
+
+    Args:
+      step: env step of the checkpoint.
+      like: shapes and types, as `Runner.abstract_state` gives them.
+
+    Returns:
+      The state, placed.
+    """
+    like = self._placement.like(like)
+    loop = {'key': like.key, 'iteration': like.iteration}
+    if integrity.format_of(self._directory / str(step)) > 1:
+      loop['frozen'] = like.frozen
+    if like.hyper:
+      loop['hyper'] = like.hyper
+    items = self._restore(
+      step,
+      agent=like.agent,
+      rollout=like.rollout,
+      replay=like.replay,
+      loop=loop,
+    )
+    never = jnp.zeros(like.frozen.shape, bool)
+    return self._placement.restore(
+      TrainState(
+        agent=items['agent'],
+        rollout=items['rollout'],
+        replay=items['replay'],
+        **{'frozen': never, **items['loop']},
+      )
+    )
+
+  def restore_sums(self, step: int, like: Metrics) -> Metrics | None:
+    """Reads the sums of metrics that were not logged yet; None if all were."""
+    if not (self._directory / str(step) / 'sums').exists():
+      return None
+    like = self._placement.like_tree(like)
+    return self._placement.place(self._restore(step, sums=like)['sums'])
+
+  def restore_policy(self, step: int, like: Network) -> Network:
+    """Reads the actors of all seeds; the replay is not touched."""
+    return self._restore(step, policy=like)['policy']
+
+  def _restore(self, step: int, **like: Any) -> Any:
+    known = self.steps()
+    if step not in known:
+      raise ConfigError(
+        f'no checkpoint at env step {step} in {self._manager.directory}; '
+        f'there are: {", ".join(map(str, known)) or "none"}'
+      )
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+    def target(x):
+      if isinstance(x, np.ndarray):
+        return x
+      place = getattr(x, 'sharding', None) or device
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+
+    shapes = jax.tree.map(target, like)
+    stored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        **{
+          name: ocp.args.StandardRestore(to_dict(item))
+          for name, item in shapes.items()
+        }
+      ),
+    )
+    return {name: from_dict(stored[name], like[name]) for name in like}
+
+
+def to_dict(tree: Any) -> dict[str, Any]:
+  """The leaves of a tree by their path; orbax stores no empty arrays."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {_name(path): leaf for path, leaf in leaves if leaf.size}
+
+
+def from_dict(stored: Mapping[str, Any], like: Any) -> Any:
+  """The inverse of `to_dict`, for a tree like the one that was stored."""
+
+  def leaf(path, x):
+    return stored[_name(path)] if x.size else jnp.zeros(x.shape, x.dtype)
+
+  return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def _name(path: Any) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='.') or 'array'
+
+
+def load_policy(
+  workdir: str | Path,
+  load_env: Callable[..., Env],
+  step: int | None = None,
+  report: Callable[[str], None] = print,
+  **changes: Any,
+) -> tuple[Runner, Network, int]:
+  """Loads the policies of a run.
+
+  Args:
+    workdir: the folder of the run, or of one variant of a run with `vary`,
+      which is then loaded as if it were a run of its own.
+    load_env: makes the environment from the task's name and `physics`:
+      `envs.load`.
+    step: env step of the checkpoint; None for the newest intact one.
+    report: receives a line about each damaged checkpoint.
+    **changes: fields of the configuration to change, such as `eval_episodes`
+      or `physics`.
+
+  Returns:
+    A runner whose `act(policy, obs)` and `evaluate(policy, step)` take the
+    policies, the policies of all seeds, and their env step.
+
+  Raises:
+    ConfigError: if there is no such run or checkpoint, or the run has
+      variants.
+  """
+  workdir = Path(workdir)
+  if not (workdir / 'config.json').exists():
+    raise ConfigError(f'{workdir} holds no run (no config.json)')
+  config, _ = config_lib.load(workdir / 'config.json')
+  if config.vary:
+    first, *_ = vary.folders(workdir, config)
+    raise ConfigError(
+      f'{workdir} has variants; take the folder of one of them, such as {first}'
+    )
+  config = config.replace(**changes)
+  env = load_env(config.task, physics=config.physics)
+  runner, folder = Runner(config, env), workdir / 'checkpoints'
+  whole, rows = runner, slice(None)
+  if parent := vary.parent(workdir):
+    folder = parent / 'checkpoints'
+    everything, _ = config_lib.load(parent / 'config.json')
+    whole = Runner(everything.replace(**changes), env)
+    names = [path.name for path in vary.folders(parent, everything)]
+    first = names.index(workdir.resolve().name) * config.num_seeds
+    rows = slice(first, first + config.num_seeds)
+  if not folder.exists():
+    raise ConfigError(f'{workdir} holds no checkpoint yet')
+  if step is None:
+    step = integrity.newest_intact(folder, 'policy', report)
+    if step is None:
+      raise ConfigError(f'{workdir} holds no checkpoint yet')
+  elif step in integrity.saved(folder) and (
+    wrong := integrity.fault(folder / str(step), 'policy')
+  ):
+    raise ConfigError(f'the checkpoint at env step {step} is damaged: {wrong}')
+  with Checkpointer(folder, read_only=True) as checkpointer:
+    like = whole.abstract_state().agent.actor.network
+    policy = checkpointer.restore_policy(step, like)
+  return runner, jax.tree.map(lambda x: x[rows], policy), step

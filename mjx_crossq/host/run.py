@@ -1,0 +1,377 @@
+"""The host's part of a run: start chunks, log, evaluate, checkpoint, stop."""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mjx_crossq import vary
+from mjx_crossq.config import Config
+from mjx_crossq.device.budget import (
+  Budget,
+  advice_when_out_of_memory,
+  return_freed,
+)
+from mjx_crossq.device.runner import Runner
+from mjx_crossq.device.trainer import TrainState, mean_metrics
+from mjx_crossq.envs.base import Env
+from mjx_crossq.host import dumps, integrity, pbt, schedule
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.host.observers import Diagnosis, Evaluation, has_stock
+from mjx_crossq.host.pace import Pace
+from mjx_crossq.host.preemption import Preemption
+from mjx_crossq.host.run_files import (
+  Progress,
+  RunFiles,
+  WriteError,
+  evaluation_line,
+  result_table,
+)
+from mjx_crossq.host.variant_files import VariantFiles, open_files
+from mjx_crossq.host.workdir import own_workdir
+from mjx_crossq.learner.agent import Metrics
+from mjx_crossq.learner.states import Network
+from mjx_crossq.results import plotting
+
+Report = Callable[[str], None]
+_COMPILING = 'compiling (a minute on a CPU, less when it was compiled before)'
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a run gives back.
+
+  Attributes:
+    config: the configuration.
+    state: the final state of all seeds, as `runner` takes it.
+    returns: the last evaluation, `(num_seeds, eval_episodes)` by physics
+      (`mjx`, and `dm_control` where the task has a stock environment).
+    workdir: where the files are, or None.
+    runner: the compiled programs, to act or go on with.
+  """
+
+  config: Config
+  state: TrainState
+  returns: dict[str, np.ndarray]
+  workdir: Path | None
+  runner: Runner
+
+  @property
+  def policy(self) -> Network:
+    """The actors of all seeds, for `runner.act`."""
+    return self.runner.placement.trim(self.state.agent.actor.network)
+
+
+def train(
+  config: Config,
+  env: Env,
+  workdir: str | Path | None = None,
+  resume: bool = False,
+  report: Report = print,
+  preemption: Preemption | None = None,
+  debug_nans: bool = False,
+  follow: Callable[[int], None] = lambda step: None,
+  devices: Sequence[Any] | None = None,
+  data_parallel: bool = False,
+) -> Result:
+  """Trains all seeds of a run in one program.
+
+  Args:
+    config: the configuration.
+    env: the environment.
+    workdir: where to write; None writes nothing.
+    resume: go on from the newest intact checkpoint of `workdir`, if any.
+    report: receives lines for a person.
+    preemption: entered; what to do when the process is asked to stop.
+    debug_nans: find the operation that made a number not finite; slow.
+    follow: called with the env step when the run has advanced or written to
+      its files; see `trackers`.
+    devices: over which the seeds are spread; None for the default one.
+    data_parallel: spread one seed over them instead.
+
+  Returns:
+    The final state and returns.
+
+  Raises:
+    ConfigError: before anything is compiled or written, if the run cannot
+      work as asked.
+    WriteError: a file could not be written.
+    OutOfMemoryError: the device has no memory left.
+    Interrupted: `preemption` was asked to stop, and the state is saved.
+  """
+  preemption = preemption or Preemption()
+  runner = Runner(config, env, devices, data_parallel)
+  Budget.of(runner.abstract_state(), runner.placement.devices).check()
+  make_host = functools.partial(
+    Host,
+    runner,
+    env,
+    report=report,
+    preemption=preemption,
+    debug_nans=debug_nans,
+    follow=follow,
+  )
+  with advice_when_out_of_memory():
+    if workdir is None:
+      report(_COMPILING)
+      host = make_host(files=None, checkpointer=None)
+      return host.run(runner.init(), None)
+    workdir = Path(workdir)
+    with own_workdir(workdir, config, resume):
+      result = _train_in(workdir, runner, env, report, preemption, make_host)
+  for variant, folder in zip(
+    vary.variants(config), vary.folders(workdir, config), strict=True
+  ):
+    title = f'{config.task}, {config.preset}'
+    plotting.learning_curve(
+      folder / 'eval.csv',
+      f'{title}, {variant.name}' if variant.name else title,
+      folder / 'learning_curve.png',
+    )
+  return dataclasses.replace(result, workdir=workdir)
+
+
+def _train_in(workdir, runner, env, report, preemption, make_host):
+  """Trains in a folder of ours, from its newest intact checkpoint."""
+  c = runner.config
+  folder = workdir / 'checkpoints'
+  again = f'to go on: the same command with --workdir={workdir} --resume'
+  preemption.rest(
+    lambda: report(f'stopped, there is nothing new to save; {again}')
+  )
+  newest = integrity.newest_intact(folder, report=report)
+  for path in integrity.set_aside(folder, newest):
+    report(f'moved to {path}')
+  report(_COMPILING)
+  with Checkpointer(folder, placement=runner.placement) as checkpointer:
+    if newest is None:
+      state, sums = runner.init(), None
+    else:
+      state = checkpointer.restore(newest, runner.abstract_state())
+      sums = checkpointer.restore_sums(newest, runner.zero_sums())
+      report(f'resuming {workdir} at env step {newest:,}')
+    due = bool(newest) and schedule.due(
+      c.eval_every, c, runner.iteration(state)
+    )
+    rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
+    with open_files(workdir, c, newest or 0, rows if due else 0) as files:
+      host = make_host(files=files, checkpointer=checkpointer)
+      return host.run(state, sums)
+
+
+class Host:
+  """The host's part: from stop to stop; at a stop there is work to do."""
+
+  def __init__(
+    self,
+    runner: Runner,
+    env: Env,
+    files: RunFiles | VariantFiles | None,
+    checkpointer: Checkpointer | None,
+    report: Report,
+    preemption: Preemption,
+    debug_nans: bool,
+    follow: Callable[[int], None],
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      runner: the compiled programs.
+      env: the environment.
+      files: where records go; None writes nothing.
+      checkpointer: where states go; None saves nothing.
+      report: receives lines for a person.
+      preemption: what to do when the process is asked to stop.
+      debug_nans: find the operation that made a number not finite.
+      follow: called with the env step when there is something new.
+    """
+    self._runner = runner
+    self._env = env
+    self._files = files
+    self._checkpointer = checkpointer
+    self._report = report
+    self._preemption = preemption
+    self._diagnosis = Diagnosis(runner, report)
+    folder = files.workdir / 'faults' if files else None
+    self._watch = dumps.Watch(runner, folder, report, debug_nans)
+    self._debug = debug_nans
+    self._follow = follow
+    self._population = pbt.Population(runner, env, files, report)
+
+  def run(self, state: TrainState, sums: Metrics | None) -> Result:
+    """Trains to the end.
+
+    Args:
+      state: to start from.
+      sums: of metrics not logged yet; None if there are none.
+    """
+    runner, c = self._runner, self._runner.config
+    iteration = runner.iteration(state)
+    self._watch.start(state)
+    if iteration < c.iterations:
+      start = time.monotonic()
+      state, sums = runner.train_chunk(state, iteration, sums)  # only compiles
+      jax.block_until_ready(sums)
+      seconds = time.monotonic() - start
+      return_freed()
+      self._report(f'compiled the training program in {seconds:.0f} s')
+    self._rest(state, sums)
+    self._evaluation = Evaluation(runner, self._env, self._files)
+    self._progress = Progress(c, iteration)
+    self._pace = Pace(c, 1 if self._debug else None)
+
+    returns = {}
+    if iteration and schedule.is_stop(
+      c, iteration
+    ):  # perhaps it was left half done
+      returns = self._stop(state, sums, 0.0, again=True)
+      sums = None
+    self._follow(self._step(state))
+    while iteration < c.iterations:
+      stop = schedule.next_stop(c, iteration)
+      state, sums, seconds = self._advance(state, sums, stop)
+      iteration = runner.iteration(state)
+      self._preemption.stop_if_asked()
+      returns = self._stop(state, sums, seconds) or returns
+      sums = None
+      self._follow(self._step(state))
+    if not returns:  # nothing was left to do: only say how it ended
+      returns = Evaluation(runner, self._env, None)(state, self._step(state))
+    self._report(f'return in {c.eval_episodes} episodes, mean +- std:')
+    self._report(result_table(runner.seeds, returns, runner.variants))
+    return Result(c, state, returns, None, runner)
+
+  def _step(self, state: TrainState) -> int:
+    done = self._runner.iteration(state)
+    return done * self._runner.config.steps_per_iteration
+
+  def _advance(self, state, sums, stop):
+    """Iterates to a stop in short calls; less far if asked to end."""
+    iteration, total = self._runner.iteration(state), 0.0
+    first_call = True
+    while iteration < stop:
+      with self._preemption.busy():
+        if first_call:  # with it, so that no checkpoint comes between
+          state = self._population(state, iteration)
+          first_call = False
+        target = self._pace.target(iteration, stop)
+        state, sums, seconds = self._call(state, sums, target)
+        first, iteration = iteration, self._runner.iteration(state)
+        self._pace.took(first, iteration, seconds)
+        total += seconds
+        self._rest(state, sums)
+      self._follow(self._step(state))
+      if self._preemption.signal is not None:
+        break
+    return state, sums, total
+
+  def _call(self, state, sums, target):
+    """Iterates until something has happened, all devices as far.
+
+    A device stops where one of its seeds is frozen, and is looked at then; the
+    others wait for it.
+    """
+    seconds = 0.0
+    while True:
+      before = self._watch.copy(state)
+      start = time.monotonic()
+      state, sums = self._runner.train_chunk(state, target, sums)
+      jax.block_until_ready(sums)
+      seconds += time.monotonic() - start
+      self._watch(before, state, sums)
+      if self._runner.together(state):
+        return state, sums, seconds
+
+  def _rest(self, state, sums):
+    """Says how the state is saved while it does not change."""
+
+    def save():
+      step = self._step(state)
+      if self._checkpointer:
+        if step and step not in self._checkpointer.steps():
+          self._checkpointer.save(step, state, sums)
+        self._checkpointer.wait()
+      where = f'--workdir={self._files.workdir} ' if self._files else ''
+      self._report(
+        f'stopped at env step {step:,}, all is saved; to go on: the same '
+        f'command with {where}--resume'
+      )
+
+    self._preemption.rest(save)
+    self._save = save
+
+  def _stop(self, state, sums, seconds, again=False):
+    """What is due at a stop; `again`: only what is not in the files yet."""
+    c, files = self._runner.config, self._files
+    iteration = self._runner.iteration(state)
+    step = self._step(state)
+    returns = {}
+    try:
+      if not (again and files and files.has_metrics):
+        self._log(state, sums, seconds)
+      if schedule.due(c.eval_every, c, iteration) and not (
+        again and files and files.has_returns
+      ):
+        returns = self._evaluation(state, step)
+        self._report(evaluation_line(step, returns, self._runner.variants))
+    except WriteError:
+      with contextlib.suppress(WriteError):  # it tells more than this one
+        self._save()
+      raise
+    saver = self._checkpointer
+    if saver and not again and schedule.due(c.checkpoint_every, c, iteration):
+      with self._preemption.busy():
+        saver.save(step, state)
+      self._preemption.stop_if_asked()
+    return returns
+
+  def _log(self, state, sums, seconds):
+    c, runner = self._runner.config, self._runner
+    iteration = runner.iteration(state)
+    sums = runner.zero_sums() if sums is None else sums
+    shown = sums, state.rollout.last_return, state.frozen, state.hyper
+    sums, last_returns, frozen, hyper = runner.placement.trim(
+      jax.device_get(shown)
+    )
+    speeds = self._progress.speeds(iteration, max(seconds, 1e-9))
+    last_returns = last_returns.mean(axis=1)
+    measured = _train_metrics(sums, last_returns, frozen)
+    measured |= pbt.series(hyper)
+    if c.diagnostics_every and schedule.due(c.diagnostics_every, c, iteration):
+      measured |= self._diagnosis(state, self._step(state))
+    if self._files:
+      self._files.write_metrics(_records(runner, iteration, measured, speeds))
+    self._report(
+      self._progress.line(iteration, speeds, last_returns, runner.variants)
+    )
+
+
+def _train_metrics(sums, last_returns, frozen):
+  """What a chunk of training measured, by the series' names."""
+  found = {
+    'train/episode_return': last_returns,
+    'train/frozen': frozen.astype(np.int32),
+  }
+  for name, values in mean_metrics(sums).items():
+    found[f'train/{name}'] = values
+  return found
+
+
+def _records(runner, iteration, measured, speeds):
+  """One record for each seed of a log point."""
+  c = runner.config
+  for index, seed in enumerate(runner.seeds):
+    yield {
+      'seed': seed,
+      'env_step': iteration * c.steps_per_iteration,
+      'decision': iteration * c.num_envs,
+      'update': c.updates_at(iteration),
+      **{name: values[index] for name, values in measured.items()},
+      **speeds,
+    }

@@ -1,0 +1,164 @@
+"""The folder of a run: whose it is, and who may write in it."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mjx_crossq import config as config_lib
+from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
+from mjx_crossq.host.run_files import WriteError, write_config
+
+_LOCK = '.lock'
+# What a process may leave that was killed before it wrote `config.json`.
+_OURS = {_LOCK, '.writable', 'config.json.partial'}
+
+
+@contextlib.contextmanager
+def own_workdir(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
+  """Makes the folder, or refuses it before anything in it is touched.
+
+  While the context lasts no other process can own the folder; the lock ends
+  with the process, however that ends.
+
+  Args:
+    workdir: the folder.
+    config: of the run; a new folder gets it as `config.json`.
+    resume: whether the folder may hold this run already.
+
+  Raises:
+    ConfigError: if it holds something else, a run that was not to be
+      resumed, or a run with another configuration; if another process is at
+      work there; or if it cannot be written.
+  """
+  try:
+    _refuse_foreign(workdir, config, resume)
+  except OSError as error:
+    raise _unwritable(workdir, error) from None
+  with locked(workdir):
+    _refuse_foreign(workdir, config, resume)  # it may be new since
+    try:
+      probe = workdir / '.writable'
+      probe.write_text('x')
+      probe.unlink()
+      if not (workdir / 'config.json').exists():
+        write_config(workdir, config)
+    except OSError as error:
+      raise _unwritable(workdir, error) from None
+    except WriteError as error:
+      raise ConfigError(error) from None
+    yield
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+  """Makes a folder, and keeps other processes from owning it.
+
+  Args:
+    workdir: the folder.
+
+  Raises:
+    ConfigError: another process owns it, or it cannot be written.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = (workdir / _LOCK).open('a+', encoding='utf-8')
+  except OSError as error:
+    raise _unwritable(workdir, error) from None
+  with lock:
+    _acquire(lock, workdir)
+    yield
+
+
+def _refuse_foreign(workdir: Path, config: Config, resume: bool) -> None:
+  if not workdir.exists():
+    return
+  if (workdir / 'config.json').exists():
+    _refuse_other_run(workdir, config, resume)
+  elif {path.name for path in workdir.iterdir()} - _OURS:
+    raise ConfigError(
+      f'{workdir} is not empty and holds no run; choose another --workdir'
+    )
+
+
+def in_use(workdir: Path) -> bool:
+  """Whether a process is at work in a folder; nothing is changed there."""
+  try:
+    with (workdir / _LOCK).open('r', encoding='utf-8') as lock:
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  except OSError:  # no folder, no process has been there, or no locks
+    return False
+  return False
+
+
+def _lock(lock) -> None:
+  """Takes the lock of a folder; who only looks (`in_use`) has it briefly."""
+  for attempt in reversed(range(5)):
+    try:
+      return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      if not attempt:
+        raise
+      time.sleep(0.05)
+
+
+def _acquire(lock, workdir: Path) -> None:
+  try:
+    _lock(lock)
+  except BlockingIOError:
+    lock.seek(0)
+    owner = lock.read().strip() or 'unknown'
+    raise ConfigError(
+      f'another process (id {owner}) trains in {workdir}; wait for it, or '
+      'choose another --workdir'
+    ) from None
+  except OSError as error:
+    # Some network file systems have no locks; then nothing guards the folder.
+    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+      raise _unwritable(workdir, error) from None
+  lock.seek(0)
+  lock.truncate()
+  lock.write(f'{os.getpid()}\n')
+  with contextlib.suppress(OSError):  # a full disk: the number is a courtesy
+    lock.flush()
+
+
+def _refuse_other_run(workdir: Path, config: Config, resume: bool) -> None:
+  if not resume:
+    raise ConfigError(
+      f'{workdir} already holds a run; add --resume to go on with it, or '
+      'choose another --workdir'
+    )
+  check_continuable(workdir, config)
+
+
+def check_continuable(workdir: Path, config: Config) -> None:
+  """Refuses to go on with a run as another one.
+
+  Args:
+    workdir: the folder of a run.
+    config: with which it is to go on.
+
+  Raises:
+    ConfigError: it was started with other settings, or its `config.json`
+      cannot be read.
+  """
+  saved, _ = config_lib.load(workdir / 'config.json')
+  differ = [
+    f'{name} ({value!r} there, {getattr(config, name)!r} here)'
+    for name, value in saved.to_dict().items()
+    if name not in SCHEDULE_FIELDS and value != getattr(config, name)
+  ]
+  if differ:
+    raise ConfigError(
+      f'{workdir} was started with other settings: {", ".join(differ)}'
+    )
+
+
+def _unwritable(workdir: Path, error: OSError) -> ConfigError:
+  return ConfigError(f'cannot write to {workdir}: {error.strerror}')

@@ -1,0 +1,4 @@
+"""The method: agent, networks, optimisers.
+
+Written for one seed; knows no environment.
+"""

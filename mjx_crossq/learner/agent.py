@@ -1,0 +1,369 @@
+"""The paper on one page: CrossQ with weight normalisation.
+
+*Scaling CrossQ with Weight Normalization* (arXiv 2506.03758) for ONE seed:
+what the networks are, how they act, and what one update does. `crossq` and
+`sac` are the same page with other settings (`presets.py`).
+
+    critic  y = r + gamma * mask * (min_i Q_i(s', a') - alpha * log pi(a'|s'))
+            L = sum_i mean (Q_i(s, a) - y)^2 / 2,  in ONE pass over [s; s']
+    actor   L = mean(alpha * log pi(a|s) - min_i Q_i(s, a)),  every third update
+    alpha   L = mean(alpha * (-log pi(a|s) - target entropy)),  with the actor
+    after each optimiser step every hidden unit is projected to norm 1
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from mjx_crossq import vary
+from mjx_crossq.config import Config
+from mjx_crossq.learner import (
+  distributions,
+  networks,
+  optimism,
+  optimizers,
+  values,
+  weight_norm,
+)
+from mjx_crossq.learner.states import (
+  ActorState,
+  AgentState,
+  CriticState,
+  Network,
+  Transition,
+)
+
+Metrics = dict[str, jax.Array]
+
+CRITIC_METRICS = ('critic_loss', 'q')
+ACTOR_METRICS = ('actor_loss', 'entropy', 'alpha')
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+  """The functions of the method for one task's sizes.
+
+  Attributes:
+    config: hyper-parameters.
+    observation_size: length of an observation.
+    action_size: length of an action.
+  """
+
+  config: Config
+  observation_size: int
+  action_size: int
+
+  # ------------------------------------------------------------------ parts
+
+  def with_hyper(self, hyper: Mapping[str, jax.Array]) -> 'Agent':
+    """The agent with these hyper-parameters, `()` each; see `vary.py`."""
+    if not hyper:
+      return self
+    config = cast(Config, vary.Varied(self.config, hyper))
+    return dataclasses.replace(self, config=config)
+
+  @functools.cached_property
+  def actor(self) -> networks.Actor:
+    """The policy network."""
+    return networks.Actor(self.config, self.action_size)
+
+  @functools.cached_property
+  def critic(self) -> networks.Critic:
+    """The critic ensemble."""
+    return networks.Critic(self.config)
+
+  @functools.cached_property
+  def values(self) -> values.Values:
+    """What the critic's outputs say: a number, or a distribution."""
+    return values.of(self.config)
+
+  @functools.cached_property
+  def explorer(self) -> optimism.Explorer:
+    """The optimistic actor that collects data, with `config.optimism`."""
+    return optimism.Explorer(self.config, self.action_size)
+
+  @functools.cached_property
+  def actor_optimizer(self) -> optax.GradientTransformation:
+    """AdamW with decay on what weight normalisation leaves free."""
+    c = self.config
+    return optimizers.network_optimizer(c, c.actor_lr, c.policy_delay)
+
+  @functools.cached_property
+  def critic_optimizer(self) -> optax.GradientTransformation:
+    """AdamW with decay on what weight normalisation leaves free."""
+    return optimizers.network_optimizer(self.config, self.config.critic_lr, 1)
+
+  @functools.cached_property
+  def alpha_optimizer(self) -> optax.GradientTransformation:
+    """Adam on the log temperature."""
+    c = self.config
+    rate = optimizers.learning_rate(c, c.alpha_lr, c.policy_delay)
+    return optax.adam(rate, b1=c.alpha_b1)
+
+  # ------------------------------------------------------------- init, act
+
+  def init(self, key: jax.Array) -> AgentState:
+    """Draws the initial parameters; hidden units start at norm 1."""
+    key_actor, key_critic = jax.random.split(key)
+    obs = jnp.zeros((1, self.observation_size))
+    action = jnp.zeros((1, self.action_size))
+    actor = _init_network(self.actor, key_actor, obs)
+    critic = _init_network(self.critic, key_critic, obs, action)
+    log_alpha = jnp.log(jnp.float32(self.config.init_alpha))
+    target_params = None
+    if self.config.target_network:
+      target_params = jax.tree.map(jnp.copy, critic.params)
+    explorer = None
+    if self.config.optimism:
+      explorer = self.explorer.init(
+        jax.random.fold_in(key_actor, 1), self.observation_size
+      )
+    return AgentState(
+      actor=ActorState(
+        network=actor,
+        opt_state=self.actor_optimizer.init(actor.params),
+        log_alpha=log_alpha,
+        alpha_opt_state=self.alpha_optimizer.init(log_alpha),
+        explorer=explorer,
+      ),
+      critic=CriticState(
+        network=critic,
+        opt_state=self.critic_optimizer.init(critic.params),
+        target_params=target_params,
+      ),
+    )
+
+  def act(self, actor: Network, obs: jax.Array, key: jax.Array) -> jax.Array:
+    """Samples actions `(rows, actions)` in (-1, 1) for `(rows, obs)`."""
+    return self.sample(actor, obs, key)[0]
+
+  def explore(
+    self, actor: ActorState, obs: jax.Array, key: jax.Array
+  ) -> jax.Array:
+    """Samples the actions that collect data, `(rows, actions)`."""
+    if not self.config.optimism:
+      return self.act(actor.network, obs, key)
+    (mean, log_std), _ = _apply(self.actor, actor.network, obs, train=False)
+    params = actor.explorer.params
+    return self.explorer.sample(params, obs, mean, log_std, key)[0]
+
+  def act_deterministic(self, actor: Network, obs: jax.Array) -> jax.Array:
+    """The evaluation policy `tanh(mean)`, `(rows, actions)`."""
+    (mean, _), _ = _apply(self.actor, actor, obs, train=False)
+    return distributions.mode(mean)
+
+  def sample(
+    self, actor: Network, obs: jax.Array, key: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Action and log density of the policy in eval mode."""
+    (mean, log_std), _ = _apply(self.actor, actor, obs, train=False)
+    noise = jax.random.normal(key, mean.shape)
+    return distributions.sample_and_log_prob(mean, log_std, noise)
+
+  def q_values(
+    self, critic: Network, obs: jax.Array, action: jax.Array
+  ) -> jax.Array:
+    """Q-values in eval mode, `(num_critics, rows)`."""
+    out, _ = _apply(self.critic, critic, obs, action, train=False)
+    return self.values.mean(out)
+
+  # ----------------------------------------------------------------- update
+
+  def update(
+    self,
+    state: AgentState,
+    batch: Transition,
+    key: jax.Array,
+    with_actor: jax.Array | bool,
+  ) -> tuple[AgentState, Metrics]:
+    """One update: the critic and, when it is due, actor and temperature.
+
+    Args:
+      state: the agent.
+      batch: `batch_size` transitions.
+      key: split into the noise of a' ~ pi(s') and of a ~ pi(s).
+      with_actor: whether the actor's delayed update is due; must not depend
+        on the seed, so that it is skipped and not computed in vain.
+
+    Returns:
+      The new agent, and scalar metrics (`ACTOR_METRICS` are 0 where the
+      actor was not updated).
+    """
+    key_critic, key_actor = jax.random.split(key)
+    critic, metrics = self.update_critic(state, batch, key_critic)
+
+    def run(actor):
+      return self.update_actor(actor, critic.network, batch, key_actor)
+
+    def skip(actor):
+      return actor, {name: jnp.float32(0) for name in ACTOR_METRICS}
+
+    actor, actor_metrics = jax.lax.cond(with_actor, run, skip, state.actor)
+    return AgentState(actor, critic), metrics | actor_metrics
+
+  def critic_outputs(
+    self, critic: Network, batch: Transition, next_action: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Any]:
+    """The critics' outputs at (s, a) and (s', a') in train mode.
+
+    The joint pass `Q([s; s'], [a; a'])` is one forward of 2B rows, so that
+    both halves are normalised by the same batch statistics. Without it each
+    half has its own, and the running ones are those of (s, a).
+
+    Returns:
+      Both, as `values` describes them, and the running statistics after.
+    """
+    if not self.config.joint_pass:
+      out, moved = _apply(
+        self.critic, critic, batch.obs, batch.action, train=True
+      )
+      next_out, _ = _apply(
+        self.critic, critic, batch.next_obs, next_action, train=True
+      )
+      return out, next_out, moved
+    obs = jnp.concatenate([batch.obs, batch.next_obs])
+    action = jnp.concatenate([batch.action, next_action])
+    both, moved = _apply(self.critic, critic, obs, action, train=True)
+    out, next_out = jnp.split(both, 2, axis=1)
+    return out, next_out, moved
+
+  def critic_loss(
+    self,
+    params: Any,
+    state: AgentState,
+    batch: Transition,
+    next_action: jax.Array,
+    next_log_prob: jax.Array,
+  ) -> tuple[jax.Array, tuple[Any, Metrics]]:
+    """The joint pass, the target and the loss.
+
+    The target network is evaluated as the online one is, over the same rows
+    and with its own batch's statistics; it has no running ones.
+
+    Returns:
+      The loss, and the critic's new running statistics and metrics.
+    """
+    c = self.config
+    batch_stats = state.critic.network.batch_stats
+    online = Network(params, batch_stats)
+    out, next_out, moved = self.critic_outputs(online, batch, next_action)
+    if c.target_network:
+      target = Network(state.critic.target_params, batch_stats)
+      _, next_out, _ = self.critic_outputs(target, batch, next_action)
+
+    cost = jnp.exp(state.actor.log_alpha) * next_log_prob
+    y = self.values.target(next_out, batch.reward, c.gamma * batch.mask, cost)
+    loss = jnp.sum(self.values.loss(out, jax.lax.stop_gradient(y)))
+    q = jnp.mean(self.values.mean(out))
+    return loss, (moved, {'critic_loss': loss, 'q': q})
+
+  def update_critic(
+    self, state: AgentState, batch: Transition, key: jax.Array
+  ) -> tuple[CriticState, Metrics]:
+    """AdamW, projection, and the target's Polyak step."""
+    critic = state.critic
+    next_action, next_log_prob = self.sample(
+      state.actor.network, batch.next_obs, key
+    )
+    grads, (batch_stats, metrics) = jax.grad(self.critic_loss, has_aux=True)(
+      critic.network.params, state, batch, next_action, next_log_prob
+    )
+    params, opt_state = _descend(
+      self.critic_optimizer, grads, critic.opt_state, critic.network.params
+    )
+    target_params = critic.target_params
+    if self.config.target_network:
+      target_params = optax.incremental_update(
+        params, target_params, self.config.tau
+      )
+    network = Network(params, batch_stats)
+    return CriticState(network, opt_state, target_params), metrics
+
+  def actor_loss(
+    self,
+    params: Any,
+    actor: ActorState,
+    critic: Network,
+    batch: Transition,
+    key: jax.Array,
+  ) -> tuple[jax.Array, tuple[Any, Metrics]]:
+    """Actor in train mode, critic in eval mode.
+
+    Returns:
+      The loss, and the actor's new running statistics and metrics.
+    """
+    (mean, log_std), moved = _apply(
+      self.actor,
+      Network(params, actor.network.batch_stats),
+      batch.obs,
+      train=True,
+    )
+    noise = jax.random.normal(key, mean.shape)
+    action, log_prob = distributions.sample_and_log_prob(mean, log_std, noise)
+    q = values.combine(self.q_values(critic, batch.obs, action), self.config)
+    alpha = jnp.exp(actor.log_alpha)
+    loss = jnp.mean(alpha * log_prob - q)
+    return loss, (moved, {'actor_loss': loss, 'entropy': -jnp.mean(log_prob)})
+
+  def update_actor(
+    self, actor: ActorState, critic: Network, batch: Transition, key: jax.Array
+  ) -> tuple[ActorState, Metrics]:
+    """AdamW and projection of the policy, Adam of the temperature."""
+    grads, (batch_stats, metrics) = jax.grad(self.actor_loss, has_aux=True)(
+      actor.network.params, actor, critic, batch, key
+    )
+    params, opt_state = _descend(
+      self.actor_optimizer, grads, actor.opt_state, actor.network.params
+    )
+    target_entropy = self.config.target_entropy * self.action_size
+    # d/d(log alpha) of alpha * (entropy - target entropy)
+    alpha = jnp.exp(actor.log_alpha)
+    alpha_grad = alpha * (metrics['entropy'] - target_entropy)
+    log_alpha, alpha_opt_state = _descend(
+      self.alpha_optimizer, alpha_grad, actor.alpha_opt_state, actor.log_alpha
+    )
+    network = Network(params, batch_stats)
+    explorer = actor.explorer
+    if self.config.optimism:
+      policy, _ = _apply(self.actor, network, batch.obs, train=False)
+      explorer = self.explorer.update(
+        explorer,
+        batch.obs,
+        policy,
+        lambda a: _apply(self.critic, critic, batch.obs, a, train=False)[0],
+        self.values.mean,
+        jax.random.fold_in(key, 1),
+      )
+    actor = ActorState(network, opt_state, log_alpha, alpha_opt_state, explorer)
+    return actor, metrics | {'alpha': jnp.exp(log_alpha)}
+
+
+def _init_network(net: nn.Module, key: jax.Array, *args: jax.Array) -> Network:
+  variables = net.init(key, *args, train=False)
+  params = weight_norm.project(variables['params'])
+  return Network(params, variables.get('batch_stats', {}))
+
+
+def _apply(
+  net: nn.Module, network: Network, *args: jax.Array, train: bool
+) -> tuple[Any, Any]:
+  """Output of a network, and its running statistics after the pass."""
+  variables = {'params': network.params, 'batch_stats': network.batch_stats}
+  if not train:
+    return net.apply(variables, *args, train=False), network.batch_stats
+  output, moved = net.apply(
+    variables, *args, train=True, mutable=['batch_stats']
+  )
+  return output, moved.get('batch_stats', {})
+
+
+def _descend(optimizer, grads, opt_state, params):
+  """An optimiser step followed by the projection."""
+  updates, opt_state = optimizer.update(grads, opt_state, params)
+  return weight_norm.project(optax.apply_updates(params, updates)), opt_state

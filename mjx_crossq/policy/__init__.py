@@ -1,0 +1,1 @@
+"""A trained policy: loaded, exported, recorded and shown."""

@@ -1,0 +1,301 @@
+"""A trained policy as files that need none of this project.
+
+The policy becomes a list of layers with their numbers, from which the NumPy
+file and the ONNX model are written; StableHLO is compiled from the network
+itself. Each file is read back and compared with the live policy.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjx_crossq.config import Config, ConfigError
+from mjx_crossq.envs.base import Env, flatten_observation
+from mjx_crossq.host import evaluation
+from mjx_crossq.learner import layers
+from mjx_crossq.learner.agent import Agent
+from mjx_crossq.learner.states import Network
+from mjx_crossq.policy import numpy_policy
+
+TOLERANCE = 1e-5
+"""Largest difference of an exported action from the live one, as a share of
+half the action's range."""
+
+Layer = tuple[str, dict[str, Any]]
+Act = Callable[[np.ndarray], np.ndarray]
+
+
+class ExportError(RuntimeError):
+  """A file does not act as the policy does; it is not to be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Exporter:
+  """Writes the deterministic policy of one seed.
+
+  Attributes:
+    config: of the run.
+    env: its environment.
+    network: the seed's actor, without a seed axis.
+    seed: the absolute seed.
+    step: env step of the policy.
+  """
+
+  config: Config
+  env: Env
+  network: Network
+  seed: int
+  step: int
+
+  @property
+  def _observation_size(self) -> int:
+    return sum(int(np.prod(shape)) for _, shape in self.meta['observation'])
+
+  @functools.cached_property
+  def _act(self) -> Any:
+    """The live policy in float32: `(rows, obs)` to actions as stock takes."""
+    c = self.config.replace(matmul_precision='highest')
+    agent = Agent(c, self._observation_size, self.env.action_size)
+    low, high = map(jnp.float32, self.env.action_range)
+
+    def act(obs):
+      action = agent.act_deterministic(self.network, obs)
+      return jnp.clip(low + (action + 1) / 2 * (high - low), low, high)
+
+    return jax.jit(act)
+
+  def live(self, obs: np.ndarray) -> np.ndarray:
+    """Actions of the live policy, `(rows, action_size)`, for `(rows, obs)`."""
+    return np.asarray(self._act(jnp.asarray(obs, jnp.float32)))
+
+  @functools.cached_property
+  def layers(self) -> list[Layer]:
+    """What the network does before its tanh."""
+    return _layers(self.config, self.network)
+
+  @functools.cached_property
+  def meta(self) -> dict[str, Any]:
+    """What every file says of itself."""
+    return {
+      'format': 1,
+      'task': self.config.task,
+      'preset': self.config.preset,
+      'seed': self.seed,
+      'env_step': self.step,
+      'action_repeat': self.config.action_repeat,
+      'observation': _observation_parts(self.env),
+    }
+
+  def numpy(self, folder: Path) -> Act:
+    """Writes `policy.npz`, and `numpy_policy.py` that reads it.
+
+    Args:
+      folder: an existing one.
+
+    Returns:
+      What was written, read back.
+    """
+    arrays = {
+      f'{index}.{name}': value
+      for index, (_, values) in enumerate(self.layers)
+      for name, value in values.items()
+    }
+    low, high = (np.float64(bound) for bound in self.env.action_range)
+    meta = {**self.meta, 'layers': [kind for kind, _ in self.layers]}
+    path = folder / 'policy.npz'
+    np.savez(path, meta=json.dumps(meta), low=low, high=high, **arrays)
+    shutil.copy(numpy_policy.__file__, folder / 'numpy_policy.py')
+    return numpy_policy.Policy(path)
+
+  def stablehlo(self, folder: Path) -> Act:
+    """Writes `policy.stablehlo`, for `jax.export.deserialize`.
+
+    It maps float32 `(rows, observation_size)` to `(rows, action_size)` for any
+    number of rows, on CPU, CUDA and TPU.
+
+    Args:
+      folder: an existing one.
+
+    Returns:
+      What was written, read back.
+
+    Raises:
+      ConfigError: flatbuffers is not installed.
+    """
+    require('flatbuffers')
+    (rows,) = jax.export.symbolic_shape('rows')
+    obs = jax.ShapeDtypeStruct((rows, self._observation_size), jnp.float32)
+    exported = jax.export.export(self._act, platforms=('cpu', 'cuda', 'tpu'))
+    path = folder / 'policy.stablehlo'
+    path.write_bytes(exported(obs).serialize())
+    stored = jax.export.deserialize(bytearray(path.read_bytes()))
+    return lambda x: np.asarray(stored.call(jnp.asarray(x, jnp.float32)))
+
+  def onnx(self, folder: Path) -> Act:
+    """Writes `policy.onnx`: `observation` to `action`, as above.
+
+    Args:
+      folder: an existing one.
+
+    Returns:
+      What was written, read back.
+
+    Raises:
+      ConfigError: onnx or onnxruntime is not installed.
+    """
+    from mjx_crossq.policy import onnx_export
+
+    require('onnx', 'onnxruntime')
+    low, high = self.env.action_range
+    path = folder / 'policy.onnx'
+    return onnx_export.write(path, self.layers, low, high, self.meta)
+
+  def check(self, act: Act, obs: np.ndarray, name: str) -> float:
+    """Compares what was written with the live policy.
+
+    Args:
+      act: what a writer returned.
+      obs: `(rows, observation_size)`.
+      name: how to call it.
+
+    Returns:
+      The largest difference, as a share of half an action's range.
+
+    Raises:
+      ExportError: it is above `TOLERANCE`.
+    """
+    low, high = self.env.action_range
+    gap = np.abs(act(obs) - self.live(obs)) / (high - low) * 2
+    worst = float(gap.max())
+    if not worst <= TOLERANCE:
+      raise ExportError(
+        f'{name} differs from the live policy by {worst:.1e} on '
+        f'{len(obs):,} observations'
+      )
+    return worst
+
+
+FORMATS = ('numpy', 'stablehlo', 'onnx')
+"""The writers of `Exporter`."""
+
+
+def require(*packages: str) -> None:
+  """Refuses what cannot be written here.
+
+  Raises:
+    ConfigError: one of the packages is not installed.
+  """
+  missing = [p for p in packages if importlib.util.find_spec(p) is None]
+  if missing:
+    raise ConfigError(
+      f'this format needs {", ".join(missing)}: pip install .[export]'
+    )
+
+
+def stock_episodes(
+  env: Env, config: Config, act: Act, seed: int, step: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Runs whole episodes in stock dm_control, as a user of the files would.
+
+  Args:
+    env: a task with a stock environment.
+    config: for the action repeat.
+    act: a stock observation to an action.
+    seed: of the policy.
+    step: its env step; they begin as the episodes of its evaluation do.
+    count: how many.
+
+  Returns:
+    Undiscounted returns, `(episodes,)`, and every observation that was acted
+    on, `(decisions, observation_size)`.
+  """
+  stock: Any = env.stock_env(0)
+  returns, seen = [], []
+  for episode in range(count):
+    evaluation.seed_episode(stock, seed, step, episode)
+    timestep, total = stock.reset(), 0.0
+    while not timestep.last():
+      seen.append(flatten_observation(timestep.observation))
+      action = act(timestep.observation)
+      for _ in range(config.action_repeat):
+        timestep = stock.step(action)
+        total += timestep.reward
+        if timestep.last():
+          break
+    returns.append(total)
+  return np.array(returns), np.stack(seen)
+
+
+def _layers(config: Config, network: Network) -> list[Layer]:
+  """The layers of `networks.Actor`, in order, up to the mean."""
+  (params,) = network.params.values()
+  stats = next(iter(network.batch_stats.values()), {})
+  params, stats = jax.device_get((params, stats))
+  found: list[Layer] = []
+  counts: dict[str, int] = {}
+
+  def take(kind):
+    name = f'{kind}_{counts.setdefault(kind, 0)}'
+    counts[kind] += 1
+    return name
+
+  def normalize():
+    if config.normalization == 'none':
+      return
+    if config.normalization == 'layer':
+      eps = np.float32(layers.LayerNorm().eps)
+      found.append(('layer_norm', {**params[take('LayerNorm')], 'eps': eps}))
+      return
+    name = take('BatchNorm')
+    p, s = params[name], stats[name]
+    scale = p['scale'] / np.sqrt(s['var'] + np.float32(config.bn_eps))
+    values = {'mean': s['mean'], 'scale': scale, 'bias': p['bias']}
+    found.append(('normalize', values))
+
+  def dense(name=None):
+    weights = params[name or take('Dense')]['weights']
+    kernel, bias = weights.kernel, weights.bias
+    bias = np.zeros(kernel.shape[-1], np.float32) if bias is None else bias
+    found.append(('dense', {'kernel': kernel, 'bias': bias}))
+
+  def add(*parts):
+    for part in parts:
+      part()
+
+  def relu():
+    found.append(('relu', {}))
+
+  if config.normalization != 'layer':
+    normalize()
+  if config.block == 'residual':
+    add(dense, normalize, relu)
+    for _ in range(config.actor_layers):
+      found.append(('keep', {}))
+      add(dense, normalize, relu, dense, normalize)
+      found.append(('add', {}))
+  else:
+    for _ in range(config.actor_layers):
+      if config.block == 'norm_relu':
+        add(dense, normalize, relu)
+      else:
+        add(dense, relu, normalize)
+  dense('mean')
+  return found
+
+
+def _observation_parts(env: Env) -> list[tuple[str, list[int]]]:
+  """Name and shape of an observation's parts, in order."""
+  stock = env.stock_env(0)
+  if stock is None:
+    return [('observation', [int(env.observation_size)])]  # pyright: ignore
+  spec = stock.observation_spec()
+  return [(name, list(part.shape)) for name, part in spec.items()]

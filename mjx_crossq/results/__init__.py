@@ -1,0 +1,1 @@
+"""What runs achieved: statistics, figures, and tables beside published ones."""

@@ -1,0 +1,83 @@
+"""Published returns on stock dm_control; docs/baselines.md says whose.
+
+`dmc_returns.csv` has a row `algorithm,task,seed,env_step,episode_return` for
+each evaluation of each run, in env steps as DMC counts them.
+"""
+
+import csv
+import functools
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mjx_crossq.config import one_of
+from mjx_crossq.results.curves import Curves, Trace, align
+
+PATH = Path(__file__).with_name('dmc_returns.csv')
+
+
+def load(
+  algorithm: str, tasks: Sequence[str] | None = None
+) -> dict[str, Curves]:
+  """Learning curves of a published algorithm.
+
+  Args:
+    algorithm: such as 'BRO_utd10'; see `algorithms`.
+    tasks: names of tasks; None for all that it has.
+
+  Returns:
+    Returns of its runs by task.
+
+  Raises:
+    ConfigError: there is no such algorithm, or it does not have such a task;
+      the message names the nearest.
+  """
+  known = _read()
+  one_of('baseline', algorithm, known)
+  found = known[algorithm]
+  for task in tasks or ():
+    one_of(f'task of {algorithm}', task, found)
+  return {t: found[t] for t in (found if tasks is None else tasks)}
+
+
+def algorithms() -> tuple[str, ...]:
+  """Names of the published algorithms."""
+  return tuple(_read())
+
+
+@functools.cache
+def _read() -> dict[str, dict[str, Curves]]:
+  """All curves by algorithm and task."""
+  rows: dict = defaultdict(
+    lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+  )
+  with PATH.open(encoding='utf-8', newline='') as file:
+    for name, task, seed, step, value in list(csv.reader(file))[1:]:
+      rows[name][task][seed][int(step)].append(float(value))
+  return {
+    name: {task: align(_runs(seeds)) for task, seeds in tasks.items()}
+    for name, tasks in rows.items()
+  }
+
+
+def _runs(seeds: Mapping[str, Mapping[int, list[float]]]) -> list[Trace]:
+  """The distinct runs of a task.
+
+  As released, SimbaV2_utd8 has copies of its dog and humanoid runs: five runs
+  in 14 traces, up to three traces of two runs under one seed. In such a seed
+  one run has two copies and the other one, so the value that occurs more
+  often belongs to the one and the rarer value to the other; where they agree
+  there is one value. Runs of other seeds that agree everywhere are kept.
+  """
+  if all(len(x) == 1 for trace in seeds.values() for x in trace.values()):
+    return [{s: x[0] for s, x in trace.items()} for trace in seeds.values()]
+  distinct: dict[tuple, Trace] = {}
+  for trace in seeds.values():
+    ranked = {
+      step: [value for value, _ in Counter(values).most_common()]
+      for step, values in trace.items()
+    }
+    for run in range(max(map(len, ranked.values()))):
+      one = {step: v[min(run, len(v) - 1)] for step, v in ranked.items()}
+      distinct[tuple(sorted(one.items()))] = one
+  return list(distinct.values())

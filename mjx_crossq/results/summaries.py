@@ -1,0 +1,140 @@
+"""The numbers behind the figures: bands over seeds and tasks, comparisons."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mjx_crossq.config import ConfigError
+from mjx_crossq.results import statistics
+from mjx_crossq.results.curves import Curves, LabelledCurves, common_steps
+
+# The highest return of an episode of the DeepMind Control Suite.
+MAX_RETURN = 1000.0
+
+AGGREGATES = {
+  'IQM': statistics.iqm,
+  'median': statistics.median,
+  'mean': statistics.mean,
+  'optimality gap': statistics.optimality_gap,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+  """A line and the range around it, each `(points,)`.
+
+  Attributes:
+    steps: env steps.
+    middle: the line.
+    low: lower end of the range.
+    high: upper end of the range.
+  """
+
+  steps: np.ndarray
+  middle: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Aggregate:
+  """Statistics of a label at one env step, each `(value, low, high)`.
+
+  Attributes:
+    runs: how many, over all tasks.
+    values: by the names in `AGGREGATES`, of return / 1000.
+  """
+
+  runs: int
+  values: dict[str, tuple[float, float, float]]
+
+
+def over_seeds(curves: Curves) -> Band:
+  """IQM over the runs, and the range of the middle 90 % of them.
+
+  Args:
+    curves: of one label in one task.
+  """
+  low, high = np.quantile(curves.values, [0.05, 0.95], axis=0)
+  return Band(curves.steps, statistics.iqm([curves.values]), low, high)
+
+
+def over_tasks(tasks: Mapping[str, Curves], replicates: int = 2000) -> Band:
+  """IQM of return / 1000 over tasks and runs, with its 95 % interval.
+
+  The tasks are put on one grid as `curves.common_steps` does.
+
+  Args:
+    tasks: returns of one label by task.
+    replicates: of the stratified bootstrap.
+  """
+  steps = common_steps(tasks.values())
+  scores = [c.at(steps).values / MAX_RETURN for c in tasks.values()]
+  low, high = statistics.interval(statistics.iqm, scores, replicates=replicates)
+  return Band(steps, statistics.iqm(scores), low, high)
+
+
+def common_tasks(curves: LabelledCurves) -> list[str]:
+  """Tasks that every label has, in the order of the first label's."""
+  first, *others = curves.values()
+  return [t for t in first if all(t in tasks for tasks in others)]
+
+
+def last_common_step(curves: LabelledCurves, tasks: Sequence[str]) -> float:
+  """The last env step that every label reaches in all tasks."""
+  return min(curves[label][t].steps[-1] for label in curves for t in tasks)
+
+
+def compare(
+  curves: LabelledCurves,
+  tasks: Sequence[str],
+  step: float,
+  replicates: int = 2000,
+) -> dict[str, Aggregate]:
+  """Statistics of every label at one env step, linear between evaluations.
+
+  Args:
+    curves: returns by label and task.
+    tasks: tasks that every label has.
+    step: the env step.
+    replicates: of the stratified bootstrap of the 95 % intervals.
+
+  Raises:
+    ConfigError: a label was not evaluated before and after that step.
+  """
+  found = {}
+  for label, by_task in curves.items():
+    scores = []
+    for task in tasks:
+      first, last = by_task[task].steps[[0, -1]]
+      if not first <= step <= last:
+        raise ConfigError(
+          f'{label} has env steps {first:,.0f} to {last:,.0f} of {task}, not '
+          f'{step:,.0f}; choose another --at_step or leave it out'
+        )
+      scores.append(by_task[task].at(np.array([step])).values[:, 0])
+    scores = [x / MAX_RETURN for x in scores]
+    values = {}
+    for name, statistic in AGGREGATES.items():
+      ends = statistics.interval(statistic, scores, replicates=replicates)
+      values[name] = tuple(float(x) for x in (statistic(scores), *ends))
+    found[label] = Aggregate(sum(map(len, scores)), values)
+  return found
+
+
+def table(compared: Mapping[str, Aggregate]) -> str:
+  """The comparison as Markdown, a row a label.
+
+  Args:
+    compared: what `compare` gives.
+  """
+  heads = ['', 'runs', *(f'{name} (95 % interval)' for name in AGGREGATES)]
+  lines = [' | '.join(heads), ' | '.join(['---'] * len(heads))]
+  for label, aggregate in compared.items():
+    cells = [
+      f'{value:.3f} ({low:.3f}-{high:.3f})'
+      for value, low, high in aggregate.values.values()
+    ]
+    lines.append(' | '.join([label, str(aggregate.runs), *cells]))
+  return '\n'.join(f'| {line} |'.replace('|  |', '| |') for line in lines)
