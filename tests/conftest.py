@@ -1,5 +1,6 @@
 """Settings of every test process, made before JAX starts."""
 
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -8,5 +9,17 @@ _CACHE = Path(__file__).resolve().parent.parent / '.jax_cache'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 os.environ.setdefault('MUJOCO_GL', 'disabled')
+
+
+def _quick_to_compile():
+  """Flags of XLA with which tests wait less for it; programs run slower."""
+  flags = ['--xla_backend_optimization_level=0']
+  # XLA ends a process that has a flag which its version does not know.
+  if importlib.metadata.version('jaxlib').startswith('0.10.'):
+    flags.append('--xla_cpu_use_fusion_emitters=false')
+  return ' '.join(flags)
+
+
+os.environ.setdefault('XLA_FLAGS', _quick_to_compile())
 
 from mjx_crossq import envs  # noqa: E402, F401  prepares the process for JAX

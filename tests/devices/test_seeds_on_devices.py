@@ -14,16 +14,12 @@ import pytest
 from mjx_crossq import ConfigError
 from mjx_crossq.device.placement import Placement
 from mjx_crossq.launch import cli
+from tests.launch import programs
 
 
 def measure(program, folder):
   """Runs a program of `programs.py` and reads what it found."""
-  done = subprocess.run(
-    [sys.executable, '-m', 'tests.devices.programs', program, str(folder)],
-    capture_output=True,
-    text=True,
-    env={k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'},
-  )
+  done = programs.run(program, str(folder), module='tests.devices.programs')
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads(done.stdout.splitlines()[-1])
 

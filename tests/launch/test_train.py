@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -45,13 +43,7 @@ SETTINGS = {
 
 def launch(program, *args, check=True):
   """Runs a program in a process of its own."""
-  done = subprocess.run(
-    [sys.executable, '-m', f'mjx_crossq.launch.{program}', *args],
-    capture_output=True,
-    text=True,
-    timeout=600,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-  )
+  done = programs.run(program, *args)
   if check:
     assert done.returncode == 0, done.stderr
   return done
