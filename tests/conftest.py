@@ -22,4 +22,28 @@ def _quick_to_compile():
 
 os.environ.setdefault('XLA_FLAGS', _quick_to_compile())
 
-from mjx_crossq import envs  # noqa: E402, F401  prepares the process for JAX
+from mjx_crossq.device import budget  # noqa: E402  prepares for JAX, first
+
+# isort: split
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+_SLOW_SECONDS = 5400
+
+
+def pytest_collection_modifyitems(items):
+  for item in items:
+    if item.get_closest_marker('slow'):
+      item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+  """A worker runs many modules: what they compiled would stay in memory.
+
+  Linux bounds the memory mappings of a process too, of which each compiled
+  program has hundreds; with too many, LLVM aborts the process.
+  """
+  yield
+  jax.clear_caches()
+  budget.return_freed()

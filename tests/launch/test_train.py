@@ -228,7 +228,8 @@ def test_export_acts_in_stock_as_the_run_did(runs, tmp_path):
   rows = read_csv(folder / 'whole' / 'eval.csv')[1:]
   key = ['4', str(WHOLE), 'dm_control']
   evaluated = [float(r[4]) for r in rows if r[:3] == key]
-  np.testing.assert_allclose(returns['live'][:3], evaluated, atol=0.01)
+  # Another program, whose rounding grows over 1,000 steps of an episode.
+  np.testing.assert_allclose(returns['live'][:3], evaluated, rtol=0.01)
   for name in ('numpy', 'stablehlo', 'onnx'):
     assert f'{name}: differs from the live policy by at most' in done.stdout
     np.testing.assert_allclose(returns[name], returns['live'], rtol=0.02)
