@@ -71,6 +71,19 @@ def typed(name: str, value: Any, kind: Any) -> Any:
   raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
 
 
+def to_text(value: Any) -> str:
+  """A setting as text; `typed` makes the same value of it.
+
+  Args:
+    value: a bool, int, float, str, or a tuple of ints or of strings. A string
+      in a tuple must hold no `;` and no white space at its ends.
+  """
+  if isinstance(value, tuple):
+    separator = ';' if any(isinstance(part, str) for part in value) else ','
+    return separator.join(map(to_text, value))
+  return str(value)
+
+
 def _number(name: str, value: Any, kind: type) -> Any:
   """`value` (text, or a JSON number) as an int or a float."""
   number = math.nan

@@ -1,10 +1,13 @@
 """Presets, types and ranges of the configuration."""
 
 import json
+import typing
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
-from mjx_crossq import Config, ConfigError, from_preset
+from mjx_crossq import Config, ConfigError, from_preset, parsing
 from mjx_crossq import config as config_lib
 
 
@@ -114,6 +117,38 @@ def test_assignments_are_typed():
   }
   assert [type(v) for v in parsed.values()] == [int, float, bool, str, tuple]
   assert config_lib.parse_assignments(['reset_at=']) == {'reset_at': ()}
+
+
+# Values of each type that a field has. An entry of `vary` is text without `;`.
+VALUES = {
+  bool: st.booleans(),
+  int: st.integers(),
+  float: st.floats(allow_nan=False, allow_infinity=False),
+  str: st.text(),
+  tuple[int, ...]: st.lists(st.integers()).map(tuple),
+  tuple[str, ...]: st.lists(
+    st.text(st.characters(exclude_characters=';'), min_size=1)
+    .map(str.strip)
+    .filter(bool)
+  ).map(tuple),
+}
+
+
+@pytest.mark.parametrize('name', config_lib.FIELDS)
+@hypothesis.given(data=st.data())
+@hypothesis.settings(max_examples=30)
+def test_text_of_a_field_is_read_as_the_same_value(name, data):
+  kind = typing.get_type_hints(Config)[name]
+  value = data.draw(VALUES[kind])
+  again = parsing.typed(name, parsing.to_text(value), kind)
+  assert again == value and type(again) is type(value)
+
+
+def test_several_fields_that_vary_survive_as_text():
+  # Joined by commas they would be read as one entry.
+  vary = ('gamma=0.97,0.99', 'tau=0.1')
+  text = f'vary={parsing.to_text(vary)}'
+  assert config_lib.parse_assignments([text]) == {'vary': vary}
 
 
 @pytest.mark.parametrize(
