@@ -107,6 +107,13 @@ def on_accelerator() -> bool:
   return jax.default_backend() != 'cpu'
 
 
+def compute_on_cpu() -> None:
+  """Leaves the accelerators to other processes."""
+  import jax
+
+  jax.config.update('jax_platforms', 'cpu')
+
+
 def use_compilation_cache() -> None:
   """Keeps compiled programs between processes, unless the user decided.
 
