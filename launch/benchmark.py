@@ -16,7 +16,11 @@ from typing import Any
 
 from absl import flags
 
+from mjx_crossq import config as config_lib
+from mjx_crossq.config import ConfigError
+from mjx_crossq.host import run_files
 from mjx_crossq.launch import cli
+from mjx_crossq.launch.bench import sweep_plot
 
 SWEEPS = {
   'seeds': ('num_seeds', (1, 2, 4, 8, 16, 32)),
@@ -70,8 +74,6 @@ _JSON = flags.DEFINE_string('json', None, 'write the figures to this file')
 
 def main() -> None:
   """Reads the flags and measures."""
-  from mjx_crossq import ConfigError
-
   for path in (_JSON.value, _PLOT.value):
     if path and not Path(path).parent.is_dir():
       raise ConfigError(f'{Path(path).parent} is no folder; make it first')
@@ -81,7 +83,7 @@ def main() -> None:
   if _PHYSICS_ONLY.value:
     rows = physics_rows()
   elif _CHECK.value:
-    from mjx_crossq.launch.bench import checks
+    from mjx_crossq.launch.bench import checks  # loads JAX
 
     rows = checks.run(_REPEATS.value)
     passed = all(row['pass'] for row in rows)
@@ -106,11 +108,9 @@ def write_json(path: str, rows: list[dict[str, Any]]) -> None:
   """
   import jax
 
-  from mjx_crossq.host import run_files as logging
-
   record = {
     'device': jax.devices()[0].device_kind,
-    'versions': logging.versions(),
+    'versions': run_files.versions(),
     'rows': rows,
   }
   Path(path).write_text(json.dumps(record, indent=2) + '\n')
@@ -122,7 +122,7 @@ def physics_rows() -> list[dict[str, Any]]:
   Returns:
     A row for each task, backend and number of environments.
   """
-  from mjx_crossq.envs.parity import rollouts
+  from mjx_crossq.envs.parity import rollouts  # loads JAX
 
   rows = []
   tasks = cli.expand_tasks(_TASK.value)
@@ -152,16 +152,14 @@ def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
   Returns:
     A row for each.
   """
-  import jax
-
-  from mjx_crossq import ConfigError
-  from mjx_crossq.launch.bench import cases as cases_lib
-  from mjx_crossq.launch.bench import sweep_plot
-
   if _SPLIT.value and _DEVICES.value > 1:
     raise ConfigError('--split times one device; leave --devices out')
-  devices = cli.devices(_DEVICES.value)
   configs = list(_configs(task, physics))
+  import jax
+
+  from mjx_crossq.launch.bench import cases as cases_lib  # loads JAX
+
+  devices = cli.devices(_DEVICES.value)
   env = cli.load_env(task, physics, allow_unfaithful=True)
   print(f'{task}, {_PRESET.value} on {jax.devices()[0].device_kind}')
   cases = []
@@ -191,7 +189,7 @@ def split(case: Any) -> dict[str, Any]:
   Returns:
     Milliseconds by part, the work, the ceilings.
   """
-  from mjx_crossq.launch.bench import breakdown, timing
+  from mjx_crossq.launch.bench import breakdown, timing  # load JAX
 
   parts = case.split(_REPEATS.value)
   whole = parts['whole']
@@ -211,9 +209,6 @@ def split(case: Any) -> dict[str, Any]:
 
 def _configs(task: str, physics: str) -> Any:
   """A configuration for each combination of the flags' values."""
-  from mjx_crossq import ConfigError
-  from mjx_crossq import config as config_lib
-
   fixed = config_lib.parse_assignments(_SET.value)
   fixed |= {'task': task, 'physics': physics}
   axes: dict[str, Any] = {'num_seeds': _NUM_SEEDS.value}

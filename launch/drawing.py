@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mjx_crossq.config import ConfigError
+from mjx_crossq.results import baselines, plotting, summaries
+from mjx_crossq.results.curves import Run
+
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
@@ -19,8 +23,8 @@ COUNTS = (
 """Series that say nothing of learning; drawn only where they are named."""
 
 
-def runs(patterns: Sequence[str]) -> list[Any]:
-  """The runs (`curves.Run`) in some folders.
+def runs(patterns: Sequence[str]) -> list[Run]:
+  """The runs in some folders.
 
   Args:
     patterns: folders; those with a * stand for what matches.
@@ -28,9 +32,6 @@ def runs(patterns: Sequence[str]) -> list[Any]:
   Raises:
     ConfigError: a pattern matches nothing, or a folder holds no run.
   """
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.results.curves import Run
-
   folders: list[str] = []
   for pattern in patterns:
     found = sorted(glob.glob(pattern)) if '*' in pattern else [pattern]
@@ -49,8 +50,6 @@ def published(names: Sequence[str]) -> dict[str, Any]:
   Raises:
     ConfigError: there is no such algorithm.
   """
-  from mjx_crossq.results import baselines
-
   if names == ['all']:
     names = baselines.algorithms()
   return {published_label(name): baselines.load(name) for name in names}
@@ -112,8 +111,6 @@ def aggregates(
   Returns:
     Pooled curves and comparisons by title, and the step of the latter.
   """
-  from mjx_crossq.results import summaries
-
   common = summaries.common_tasks(shown) if shown else []
   if not common:
     print('no task that all have: no aggregate is drawn')
@@ -140,8 +137,6 @@ def save(drawn: Mapping[str, 'Figure'], stem: Path) -> None:
     drawn: figures by what is added to the stem.
     stem: what the files' paths begin with.
   """
-  from mjx_crossq.results import plotting
-
   files = [
     path
     for name, figure in drawn.items()

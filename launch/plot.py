@@ -10,7 +10,10 @@ from typing import Any
 
 from absl import flags
 
+from mjx_crossq import envs
+from mjx_crossq.config import ConfigError, one_of
 from mjx_crossq.launch import cli, drawing
+from mjx_crossq.results import curves, figures
 
 _WORKDIRS = flags.DEFINE_list(
   'workdirs', [], 'folders of runs; patterns such as runs/* serve too'
@@ -43,8 +46,6 @@ _REPLICATES = flags.DEFINE_integer(
 
 def main() -> None:
   """Reads the flags, computes everything, then writes."""
-  from mjx_crossq.results import curves, figures
-
   stem = _stem()
   runs = drawing.runs(_WORKDIRS.value)
   ours = curves.evaluations(runs)
@@ -69,8 +70,6 @@ def main() -> None:
 
 def _stem() -> Path:
   """Where the files go, refused if that is no place for them."""
-  from mjx_crossq.config import ConfigError
-
   if not _OUTPUT.value:
     raise ConfigError('--output is needed: what the paths of the files begin')
   stem = Path(_OUTPUT.value)
@@ -83,9 +82,6 @@ def _stem() -> Path:
 
 def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
   """The tasks to draw: those of --tasks that are there."""
-  from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError, one_of
-
   if not everything:
     raise ConfigError('nothing to draw: give --workdirs, --baselines, or both')
   there = sorted({t for by_task in everything.values() for t in by_task})
@@ -116,9 +112,6 @@ def _diagnostics(
   runs: Sequence[Any], ours: Mapping, tasks: Sequence[str]
 ) -> dict[str, Any]:
   """Evaluation returns, and the series that --series chooses."""
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.results import curves
-
   series = {
     name: found
     for name, found in curves.diagnostics(runs, _SERIES.value).items()

@@ -5,10 +5,10 @@ python -m launch.render --workdir=runs/...
 
 import re
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
+from mjx_crossq.config import ConfigError
 from mjx_crossq.launch import cli, opengl
 
 FORMATS = ('gif', 'mp4', 'html')
@@ -42,10 +42,11 @@ _SIZE = flags.DEFINE_string('size', '320x240', "WxH of a seed's picture")
 
 def main() -> None:
   """Reads the flags, plays the policies and writes the file."""
-  from mjx_crossq.policy import recording, video
-
   kind = _format()
   size = _size()
+  # These load JAX and MuJoCo; wrong flags are refused before that.
+  from mjx_crossq.policy import recording, video, webpage
+
   if kind == 'mp4':
     video.require_ffmpeg()
   cli.use_compilation_cache()
@@ -61,13 +62,15 @@ def main() -> None:
     _SECONDS.value,
   )
   path = Path(_OUTPUT.value or _default_output(step, kind))
+  every = video.stride(
+    episodes[0].dt,
+    _FPS.value or (50 if kind == 'mp4' else 25),
+    0.0 if kind == 'mp4' else video.GIF_SHORTEST,
+  )
   if kind == 'html':
-    from mjx_crossq.policy import webpage
-
     title = f'{runner.config.task}, env step {step:,}'
-    webpage.write(episodes, path, title, _stride(episodes, 25))
+    webpage.write(episodes, path, title, every)
   else:
-    every = _stride(episodes, 50 if kind == 'mp4' else 25)
     clip = video.Clip(episodes, size, every, _CAMERA.value)
     {'gif': video.write_gif, 'mp4': video.write_mp4}[kind](clip, path)
   for episode in episodes:
@@ -78,17 +81,8 @@ def main() -> None:
   print(f'video: {path} ({path.stat().st_size / 1e3:,.0f} kB)')
 
 
-def _stride(episodes: Any, fps: float) -> int:
-  from mjx_crossq.policy import video
-
-  shortest = 0.0 if _format() == 'mp4' else video.GIF_SHORTEST
-  return video.stride(episodes[0].dt, _FPS.value or fps, shortest)
-
-
 def _format() -> str:
   """--format, which may be left to the name of --output."""
-  from mjx_crossq.config import ConfigError
-
   suffix = Path(_OUTPUT.value or '').suffix.lstrip('.').lower()
   if _OUTPUT.value and suffix not in FORMATS:
     raise ConfigError(
@@ -102,8 +96,6 @@ def _format() -> str:
 
 
 def _size() -> tuple[int, int]:
-  from mjx_crossq.config import ConfigError
-
   found = re.fullmatch(r'(\d+)x(\d+)', _SIZE.value)
   width, height = map(int, found.groups()) if found else (0, 0)
   if not (64 <= width <= 4096 and 64 <= height <= 4096):

@@ -9,7 +9,9 @@ from typing import Any
 
 from absl import flags
 
+from mjx_crossq.config import ConfigError
 from mjx_crossq.launch import cli, drawing
+from mjx_crossq.results import curves, figures, report
 
 _WORKDIRS = flags.DEFINE_list(
   'workdirs', [], 'folders of runs; patterns such as runs/* serve too'
@@ -26,9 +28,6 @@ _REPLICATES = flags.DEFINE_integer(
 
 def main() -> None:
   """Reads the flags, draws everything, then writes the page."""
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.results import curves, report
-
   output = Path(_OUTPUT.value)
   if output.suffix not in ('.html', '.htm'):
     raise ConfigError(f'--output={output} must end in .html')
@@ -58,8 +57,6 @@ def main() -> None:
 
 def _returns(ours: dict[str, Any], tasks: Sequence[str]) -> str:
   """Each task's curves, the seeds, and what is over all tasks."""
-  from mjx_crossq.results import figures, report
-
   everything = ours | drawing.published(_BASELINES.value)
   shown = drawing.selected(everything, tasks, ours)
   pooled, compared, step = drawing.aggregates(shown, None, _REPLICATES.value)
@@ -82,8 +79,6 @@ def _series(
   runs: Sequence[Any], ours: Mapping, tasks: Sequence[str], *patterns: str
 ) -> str:
   """A figure of logged series, a row each."""
-  from mjx_crossq.results import curves, figures, report
-
   series = {
     name: labelled
     for name, labelled in curves.diagnostics(runs, patterns).items()
