@@ -58,10 +58,9 @@ _REPORT = flags.DEFINE_string('report', 'docs/parity.md', 'the report')
 def main() -> None:
   """Reads the flags, measures task by task, and writes after each."""
   from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.limits import CHOICES
+  from mjx_crossq.config import ConfigError, choices
 
-  for flag, allowed in ((_MEASURES, MEASURES), (_PHYSICS, CHOICES['physics'])):
+  for flag, allowed in ((_MEASURES, MEASURES), (_PHYSICS, choices('physics'))):
     unknown = set(flag.value) - set(allowed)
     if unknown:
       raise ConfigError(
@@ -94,7 +93,7 @@ def main() -> None:
     }
     ordered = {
       p: {t: results[p][t] for t in envs.ALL_TASKS if t in results[p]}
-      for p in CHOICES['physics']
+      for p in choices('physics')
       if p in results
     }
     path.write_text(json.dumps(ordered, indent=1) + '\n')

@@ -13,16 +13,17 @@ from mjx_crossq.device.runner import Runner
 def announce(
   config: Config,
   devices: Sequence[Any],
-  data_parallel: bool,
   report: Callable[[str], None],
+  *,
+  data_parallel: bool,
 ) -> None:
   """Says what is trained, and where.
 
   Args:
     config: the resolved configuration.
     devices: that may be used.
-    data_parallel: whether one seed is spread over them.
     report: receives the lines.
+    data_parallel: whether one seed is divided over them.
   """
   device = devices[0]
   used = len(devices)
@@ -45,19 +46,19 @@ def announce(
 
 
 def dry_run(
-  config: Config, env: Any, devices: Sequence[Any], data_parallel: bool
+  config: Config, env: Any, devices: Sequence[Any], *, data_parallel: bool
 ) -> None:
   """Prints what a run would be, and refuses what cannot fit.
 
   Args:
     config: the resolved configuration.
     env: the environment.
-    devices: over which the seeds are spread.
-    data_parallel: spread one seed over them instead.
+    devices: over which the seeds are distributed.
+    data_parallel: divide one seed over them instead.
   """
   for name, value in config.to_dict().items():
     print(f'  {name} = {value}')
-  runner = Runner(config, env, devices, data_parallel)
+  runner = Runner(config, env, devices, data_parallel=data_parallel)
   placement, state = runner.placement, runner.abstract_state()
   agent = state.agent
   print('parameters per seed:')

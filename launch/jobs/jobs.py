@@ -180,7 +180,7 @@ def flags(config: Config) -> list[str]:
   """The flags of `launch.train` that give a configuration."""
   # A preset may be another one on an accelerator.
   presets = [
-    config_lib.from_preset(config.preset, accelerator).to_dict()
+    config_lib.from_preset(config.preset, accelerator=accelerator).to_dict()
     for accelerator in (False, True)
   ]
   return [f'--preset={config.preset}'] + [

@@ -50,6 +50,7 @@ class Runner:
     config: Config,
     env: Env,
     devices: Sequence[Any] | None = None,
+    *,
     data_parallel: bool = False,
   ):
     """Compiles nothing yet.
@@ -95,8 +96,12 @@ class Runner:
     )
     self._evaluate = self._program('evaluate', self._returns, (0, 0), 0)
     self._act = self._program('act', agent.act_deterministic, (0, 0), 0)
+
+    def diagnose(hyper, *args):
+      return Diagnostics(trainer, hyper).diagnose(*args)
+
     self._diagnose: Any = self._program(
-      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, COUNTER, 0, 0), 0
+      'diagnose', diagnose, (0, 0, 0, 0, COUNTER, 0), 0
     )
 
   def _program(self, name, function, in_axes, out_axes, donate=()):
@@ -211,8 +216,8 @@ class Runner:
     """The arguments of the program `diagnose`."""
     stats = state.rollout.reward_stats
     keys = self.placement.place(self._keys_at(step))
-    of_rows = state.agent, stats, state.replay
-    return *of_rows, state.iteration, keys, state.hyper
+    of_rows = state.hyper, state.agent, stats, state.replay
+    return *of_rows, state.iteration, keys
 
   def _keys_at(self, step: int) -> jax.Array:
     """Keys for what is done beside training at an env step, one a seed."""

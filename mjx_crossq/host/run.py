@@ -72,6 +72,7 @@ def train(
   config: Config,
   env: Env,
   workdir: str | Path | None = None,
+  *,
   resume: bool = False,
   report: Report = print,
   preemption: Preemption | None = None,
@@ -106,7 +107,7 @@ def train(
     Interrupted: `preemption` was asked to stop, and the state is saved.
   """
   preemption = preemption or Preemption()
-  runner = Runner(config, env, devices, data_parallel)
+  runner = Runner(config, env, devices, data_parallel=data_parallel)
   Budget.of(runner.abstract_state(), runner.placement.devices).check()
   make_host = functools.partial(
     Host,

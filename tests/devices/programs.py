@@ -323,7 +323,7 @@ def data_parallel(folder):
 
   for count in (2, 4, 8):
     devices = jax.devices()[:count]
-    divided = Runner(config, runs.env(), devices, True)
+    divided = Runner(config, runs.env(), devices, data_parallel=True)
     program = jax.jit(learned(divided.trainer)).lower(agent).compile()
     result = program(agent)
     for name, index in (('update', 0), ('updates', UPDATES - 1)):
