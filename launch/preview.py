@@ -6,8 +6,7 @@ from typing import Any
 from mjx_crossq import vary
 from mjx_crossq.config import Config
 from mjx_crossq.device import budget
-from mjx_crossq.device import placement as placement_lib
-from mjx_crossq.device.runner import Runner
+from mjx_crossq.device.runner import Runner, placement_of
 
 
 def announce(
@@ -26,9 +25,8 @@ def announce(
     data_parallel: whether one seed is divided over them.
   """
   device = devices[0]
-  used = len(devices)
-  if not data_parallel:
-    used = len(placement_lib.of(config, devices).devices)
+  placement = placement_of(config, devices, data_parallel=data_parallel)
+  used = len(placement.devices)
   count = f'{len(vary.variants(config))} variants x ' if config.vary else ''
   report(
     f'{config.task}, {config.preset}: {count}{config.num_seeds} seed(s) of '
@@ -69,9 +67,7 @@ def dry_run(
     count = budget.parameter_count(params) // placement.rows
     print(f'  {name:10} {count:12,}')
   memory = budget.Budget.of(state, placement.devices)
-  where = f', of each of {len(placement.devices)} devices'
-  print(
-    f'memory of {len(runner.seeds)} seed(s){where if placement.many else ""}:'
-    f'\n{memory.table()}'
-  )
+  used = len(placement.devices)
+  where = f', of each of {used} devices' if used > 1 else ''
+  print(f'memory of {len(runner.seeds)} seed(s){where}:\n{memory.table()}')
   memory.check()

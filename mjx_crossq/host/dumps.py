@@ -150,7 +150,7 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
 
   parts = state.agent, state.rollout.reward_stats, state.replay, state.key
   agent, batches, keys, with_actor = jax.jit(collect)(
-    *placement.one((*parts, state.hyper), index)
+    *placement.seed((*parts, state.hyper), index)
   )
   arrays = {
     **{f'agent/{name}': leaf for name, leaf in to_dict(agent).items()},
@@ -294,14 +294,14 @@ class Watch:
     self._frozen = frozen
 
   def _frozen_seeds(self, state: TrainState) -> np.ndarray:
-    return np.array(self._runner.placement.trim(state.frozen))
+    return np.array(self._runner.placement.without_copies(state.frozen))
 
   def _find_physics(self, before: TrainState) -> None:
     """Does the decision again, operation by operation."""
     trainer, placement = self._runner.trainer, self._runner.placement
     for index in range(len(self._runner.seeds)):
       parts = before.agent, before.rollout, before.key, before.hyper
-      agent, rollout, key, hyper = placement.one(parts, index)
+      agent, rollout, key, hyper = placement.seed(parts, index)
       iteration = placement.iteration_of(before.iteration, index)
       state = agent, rollout, None, key, jnp.int32(iteration), None, hyper
       one = TrainState(*state)  # pyright: ignore

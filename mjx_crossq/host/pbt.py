@@ -197,7 +197,7 @@ class Population:
     )
     env_step = iteration * c.steps_per_iteration
     if self._files:
-      hyper = self._runner.placement.trim(state.hyper)
+      hyper = self._runner.placement.without_copies(state.hyper)
       self._files.write_pbt(
         {
           'env_step': env_step,

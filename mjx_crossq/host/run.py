@@ -65,7 +65,7 @@ class Result:
   @property
   def policy(self) -> Network:
     """The actors of all seeds, for `runner.act`."""
-    return self.runner.placement.trim(self.state.agent.actor.network)
+    return self.runner.placement.without_copies(self.state.agent.actor.network)
 
 
 def train(
@@ -286,7 +286,7 @@ class Host:
       jax.block_until_ready(sums)
       seconds += time.monotonic() - start
       self._watch(before, state, sums)
-      if self._runner.together(state):
+      if self._runner.in_step(state):
         return state, sums, seconds
 
   def _rest(self, state, sums):
@@ -337,7 +337,7 @@ class Host:
     iteration = runner.iteration(state)
     sums = runner.zero_sums() if sums is None else sums
     shown = sums, state.rollout.last_return, state.frozen, state.hyper
-    sums, last_returns, frozen, hyper = runner.placement.trim(
+    sums, last_returns, frozen, hyper = runner.placement.without_copies(
       jax.device_get(shown)
     )
     speeds = self._progress.speeds(iteration, max(seconds, 1e-9))
