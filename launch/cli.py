@@ -11,6 +11,10 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
+from mjx_crossq import envs
+from mjx_crossq.envs import runtime
+from mjx_crossq.errors import ConfigError, RunError
+
 USAGE_ERROR = 2
 RUN_ERROR = 1
 _RENDER_SECONDS = 600  # then a video is given up
@@ -22,10 +26,6 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 )
 
 
-class RunError(RuntimeError):
-  """A run that cannot go on; the message says what to do."""
-
-
 def run(
   main: Callable[[], None],
   doc: str | None,
@@ -33,8 +33,8 @@ def run(
 ) -> None:
   """Runs a program's `main` after its flags are parsed.
 
-  A `ValueError` of ours (`ConfigError` and what `envs` raises for unknown
-  tasks) is the user's to mend: it is printed as one line.
+  A `ConfigError` or a `RunError` is printed as one line, without a traceback;
+  the exit codes are 2 and 1.
 
   Args:
     main: the program; reads its flags.
@@ -61,17 +61,14 @@ def run(
   def call(_: Sequence[str]) -> None:
     if prepare:
       prepare()
-    from mjx_crossq.config import ConfigError
-    from mjx_crossq.device.budget import OutOfMemoryError
-    from mjx_crossq.host.run_files import WriteError
-
     if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.ERROR)  # orbax tells its life otherwise
+      # Otherwise orbax logs each step of saving a checkpoint.
+      logging.set_verbosity(logging.ERROR)
     try:
       main()
     except ConfigError as error:
       fail(error)
-    except (WriteError, OutOfMemoryError, RunError) as error:
+    except RunError as error:
       fail(error, RUN_ERROR)
 
   app.run(call, flags_parser=parse)
@@ -93,7 +90,7 @@ def run_jobs(main: Callable[[], None], doc: str | None) -> None:
 
 
 def fail(error: object, code: int = USAGE_ERROR) -> NoReturn:
-  """Prints one line and exits; code 2 says that the input is to be mended."""
+  """Prints one line and exits; code 2 says that the input was wrong."""
   line = ' '.join(str(error).split())
   print(f'error: {line}', file=sys.stderr)
   sys.stdout.flush()
@@ -125,8 +122,6 @@ def use_compilation_cache() -> None:
   """
   import jax
 
-  from mjx_crossq.config import ConfigError
-
   folder = _COMPILATION_CACHE.value
   if folder is None:
     if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
@@ -153,8 +148,6 @@ def devices(count: int | None) -> list[Any]:
     ConfigError: there are fewer.
   """
   import jax
-
-  from mjx_crossq.config import ConfigError
 
   found = jax.local_devices()
   if count is not None and count > len(found):
@@ -187,8 +180,6 @@ def render(workdir: Path) -> str:
   Returns:
     The path of the GIF, or why there is none.
   """
-  from mjx_crossq.envs import runtime
-
   output = workdir / 'policy.gif'
   command = [
     sys.executable,
@@ -222,7 +213,7 @@ def render(workdir: Path) -> str:
 
 
 def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
-  """A task of `envs`; what it refuses is the user's to mend.
+  """A task of `envs`; what `envs` refuses becomes a `ConfigError`.
 
   Args:
     task: its name.
@@ -232,9 +223,6 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
   Raises:
     ConfigError: there is no such task or backend, or it is marked.
   """
-  from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError
-
   try:
     return envs.load(task, allow_unfaithful, physics)
   except ValueError as error:
@@ -257,9 +245,7 @@ def load_policy(
   Raises:
     ConfigError: there is no such run, checkpoint or environment.
   """
-  from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.host import checkpoint
+  from mjx_crossq.host import checkpoint  # loads JAX
 
   if not workdir:
     raise ConfigError('--workdir is needed')
@@ -283,8 +269,6 @@ def rows(runner: Any, seed: int | None) -> list[int]:
   Raises:
     ConfigError: the run has no such seed.
   """
-  from mjx_crossq.config import ConfigError
-
   if seed is None:
     return list(range(len(runner.seeds)))
   if seed not in runner.seeds:
@@ -305,9 +289,7 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
   Raises:
     ConfigError: a name is neither.
   """
-  from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.envs import suite
+  from mjx_crossq.envs import suite  # loads MuJoCo
 
   stock = suite.import_stock('')
   groups = {

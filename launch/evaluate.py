@@ -28,13 +28,12 @@ def main() -> None:
   from mjx_crossq.host.evaluation import StockEvaluation
   from mjx_crossq.host.observers import has_stock
   from mjx_crossq.host.run_files import result_table
-  from mjx_crossq.limits import CHOICES
 
   cli.use_compilation_cache()
   changes = {}
   if _EPISODES.value is not None:
     changes['eval_episodes'] = _EPISODES.value
-  if _PHYSICS.value in CHOICES['physics']:
+  if _PHYSICS.value in config.choices('physics'):
     changes['physics'] = _PHYSICS.value
   runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value, **changes)
   env = runner.trainer.rollout.env

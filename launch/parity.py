@@ -11,9 +11,8 @@ from pathlib import Path
 from absl import flags
 
 from mjx_crossq import envs
-from mjx_crossq.config import ConfigError
+from mjx_crossq.config import ConfigError, choices
 from mjx_crossq.launch import cli, parity_report
-from mjx_crossq.limits import CHOICES
 
 MEASURES = tuple(parity_report.HEADINGS)
 _PACKAGES = {
@@ -58,7 +57,7 @@ _REPORT = flags.DEFINE_string('report', 'docs/parity.md', 'the report')
 
 def main() -> None:
   """Reads the flags, measures task by task, and writes after each."""
-  for flag, allowed in ((_MEASURES, MEASURES), (_PHYSICS, CHOICES['physics'])):
+  for flag, allowed in ((_MEASURES, MEASURES), (_PHYSICS, choices('physics'))):
     unknown = set(flag.value) - set(allowed)
     if unknown:
       raise ConfigError(
@@ -105,7 +104,7 @@ def main() -> None:
     }
     ordered = {
       p: {t: results[p][t] for t in envs.ALL_TASKS if t in results[p]}
-      for p in CHOICES['physics']
+      for p in choices('physics')
       if p in results
     }
     path.write_text(json.dumps(ordered, indent=1) + '\n')

@@ -3,11 +3,10 @@
 import contextlib
 import difflib
 import math
+from collections.abc import Sequence
 from typing import Any
 
-
-class ConfigError(ValueError):
-  """A setting that cannot work; the message names the fix."""
+from mjx_crossq.errors import ConfigError
 
 
 def one_of(what: str, value: str, allowed: Any) -> None:
@@ -98,3 +97,38 @@ def _number(name: str, value: Any, kind: type) -> Any:
   if kind is float and math.isfinite(number):
     return number
   raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
+
+
+def number_lists(
+  texts: Sequence[str], allowed: Sequence[str]
+) -> dict[str, tuple[float, ...]]:
+  """What `--vary` says: different numbers for each of some fields.
+
+  Args:
+    texts: such as `['actor_lr=1e-4,3e-4', 'gamma=0.97,0.99']`.
+    allowed: the fields that may be named.
+
+  Raises:
+    ConfigError: a field may not vary or is named twice, or its values are not
+      a list of different numbers.
+  """
+  found: dict[str, tuple[float, ...]] = {}
+  for text in texts:
+    name, equals, numbers = text.partition('=')
+    name = name.strip()
+    if not equals:
+      raise ConfigError(f'vary={text!r}: write it as field=value,value,...')
+    if name not in allowed:
+      raise ConfigError(
+        f'{name!r} cannot vary; these can: {", ".join(allowed)}'
+      )
+    if name in found:
+      raise ConfigError(f'{name} varies twice; give all its values at once')
+    parts = [part for part in numbers.split(',') if part.strip()]
+    values = tuple(typed(name, part, float) for part in parts)
+    if not values:
+      raise ConfigError(f'vary={text!r} has no value')
+    if len(set(values)) < len(values):
+      raise ConfigError(f'vary={text!r} has a value twice')
+    found[name] = values
+  return found

@@ -43,7 +43,7 @@ class Case:
       config: the configuration.
       env: its environment.
       chunk: iterations of a timed chunk; None for about a second's.
-      devices: over which the seeds are spread; None for the default one.
+      devices: over which the seeds are distributed; None for the default one.
 
     Raises:
       ConfigError: the memory does not suffice.
@@ -84,7 +84,7 @@ class Case:
 
     self.state = self.state.replace(  # pyright: ignore
       replay=fill(self.state.replay),
-      iteration=self.runner.placement.spread(self._at),
+      iteration=self.runner.placement.counter(self._at),
     )
 
   def run(self) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from mjx_crossq import ConfigError, from_preset, vary
-from mjx_crossq.config import FIELDS, Config, parse_assignments
+from mjx_crossq.config import FIELDS, Config, choices, parse_assignments
 from mjx_crossq.host import run_files as logging
 from mjx_crossq.launch.jobs import (
   backends,
@@ -28,7 +28,6 @@ from mjx_crossq.launch.jobs import (
   merging,
   supervision,
 )
-from mjx_crossq.limits import CHOICES
 from mjx_crossq.results import curves
 from tests.reliability import runs
 
@@ -474,7 +473,7 @@ def another(name):
   if isinstance(default, bool):
     texts = [str(not default)]
   elif isinstance(default, str):
-    texts = CHOICES.get(name, ['sac', 'walker-run'])
+    texts = [*choices(name), 'sac', 'walker-run']
   elif isinstance(default, int | float):
     texts = [str(default + 1), str(default / 2), str(default * 2)]
   for text in texts:
