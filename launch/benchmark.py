@@ -76,7 +76,7 @@ def main() -> None:
   """Reads the flags and measures."""
   for path in (_JSON.value, _PLOT.value):
     if path and not Path(path).parent.is_dir():
-      raise ConfigError(f'{Path(path).parent} is no folder; make it first')
+      raise ConfigError(f'{Path(path).parent} is not a folder; create it first')
   if (_PLOT.value or _SWEEP_VALUES.value) and not _SWEEP.value:
     raise ConfigError('--plot and --sweep_values need a --sweep; say which')
   passed = True

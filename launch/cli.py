@@ -11,12 +11,15 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
+import mjx_crossq
 from mjx_crossq import envs
 from mjx_crossq.envs import runtime
 from mjx_crossq.errors import ConfigError, RunError
 
 USAGE_ERROR = 2
 RUN_ERROR = 1
+GROUPS = ('paper', 'benchmarking', 'all')
+"""Names that stand for several tasks, see `expand_tasks`."""
 _RENDER_SECONDS = 600  # then a video is given up
 
 _COMPILATION_CACHE = flags.DEFINE_string(
@@ -230,7 +233,7 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
 
 
 def load_policy(
-  workdir: str | None, step: int | None, **changes: Any
+  workdir: str, step: int | None, **changes: Any
 ) -> tuple[Any, Any, int]:
   """`checkpoint.load_policy` for a program with the flag --workdir.
 
@@ -245,15 +248,22 @@ def load_policy(
   Raises:
     ConfigError: there is no such run, checkpoint or environment.
   """
-  from mjx_crossq.host import checkpoint  # loads JAX
-
-  if not workdir:
-    raise ConfigError('--workdir is needed')
   load = functools.partial(envs.load, allow_unfaithful=True)
   try:
-    return checkpoint.load_policy(workdir, load, step, **changes)
+    return mjx_crossq.load_policy(workdir, load, step, **changes)
   except ValueError as error:
     raise ConfigError(error) from None
+
+
+def needed(flag: flags.FlagHolder) -> Any:
+  """The value of a flag that must be given.
+
+  Raises:
+    ConfigError: it is not given.
+  """
+  if not flag.value:
+    raise ConfigError(f'--{flag.name} is needed; --help describes it')
+  return flag.value
 
 
 def rows(runner: Any, seed: int | None) -> list[int]:
@@ -289,18 +299,14 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
   Raises:
     ConfigError: a name is neither.
   """
-  from mjx_crossq.envs import suite  # loads MuJoCo
-
-  stock = suite.import_stock('')
-  groups = {
-    'paper': envs.PAPER_TASKS,
-    'benchmarking': tuple('-'.join(pair) for pair in stock.BENCHMARKING),
-    'all': envs.ALL_TASKS,
-  }
-  tasks: dict[str, None] = {}
+  groups = {'paper': envs.PAPER_TASKS, 'all': envs.ALL_TASKS}
   for name in names:
-    if name not in groups and name not in envs.ALL_TASKS:
-      raise ConfigError(f'{name!r} is neither a task nor one of {[*groups]}')
-    group = groups.get(name, (name,))
-    tasks |= dict.fromkeys(t for t in group if t in envs.ALL_TASKS)
-  return list(tasks)
+    if name not in (*GROUPS, *envs.ALL_TASKS):
+      raise ConfigError(f'{name!r} is neither a task nor one of {[*GROUPS]}')
+  if 'benchmarking' in names:
+    from mjx_crossq.envs import suite  # loads MuJoCo
+
+    stock = suite.import_stock('')
+    groups['benchmarking'] = tuple(map('-'.join, stock.BENCHMARKING))
+  tasks = [task for name in names for task in groups.get(name, (name,))]
+  return [task for task in dict.fromkeys(tasks) if task in envs.ALL_TASKS]

@@ -66,7 +66,7 @@ def main() -> None:
   path, report = Path(_JSON.value), Path(_REPORT.value)
   for file in (path, report):
     if not file.parent.is_dir():
-      raise ConfigError(f'{file.parent} is no folder; make it first')
+      raise ConfigError(f'{file.parent} is not a folder; create it first')
   results = json.loads(path.read_text()) if path.exists() else {}
   tasks = cli.expand_tasks(_TASKS.value)
   # This loads JAX and MuJoCo; wrong flags are refused before that.

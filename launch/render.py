@@ -42,6 +42,7 @@ _SIZE = flags.DEFINE_string('size', '320x240', "WxH of a seed's picture")
 
 def main() -> None:
   """Reads the flags, plays the policies and writes the file."""
+  workdir = cli.needed(_WORKDIR)
   kind = _format()
   size = _size()
   # These load JAX and MuJoCo; wrong flags are refused before that.
@@ -50,7 +51,7 @@ def main() -> None:
   if kind == 'mp4':
     video.require_ffmpeg()
   cli.use_compilation_cache()
-  runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value)
+  runner, policy, step = cli.load_policy(workdir, _STEP.value)
   rows = cli.rows(runner, _SEED.value)
   episodes = recording.record(
     runner,

@@ -78,11 +78,9 @@ _SERIES = (
 
 def main() -> None:
   """Reads the flags, runs what is missing, draws what is there."""
-  if not _FIGURE.value:
-    raise ConfigError('--figure is needed: 1, 2 or 3')
+  number = int(cli.needed(_FIGURE))
   if _BENCHMARK.value and not _DRY_RUN.value:
     raise ConfigError('--benchmark is for --dry_run; add that flag')
-  number = int(_FIGURE.value)
   changes = {'num_seeds': _SEEDS.value, 'env_steps': _ENV_STEPS.value}
   runs = experiments.runs(
     number,

@@ -15,7 +15,8 @@ import yaml
 
 from mjx_crossq.config import ConfigError, one_of
 from mjx_crossq.host.run_files import replacing
-from mjx_crossq.launch.jobs.jobs import USAGE_ERROR, Job
+from mjx_crossq.launch import cli
+from mjx_crossq.launch.jobs.jobs import Job
 
 _MOUNT = '/sweep'
 _SECONDS_TO_SAVE = 120
@@ -153,7 +154,7 @@ def kubernetes_job(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
         'rules': [
           {
             'action': 'FailJob',
-            'onExitCodes': {'operator': 'In', 'values': [USAGE_ERROR]},
+            'onExitCodes': {'operator': 'In', 'values': [cli.USAGE_ERROR]},
           }
         ]
       },

@@ -30,7 +30,6 @@ SETTINGS = {
 }
 """Keys of a sweep file other than the axes, and their types."""
 
-_GROUPS = ('paper', 'benchmarking', 'all')
 _MOST_CELLS = 10_000
 # The rest of a device's memory holds the temporaries of the training program.
 _SHARE_OF_MEMORY = 0.9
@@ -109,7 +108,7 @@ def cells(axes: Axes) -> list[Config]:
     axes['task'] = [
       task
       for name in axes['task']
-      for task in (cli.expand_tasks([name]) if name in _GROUPS else [name])
+      for task in (cli.expand_tasks([name]) if name in cli.GROUPS else [name])
     ]
   count = 1
   for values in axes.values():

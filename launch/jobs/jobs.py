@@ -26,9 +26,6 @@ from mjx_crossq.results import curves
 _LONGEST_NAME = 150
 _IN_NAME = ('task', 'preset', 'utd', 'num_seeds')
 
-USAGE_ERROR = 2
-"""Exit status of a run that would fail again in the same way."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Job:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mjx_crossq.config import ConfigError
+from mjx_crossq.launch import cli
 from mjx_crossq.launch.jobs import estimate, jobs
 from mjx_crossq.launch.jobs.backends import Backend
 from mjx_crossq.launch.jobs.jobs import Job
@@ -85,7 +86,7 @@ def _supervise(
       steps[job] = max(progress.step, steps[job])
       reasons = [f'exit status {status}', jobs.last_line(job)]
       why = ': '.join(filter(None, reasons))
-      if status == jobs.USAGE_ERROR or attempts[job] > retries:
+      if status == cli.USAGE_ERROR or attempts[job] > retries:
         failed.append(f'{job.name} ({why})')
         report(f'failed: {failed[-1]}')
       else:
