@@ -5,8 +5,9 @@
     python -m launch.benchmark --check
     python -m launch.benchmark --physics_only --task=paper --physics=mjx,warp
 
-Repeats are interleaved, compile and warm-up excluded; medians and spread are
-printed and, with --json, written. docs/performance.md explains the figures.
+The cases are timed alternately, without compilation and warm-up. Medians and
+spreads are printed and, with --json, written. docs/performance.md explains the
+results.
 """
 
 import itertools
@@ -48,23 +49,25 @@ _NUM_SEEDS = flags.DEFINE_multi_integer(
   'num_seeds', [1], 'seeds in the program; repeat for several', 1
 )
 _DEVICES = flags.DEFINE_integer(
-  'devices', 1, 'devices that the seeds are spread over', 1
+  'devices', 1, 'devices that the seeds are divided over', 1
 )
 _SET = flags.DEFINE_multi_string('set', [], 'key=value; repeatable')
 _CAPACITIES = flags.DEFINE_multi_integer(
   'capacity', None, 'replay capacities, in env steps; repeatable', 1
 )
 _SPLIT = flags.DEFINE_bool(
-  'split', False, 'time the parts too, beside what the device reaches'
+  'split', False, 'also time the parts, and the rates of the device'
 )
 _SWEEP = flags.DEFINE_enum(
-  'sweep', None, list(SWEEPS), 'how the cost grows with one setting'
+  'sweep', None, list(SWEEPS), 'measure the cost for several values of this'
 )
 _SWEEP_VALUES = flags.DEFINE_list(
-  'sweep_values', None, 'what a --sweep sets, instead of its usual values'
+  'sweep_values', None, 'values of --sweep instead of the usual ones'
 )
-_PLOT = flags.DEFINE_string('plot', None, 'picture of a --sweep')
-_CHECK = flags.DEFINE_bool('check', False, 'ratios that must hold on a CPU')
+_PLOT = flags.DEFINE_string('plot', None, 'file for the figure of --sweep')
+_CHECK = flags.DEFINE_bool(
+  'check', False, 'check ratios of times that must hold on a CPU'
+)
 _PROFILE = flags.DEFINE_string(
   'profile', None, 'folder for a trace of one chunk (TensorBoard, Perfetto)'
 )
@@ -78,7 +81,7 @@ def main() -> None:
     if path and not Path(path).parent.is_dir():
       raise ConfigError(f'{Path(path).parent} is not a folder; create it first')
   if (_PLOT.value or _SWEEP_VALUES.value) and not _SWEEP.value:
-    raise ConfigError('--plot and --sweep_values need a --sweep; say which')
+    raise ConfigError('--plot and --sweep_values need --sweep')
   passed = True
   if _PHYSICS_ONLY.value:
     rows = physics_rows()
@@ -117,7 +120,7 @@ def write_json(path: str, rows: list[dict[str, Any]]) -> None:
 
 
 def physics_rows() -> list[dict[str, Any]]:
-  """Times control steps of each task and backend; prints as it goes.
+  """Times control steps of each task and backend, and prints them.
 
   Returns:
     A row for each task, backend and number of environments.
@@ -143,7 +146,7 @@ def physics_rows() -> list[dict[str, Any]]:
 
 
 def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
-  """Times the training program in each configuration that the flags name.
+  """Times the training program in each configuration of the flags.
 
   Args:
     task: its name.
@@ -181,13 +184,13 @@ def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
 
 
 def split(case: Any) -> dict[str, Any]:
-  """Times a case's parts, and says how near to the device's limits it is.
+  """Times a case's parts, and compares its rates with the device's.
 
   Args:
     case: compiled and warm.
 
   Returns:
-    Milliseconds by part, the work, the ceilings.
+    Milliseconds by part, the work of the updates, and the device's rates.
   """
   from mjx_crossq.launch.bench import breakdown, timing  # load JAX
 

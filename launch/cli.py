@@ -1,4 +1,4 @@
-"""What the programs share: flags, and errors in one line with exit code 2."""
+"""Functions of all programs: flags, errors in one line, loading."""
 
 import functools
 import os
@@ -88,7 +88,7 @@ def run_jobs(main: Callable[[], None], doc: str | None) -> None:
   try:
     run(main, doc)
   except KeyboardInterrupt:
-    print('\nstopped; the same command goes on from the last checkpoints')
+    print('\nstopped; the same command continues from the last checkpoints')
     sys.exit(130)
 
 
@@ -115,13 +115,14 @@ def compute_on_cpu() -> None:
 
 
 def use_compilation_cache() -> None:
-  """Keeps compiled programs between processes, unless the user decided.
+  """Keeps compiled programs on the disk for later processes.
 
-  `--compilation_cache`, or else `JAX_COMPILATION_CACHE_DIR`, chooses the
-  folder; empty, it switches the cache off.
+  The folder is that of `--compilation_cache`, or else of the environment
+  variable `JAX_COMPILATION_CACHE_DIR`, or else one in the user's cache folder.
+  An empty flag switches the cache off.
 
   Raises:
-    ConfigError: the folder cannot be made.
+    ConfigError: the folder cannot be created.
   """
   import jax
 
@@ -142,7 +143,7 @@ def use_compilation_cache() -> None:
 
 
 def devices(count: int | None) -> list[Any]:
-  """Devices of this process, as --devices asks for them.
+  """The devices of this process that --devices asks for.
 
   Args:
     count: how many; None for all.
@@ -166,7 +167,7 @@ def devices(count: int | None) -> list[Any]:
 
 
 def cache_flags() -> list[str]:
-  """`--compilation_cache` as it was given, for a program that is started."""
+  """The flag `--compilation_cache` for a program that this one starts."""
   folder = _COMPILATION_CACHE.value
   return [] if folder is None else [f'--compilation_cache={folder}']
 
@@ -174,8 +175,8 @@ def cache_flags() -> list[str]:
 def render(workdir: Path) -> str:
   """Starts `launch.render`, on the CPU.
 
-  In a process of its own a broken OpenGL driver ends nothing but the video: the
-  run is finished, and stays so.
+  It is a separate process because a broken OpenGL driver may crash it, and the
+  finished run must not fail then.
 
   Args:
     workdir: folder of a finished run.
@@ -192,10 +193,10 @@ def render(workdir: Path) -> str:
   ]
   command += [f'--output={output}', *cache_flags()]
   variables = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
-  # dm_control has set it here for the backend that it found first.
+  # dm_control has set it in this process; the other one must choose itself.
   variables.pop('PYOPENGL_PLATFORM', None)
   try:
-    with runtime.quiet():  # JAX warns of any process that is started
+    with runtime.quiet():  # JAX warns when a process is forked
       done = subprocess.run(
         command,
         env=variables,
@@ -221,10 +222,10 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
   Args:
     task: its name.
     physics: the backend.
-    allow_unfaithful: whether to take one that is marked as different.
+    allow_unfaithful: whether the task may differ from stock.
 
   Raises:
-    ConfigError: there is no such task or backend, or it is marked.
+    ConfigError: there is no such task or backend, or the task is not faithful.
   """
   try:
     return envs.load(task, allow_unfaithful, physics)
@@ -267,11 +268,11 @@ def needed(flag: flags.FlagHolder) -> Any:
 
 
 def rows(runner: Any, seed: int | None) -> list[int]:
-  """Where a seed is among a runner's; all of them for None.
+  """The row of a seed in a runner's arrays; all rows for None.
 
   Args:
     runner: of the run.
-    seed: as --seed has it.
+    seed: the value of --seed.
 
   Returns:
     Rows of the policies.

@@ -73,8 +73,9 @@ def main() -> None:
 
 def _stem() -> Path:
   """What the files' paths begin with."""
-  stem = Path(cli.needed(_OUTPUT))
-  if _OUTPUT.value.endswith('/') or stem.is_dir():
+  output = cli.needed(_OUTPUT)
+  stem = Path(output)
+  if output.endswith('/') or stem.is_dir():
     raise ConfigError(f'--output={stem} is a folder; add a name to it')
   if not stem.parent.is_dir():
     raise ConfigError(f'{stem.parent} is not a folder; create it first')

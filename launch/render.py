@@ -22,7 +22,10 @@ _EPISODE = flags.DEFINE_integer(
   'episode', 0, "which of an evaluation's episodes"
 )
 _FORMAT = flags.DEFINE_enum(
-  'format', None, FORMATS, 'what to write (as the name of --output says; gif)'
+  'format',
+  None,
+  FORMATS,
+  'file format (default: the suffix of --output, or gif)',
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'the file (videos/step<step>.<format> in the workdir)'
@@ -83,7 +86,7 @@ def main() -> None:
 
 
 def _format() -> str:
-  """--format, which may be left to the name of --output."""
+  """The format: --format, or else the suffix of --output, or else gif."""
   suffix = Path(_OUTPUT.value or '').suffix.lstrip('.').lower()
   if _OUTPUT.value and suffix not in FORMATS:
     raise ConfigError(
@@ -114,7 +117,7 @@ def _default_output(step: int, kind: str) -> Path:
 
 
 def _prepare() -> None:
-  """Chooses what to draw with, before MuJoCo is imported."""
+  """Chooses the OpenGL backend before MuJoCo is imported."""
   html = _FORMAT.value == 'html' or (_OUTPUT.value or '').endswith('.html')
   if not html and (wrong := opengl.choose()):
     cli.fail(wrong)

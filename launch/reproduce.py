@@ -1,11 +1,11 @@
-"""Makes a figure of the paper: trains what is missing, draws, compares.
+"""Makes a figure of the paper: trains missing runs, draws and compares.
 
     python -m launch.reproduce --figure=1 --scale=cpu
     python -m launch.reproduce --figure=3 --scale=full --dry_run
 
-Figure 1: return, Q-bias and weight norms; 2: scaling with the UTD; 3: beside
-published returns. The same command continues what was stopped.
-docs/reproduce.md has the runs of each figure and scale.
+Figure 1: return, Q-bias and weight norms; 2: scaling with the UTD; 3: comparison
+with published returns. The same command continues what was stopped.
+docs/reproduce.md lists the runs of each figure and scale.
 """
 
 import functools
@@ -27,7 +27,7 @@ from mjx_crossq.launch.jobs import (
 from mjx_crossq.results import baselines, comparison, curves, figures
 
 _FIGURE = flags.DEFINE_enum(
-  'figure', None, ['1', '2', '3'], "which, by the paper's numbers"
+  'figure', None, ['1', '2', '3'], "number of the paper's figure"
 )
 _SCALE = flags.DEFINE_enum(
   'scale',
@@ -42,10 +42,10 @@ _SEEDS = flags.DEFINE_integer('seeds', None, "how many (the scale's)")
 _ENV_STEPS = flags.DEFINE_integer(
   'env_steps',
   None,
-  "budget per seed (the scale's); a later start with more goes on from there",
+  "budget per seed (the scale's); it may be raised later to continue the runs",
 )
 _PRESETS = flags.DEFINE_list(
-  'presets', [], "of the figure's presets those to run (all)"
+  'presets', [], "which of the figure's presets to run (all)"
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'folder of the runs (runs/reproduce-<scale>)'
@@ -54,18 +54,18 @@ _OUTPUT = flags.DEFINE_string(
   'output', None, 'folder of pictures and tables (<workdir>/figure<N>)'
 )
 _DRY_RUN = flags.DEFINE_bool(
-  'dry_run', False, 'print the runs, what they cost and what is there, and stop'
+  'dry_run', False, 'print the runs, their cost and progress, and stop'
 )
 _BENCHMARK = flags.DEFINE_list(
   'benchmark',
   [],
-  'files of launch.benchmark --json whose speeds --dry_run counts with',
+  'dry_run: files of launch.benchmark --json with the speeds',
 )
 _REPLICATES = flags.DEFINE_integer(
   'replicates', 2000, 'bootstrap replicates of the intervals', 10
 )
 
-# The paper's figure 3 has these beside its own method.
+# The paper's figure 3 compares its own method with these.
 _BASELINES = ('BRO_utd10', 'SAC_utd32_resets')
 # Its figure 1 has the first four; the effective learning rate explains them.
 _SERIES = (
@@ -77,7 +77,7 @@ _SERIES = (
 
 
 def main() -> None:
-  """Reads the flags, runs what is missing, draws what is there."""
+  """Reads the flags, trains the missing runs, and draws all of them."""
   number = int(cli.needed(_FIGURE))
   if _BENCHMARK.value and not _DRY_RUN.value:
     raise ConfigError('--benchmark is for --dry_run; add that flag')
@@ -198,7 +198,7 @@ def _write_tables(
   output: Path,
   replicates: int,
 ) -> None:
-  """Ours beside everything that is published, and what the figure draws."""
+  """Tables of our and all published returns, and the points of the figure."""
   published = drawing.published(baselines.algorithms())
   rows = comparison.rows(ours, published, groups, replicates)
   texts = {

@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _prepare() -> None:
-  """Refuses where no window can open, before anything is loaded."""
+  """Reports an error if no window can open, before anything is loaded."""
   if sys.platform.startswith('linux'):
     names = [n for n in ('DISPLAY', 'WAYLAND_DISPLAY') if os.environ.get(n)]
     if not names:
@@ -81,7 +81,7 @@ def _prepare() -> None:
           f'no window opens on {names[0]}={os.environ[names[0]]}; '
           'python -m launch.render writes a video instead'
         )
-  # A window needs GLFW, whatever draws into files.
+  # A window needs GLFW, whichever backend renders to files.
   os.environ['MUJOCO_GL'] = 'glfw'
 
 
