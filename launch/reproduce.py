@@ -3,8 +3,8 @@
     python -m launch.reproduce --figure=1 --scale=cpu
     python -m launch.reproduce --figure=3 --scale=full --dry_run
 
-Figure 1: return, Q-bias and weight norms; 2: scaling with the UTD; 3: comparison
-with published returns. The same command continues what was stopped.
+Figure 1: return, Q-bias and weight norms; 2: scaling with the UTD; 3: the
+comparison with published returns. The same command continues what was stopped.
 docs/reproduce.md lists the runs of each figure and scale.
 """
 

@@ -45,8 +45,8 @@ class Scale:
 # These runs are made for GPUs, where Warp is faster with dog's many contacts.
 WARP_DOMAINS = ('dog',)
 
-# The paper states neither UTDs nor tasks of its figure 1. The tasks here go from
-# easy to hard, and the high UTD is that of the paper's figure 3.
+# The paper states neither UTDs nor tasks of its figure 1. The tasks here go
+# from easy to hard, and the high UTD is that of the paper's figure 3.
 _FULL = Scale(
   figures={
     1: Figure(

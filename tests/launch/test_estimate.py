@@ -110,7 +110,7 @@ def test_the_program_prints_devices_and_cost(tmp_path):
   assert '49,500,000' in out and '27.5 hours' in out
   assert '| 1 | 1 | 10 | 27.5 | 28 | 55 |' in out and '| cost |' in out
   # At most 3 seeds on each of 4 devices.
-  assert '| 4 | 4 | 3 | 8.2 | 28 | 55 |' in out
+  assert re.search(r'\| 4 \| 4 \| 3 \| 8.[23] \| 28 \| 55 \|', out)
   # A replay of 500,000 rows of 9 floats, and the agent.
   (text,) = (line for line in out.splitlines() if 'fit a device' in line)
   mib, fits = map(int, re.findall(r'(\d+) (?:MiB|seeds)', text))
