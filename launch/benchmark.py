@@ -5,8 +5,9 @@
     python -m launch.benchmark --check
     python -m launch.benchmark --physics_only --task=paper --physics=mjx,warp
 
-Repeats are interleaved, compile and warm-up excluded; medians and spread are
-printed and, with --json, written. docs/performance.md explains the figures.
+The cases are timed alternately, without compilation and warm-up. Medians and
+spreads are printed and, with --json, written. docs/performance.md explains the
+results.
 """
 
 import itertools
@@ -16,7 +17,11 @@ from typing import Any
 
 from absl import flags
 
+from mjx_crossq import config as config_lib
+from mjx_crossq.config import ConfigError
+from mjx_crossq.host import run_files
 from mjx_crossq.launch import cli
+from mjx_crossq.launch.bench import sweep_plot
 
 SWEEPS = {
   'seeds': ('num_seeds', (1, 2, 4, 8, 16, 32)),
@@ -44,23 +49,25 @@ _NUM_SEEDS = flags.DEFINE_multi_integer(
   'num_seeds', [1], 'seeds in the program; repeat for several', 1
 )
 _DEVICES = flags.DEFINE_integer(
-  'devices', 1, 'devices that the seeds are spread over', 1
+  'devices', 1, 'devices that the seeds are divided over', 1
 )
 _SET = flags.DEFINE_multi_string('set', [], 'key=value; repeatable')
 _CAPACITIES = flags.DEFINE_multi_integer(
   'capacity', None, 'replay capacities, in env steps; repeatable', 1
 )
 _SPLIT = flags.DEFINE_bool(
-  'split', False, 'time the parts too, beside what the device reaches'
+  'split', False, 'also time the parts, and the rates of the device'
 )
 _SWEEP = flags.DEFINE_enum(
-  'sweep', None, list(SWEEPS), 'how the cost grows with one setting'
+  'sweep', None, list(SWEEPS), 'measure the cost for several values of this'
 )
 _SWEEP_VALUES = flags.DEFINE_list(
-  'sweep_values', None, 'what a --sweep sets, instead of its usual values'
+  'sweep_values', None, 'values of --sweep instead of the usual ones'
 )
-_PLOT = flags.DEFINE_string('plot', None, 'picture of a --sweep')
-_CHECK = flags.DEFINE_bool('check', False, 'ratios that must hold on a CPU')
+_PLOT = flags.DEFINE_string('plot', None, 'file for the figure of --sweep')
+_CHECK = flags.DEFINE_bool(
+  'check', False, 'check ratios of times that must hold on a CPU'
+)
 _PROFILE = flags.DEFINE_string(
   'profile', None, 'folder for a trace of one chunk (TensorBoard, Perfetto)'
 )
@@ -70,18 +77,16 @@ _JSON = flags.DEFINE_string('json', None, 'write the figures to this file')
 
 def main() -> None:
   """Reads the flags and measures."""
-  from mjx_crossq import ConfigError
-
   for path in (_JSON.value, _PLOT.value):
     if path and not Path(path).parent.is_dir():
-      raise ConfigError(f'{Path(path).parent} is no folder; make it first')
+      raise ConfigError(f'{Path(path).parent} is not a folder; create it first')
   if (_PLOT.value or _SWEEP_VALUES.value) and not _SWEEP.value:
-    raise ConfigError('--plot and --sweep_values need a --sweep; say which')
+    raise ConfigError('--plot and --sweep_values need --sweep')
   passed = True
   if _PHYSICS_ONLY.value:
     rows = physics_rows()
   elif _CHECK.value:
-    from mjx_crossq.launch.bench import checks
+    from mjx_crossq.launch.bench import checks  # loads JAX
 
     rows = checks.run(_REPEATS.value)
     passed = all(row['pass'] for row in rows)
@@ -106,23 +111,21 @@ def write_json(path: str, rows: list[dict[str, Any]]) -> None:
   """
   import jax
 
-  from mjx_crossq.host import run_files as logging
-
   record = {
     'device': jax.devices()[0].device_kind,
-    'versions': logging.versions(),
+    'versions': run_files.versions(),
     'rows': rows,
   }
   Path(path).write_text(json.dumps(record, indent=2) + '\n')
 
 
 def physics_rows() -> list[dict[str, Any]]:
-  """Times control steps of each task and backend; prints as it goes.
+  """Times control steps of each task and backend, and prints them.
 
   Returns:
     A row for each task, backend and number of environments.
   """
-  from mjx_crossq.envs.parity import rollouts
+  from mjx_crossq.envs.parity import rollouts  # loads JAX
 
   rows = []
   tasks = cli.expand_tasks(_TASK.value)
@@ -143,7 +146,7 @@ def physics_rows() -> list[dict[str, Any]]:
 
 
 def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
-  """Times the training program in each configuration that the flags name.
+  """Times the training program in each configuration of the flags.
 
   Args:
     task: its name.
@@ -152,16 +155,14 @@ def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
   Returns:
     A row for each.
   """
-  import jax
-
-  from mjx_crossq import ConfigError
-  from mjx_crossq.launch.bench import cases as cases_lib
-  from mjx_crossq.launch.bench import sweep_plot
-
   if _SPLIT.value and _DEVICES.value > 1:
     raise ConfigError('--split times one device; leave --devices out')
-  devices = cli.devices(_DEVICES.value)
   configs = list(_configs(task, physics))
+  import jax
+
+  from mjx_crossq.launch.bench import cases as cases_lib  # loads JAX
+
+  devices = cli.devices(_DEVICES.value)
   env = cli.load_env(task, physics, allow_unfaithful=True)
   print(f'{task}, {_PRESET.value} on {jax.devices()[0].device_kind}')
   cases = []
@@ -183,15 +184,15 @@ def training_rows(task: str, physics: str) -> list[dict[str, Any]]:
 
 
 def split(case: Any) -> dict[str, Any]:
-  """Times a case's parts, and says how near to the device's limits it is.
+  """Times a case's parts, and compares its rates with the device's.
 
   Args:
     case: compiled and warm.
 
   Returns:
-    Milliseconds by part, the work, the ceilings.
+    Milliseconds by part, the work of the updates, and the device's rates.
   """
-  from mjx_crossq.launch.bench import breakdown, timing
+  from mjx_crossq.launch.bench import breakdown, timing  # load JAX
 
   parts = case.split(_REPEATS.value)
   whole = parts['whole']
@@ -211,9 +212,6 @@ def split(case: Any) -> dict[str, Any]:
 
 def _configs(task: str, physics: str) -> Any:
   """A configuration for each combination of the flags' values."""
-  from mjx_crossq import ConfigError
-  from mjx_crossq import config as config_lib
-
   fixed = config_lib.parse_assignments(_SET.value)
   fixed |= {'task': task, 'physics': physics}
   axes: dict[str, Any] = {'num_seeds': _NUM_SEEDS.value}

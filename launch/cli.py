@@ -1,4 +1,4 @@
-"""What the programs share: flags, and errors in one line with exit code 2."""
+"""Functions of all programs: flags, errors in one line, loading."""
 
 import functools
 import os
@@ -11,8 +11,15 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
+import mjx_crossq
+from mjx_crossq import envs
+from mjx_crossq.envs import runtime
+from mjx_crossq.errors import ConfigError, RunError
+
 USAGE_ERROR = 2
 RUN_ERROR = 1
+GROUPS = ('paper', 'benchmarking', 'all')
+"""Names that stand for several tasks, see `expand_tasks`."""
 _RENDER_SECONDS = 600  # then a video is given up
 
 _COMPILATION_CACHE = flags.DEFINE_string(
@@ -22,10 +29,6 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 )
 
 
-class RunError(RuntimeError):
-  """A run that cannot go on; the message says what to do."""
-
-
 def run(
   main: Callable[[], None],
   doc: str | None,
@@ -33,8 +36,8 @@ def run(
 ) -> None:
   """Runs a program's `main` after its flags are parsed.
 
-  A `ValueError` of ours (`ConfigError` and what `envs` raises for unknown
-  tasks) is the user's to mend: it is printed as one line.
+  A `ConfigError` or a `RunError` is printed as one line, without a traceback;
+  the exit codes are 2 and 1.
 
   Args:
     main: the program; reads its flags.
@@ -61,17 +64,14 @@ def run(
   def call(_: Sequence[str]) -> None:
     if prepare:
       prepare()
-    from mjx_crossq.config import ConfigError
-    from mjx_crossq.device.budget import OutOfMemoryError
-    from mjx_crossq.host.run_files import WriteError
-
     if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.ERROR)  # orbax tells its life otherwise
+      # Otherwise orbax logs each step of saving a checkpoint.
+      logging.set_verbosity(logging.ERROR)
     try:
       main()
     except ConfigError as error:
       fail(error)
-    except (WriteError, OutOfMemoryError, RunError) as error:
+    except RunError as error:
       fail(error, RUN_ERROR)
 
   app.run(call, flags_parser=parse)
@@ -88,12 +88,12 @@ def run_jobs(main: Callable[[], None], doc: str | None) -> None:
   try:
     run(main, doc)
   except KeyboardInterrupt:
-    print('\nstopped; the same command goes on from the last checkpoints')
+    print('\nstopped; the same command continues from the last checkpoints')
     sys.exit(130)
 
 
 def fail(error: object, code: int = USAGE_ERROR) -> NoReturn:
-  """Prints one line and exits; code 2 says that the input is to be mended."""
+  """Prints one line and exits; code 2 says that the input was wrong."""
   line = ' '.join(str(error).split())
   print(f'error: {line}', file=sys.stderr)
   sys.stdout.flush()
@@ -107,18 +107,24 @@ def on_accelerator() -> bool:
   return jax.default_backend() != 'cpu'
 
 
-def use_compilation_cache() -> None:
-  """Keeps compiled programs between processes, unless the user decided.
-
-  `--compilation_cache`, or else `JAX_COMPILATION_CACHE_DIR`, chooses the
-  folder; empty, it switches the cache off.
-
-  Raises:
-    ConfigError: the folder cannot be made.
-  """
+def compute_on_cpu() -> None:
+  """Leaves the accelerators to other processes."""
   import jax
 
-  from mjx_crossq.config import ConfigError
+  jax.config.update('jax_platforms', 'cpu')
+
+
+def use_compilation_cache() -> None:
+  """Keeps compiled programs on the disk for later processes.
+
+  The folder is that of `--compilation_cache`, or else of the environment
+  variable `JAX_COMPILATION_CACHE_DIR`, or else one in the user's cache folder.
+  An empty flag switches the cache off.
+
+  Raises:
+    ConfigError: the folder cannot be created.
+  """
+  import jax
 
   folder = _COMPILATION_CACHE.value
   if folder is None:
@@ -137,7 +143,7 @@ def use_compilation_cache() -> None:
 
 
 def devices(count: int | None) -> list[Any]:
-  """Devices of this process, as --devices asks for them.
+  """The devices of this process that --devices asks for.
 
   Args:
     count: how many; None for all.
@@ -146,8 +152,6 @@ def devices(count: int | None) -> list[Any]:
     ConfigError: there are fewer.
   """
   import jax
-
-  from mjx_crossq.config import ConfigError
 
   found = jax.local_devices()
   if count is not None and count > len(found):
@@ -163,7 +167,7 @@ def devices(count: int | None) -> list[Any]:
 
 
 def cache_flags() -> list[str]:
-  """`--compilation_cache` as it was given, for a program that is started."""
+  """The flag `--compilation_cache` for a program that this one starts."""
   folder = _COMPILATION_CACHE.value
   return [] if folder is None else [f'--compilation_cache={folder}']
 
@@ -171,8 +175,8 @@ def cache_flags() -> list[str]:
 def render(workdir: Path) -> str:
   """Starts `launch.render`, on the CPU.
 
-  In a process of its own a broken OpenGL driver ends nothing but the video: the
-  run is finished, and stays so.
+  It is a separate process because a broken OpenGL driver may crash it, and the
+  finished run must not fail then.
 
   Args:
     workdir: folder of a finished run.
@@ -180,8 +184,6 @@ def render(workdir: Path) -> str:
   Returns:
     The path of the GIF, or why there is none.
   """
-  from mjx_crossq.envs import runtime
-
   output = workdir / 'policy.gif'
   command = [
     sys.executable,
@@ -191,10 +193,10 @@ def render(workdir: Path) -> str:
   ]
   command += [f'--output={output}', *cache_flags()]
   variables = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
-  # dm_control has set it here for the backend that it found first.
+  # dm_control has set it in this process; the other one must choose itself.
   variables.pop('PYOPENGL_PLATFORM', None)
   try:
-    with runtime.quiet():  # JAX warns of any process that is started
+    with runtime.quiet():  # JAX warns when a process is forked
       done = subprocess.run(
         command,
         env=variables,
@@ -215,19 +217,16 @@ def render(workdir: Path) -> str:
 
 
 def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
-  """A task of `envs`; what it refuses is the user's to mend.
+  """A task of `envs`; what `envs` refuses becomes a `ConfigError`.
 
   Args:
     task: its name.
     physics: the backend.
-    allow_unfaithful: whether to take one that is marked as different.
+    allow_unfaithful: whether the task may differ from stock.
 
   Raises:
-    ConfigError: there is no such task or backend, or it is marked.
+    ConfigError: there is no such task or backend, or the task is not faithful.
   """
-  from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError
-
   try:
     return envs.load(task, allow_unfaithful, physics)
   except ValueError as error:
@@ -235,7 +234,7 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
 
 
 def load_policy(
-  workdir: str | None, step: int | None, **changes: Any
+  workdir: str, step: int | None, **changes: Any
 ) -> tuple[Any, Any, int]:
   """`checkpoint.load_policy` for a program with the flag --workdir.
 
@@ -250,25 +249,30 @@ def load_policy(
   Raises:
     ConfigError: there is no such run, checkpoint or environment.
   """
-  from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.host import checkpoint
-
-  if not workdir:
-    raise ConfigError('--workdir is needed')
   load = functools.partial(envs.load, allow_unfaithful=True)
   try:
-    return checkpoint.load_policy(workdir, load, step, **changes)
+    return mjx_crossq.load_policy(workdir, load, step, **changes)
   except ValueError as error:
     raise ConfigError(error) from None
 
 
+def needed(flag: flags.FlagHolder) -> Any:
+  """The value of a flag that must be given.
+
+  Raises:
+    ConfigError: it is not given.
+  """
+  if not flag.value:
+    raise ConfigError(f'--{flag.name} is needed; --help describes it')
+  return flag.value
+
+
 def rows(runner: Any, seed: int | None) -> list[int]:
-  """Where a seed is among a runner's; all of them for None.
+  """The row of a seed in a runner's arrays; all rows for None.
 
   Args:
     runner: of the run.
-    seed: as --seed has it.
+    seed: the value of --seed.
 
   Returns:
     Rows of the policies.
@@ -276,8 +280,6 @@ def rows(runner: Any, seed: int | None) -> list[int]:
   Raises:
     ConfigError: the run has no such seed.
   """
-  from mjx_crossq.config import ConfigError
-
   if seed is None:
     return list(range(len(runner.seeds)))
   if seed not in runner.seeds:
@@ -298,20 +300,14 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
   Raises:
     ConfigError: a name is neither.
   """
-  from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.envs import suite
-
-  stock = suite.import_stock('')
-  groups = {
-    'paper': envs.PAPER_TASKS,
-    'benchmarking': tuple('-'.join(pair) for pair in stock.BENCHMARKING),
-    'all': envs.ALL_TASKS,
-  }
-  tasks: dict[str, None] = {}
+  groups = {'paper': envs.PAPER_TASKS, 'all': envs.ALL_TASKS}
   for name in names:
-    if name not in groups and name not in envs.ALL_TASKS:
-      raise ConfigError(f'{name!r} is neither a task nor one of {[*groups]}')
-    group = groups.get(name, (name,))
-    tasks |= dict.fromkeys(t for t in group if t in envs.ALL_TASKS)
-  return list(tasks)
+    if name not in (*GROUPS, *envs.ALL_TASKS):
+      raise ConfigError(f'{name!r} is neither a task nor one of {[*GROUPS]}')
+  if 'benchmarking' in names:
+    from mjx_crossq.envs import suite  # loads MuJoCo
+
+    stock = suite.import_stock('')
+    groups['benchmarking'] = tuple(map('-'.join, stock.BENCHMARKING))
+  tasks = [task for name in names for task in groups.get(name, (name,))]
+  return [task for task in dict.fromkeys(tasks) if task in envs.ALL_TASKS]

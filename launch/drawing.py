@@ -1,10 +1,14 @@
-"""Curves chosen, pooled and compared for a figure; shared by the programs."""
+"""Selects, pools and compares curves for the programs that draw them."""
 
 import glob
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mjx_crossq.config import ConfigError
+from mjx_crossq.results import baselines, plotting, summaries
+from mjx_crossq.results.curves import Run
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -16,21 +20,18 @@ COUNTS = (
   'train/env_faults',
   'train/frozen',
 )
-"""Series that say nothing of learning; drawn only where they are named."""
+"""Series that do not show learning; drawn only if they are named."""
 
 
-def runs(patterns: Sequence[str]) -> list[Any]:
-  """The runs (`curves.Run`) in some folders.
+def runs(patterns: Sequence[str]) -> list[Run]:
+  """The runs in some folders.
 
   Args:
-    patterns: folders; those with a * stand for what matches.
+    patterns: folders, or patterns with a *.
 
   Raises:
     ConfigError: a pattern matches nothing, or a folder holds no run.
   """
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.results.curves import Run
-
   folders: list[str] = []
   for pattern in patterns:
     found = sorted(glob.glob(pattern)) if '*' in pattern else [pattern]
@@ -49,15 +50,13 @@ def published(names: Sequence[str]) -> dict[str, Any]:
   Raises:
     ConfigError: there is no such algorithm.
   """
-  from mjx_crossq.results import baselines
-
   if names == ['all']:
     names = baselines.algorithms()
   return {published_label(name): baselines.load(name) for name in names}
 
 
 def published_label(name: str) -> str:
-  """BRO_utd10 as it stands in a legend."""
+  """An algorithm such as BRO_utd10 as a legend shows it."""
   name = re.sub(r'_utd(\d+)', r', UTD \1', name).replace('_', ', ')
   return f'{name}, published'
 
@@ -65,12 +64,12 @@ def published_label(name: str) -> str:
 def selected(
   everything: Mapping, tasks: Sequence[str], ours: Mapping
 ) -> dict[str, dict[str, Any]]:
-  """The tasks' curves by label; published ones end where the runs do.
+  """The tasks' curves by label; published ones are cut where the runs end.
 
   Args:
     everything: curves by label and task.
-    tasks: which to take.
-    ours: those of the curves that are runs.
+    tasks: which to select.
+    ours: the curves that are runs, by label and task.
   """
   shown: dict[str, dict[str, Any]] = {}
   for label, by_task in everything.items():
@@ -89,7 +88,7 @@ def selected(
 
 
 def groups(tasks: Sequence[str]) -> dict[str, list[str]]:
-  """Tasks to pool by title: dog and humanoid, where it is some, and all."""
+  """Tasks to pool, by title: all, and dog and humanoid if only some are."""
   if not tasks:
     return {}
   found = {_count(tasks): [*tasks]}
@@ -102,18 +101,16 @@ def groups(tasks: Sequence[str]) -> dict[str, list[str]]:
 def aggregates(
   shown: Mapping, step: float | None, replicates: int
 ) -> tuple[dict, dict, float]:
-  """Pools the tasks that all labels have, and prints the comparison.
+  """Pools the tasks that all labels have and prints the comparison.
 
   Args:
     shown: curves by label and task.
-    step: env step of the comparison; None for the last that all reach.
+    step: env step of the comparison; None for the last one that all reach.
     replicates: of the bootstrap.
 
   Returns:
     Pooled curves and comparisons by title, and the step of the latter.
   """
-  from mjx_crossq.results import summaries
-
   common = summaries.common_tasks(shown) if shown else []
   if not common:
     print('no task that all have: no aggregate is drawn')
@@ -134,14 +131,12 @@ def aggregates(
 
 
 def save(drawn: Mapping[str, 'Figure'], stem: Path) -> None:
-  """Writes figures as PNG and SVG and says where.
+  """Writes figures as PNG and SVG and prints their paths.
 
   Args:
     drawn: figures by what is added to the stem.
     stem: what the files' paths begin with.
   """
-  from mjx_crossq.results import plotting
-
   files = [
     path
     for name, figure in drawn.items()

@@ -5,6 +5,8 @@ python -m launch.evaluate --workdir=runs/... --physics=dm_control
 
 from absl import flags
 
+from mjx_crossq.config import ConfigError, choices
+from mjx_crossq.host.run_files import result_table
 from mjx_crossq.launch import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
@@ -24,23 +26,22 @@ _EPISODES = flags.DEFINE_integer(
 
 def main() -> None:
   """Reads the flags and evaluates."""
-  from mjx_crossq import config
+  workdir = cli.needed(_WORKDIR)
+  # These load JAX; wrong flags are refused before that.
   from mjx_crossq.host.evaluation import StockEvaluation
   from mjx_crossq.host.observers import has_stock
-  from mjx_crossq.host.run_files import result_table
-  from mjx_crossq.limits import CHOICES
 
   cli.use_compilation_cache()
   changes = {}
   if _EPISODES.value is not None:
     changes['eval_episodes'] = _EPISODES.value
-  if _PHYSICS.value in CHOICES['physics']:
+  if _PHYSICS.value in choices('physics'):
     changes['physics'] = _PHYSICS.value
-  runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value, **changes)
+  runner, policy, step = cli.load_policy(workdir, _STEP.value, **changes)
   env = runner.trainer.rollout.env
   stock = _PHYSICS.value in (None, 'dm_control') and has_stock(env)
   if _PHYSICS.value == 'dm_control' and not stock:
-    raise config.ConfigError(f'{env.name} has no stock task; leave --physics')
+    raise ConfigError(f'{env.name} has no stock task; leave --physics')
   returns = {}
   if _PHYSICS.value != 'dm_control':
     returns[runner.config.physics] = runner.evaluate(policy, step)

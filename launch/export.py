@@ -7,6 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
+from mjx_crossq.config import ConfigError
 from mjx_crossq.launch import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
@@ -27,32 +28,31 @@ _OBSERVATIONS = 1000
 
 def main() -> None:
   """Reads the flags, writes and compares."""
+  workdir = cli.needed(_WORKDIR)
+  # These load JAX; wrong flags are refused before that.
   import jax
 
-  from mjx_crossq import config
   from mjx_crossq.host.observers import has_stock
   from mjx_crossq.policy import export
 
   unknown = [name for name in _FORMATS.value if name not in export.FORMATS]
   if unknown or not _FORMATS.value:
-    raise config.ConfigError(
+    raise ConfigError(
       f'--formats={",".join(_FORMATS.value)}: take some of '
       f'{", ".join(export.FORMATS)}'
     )
   cli.use_compilation_cache()
-  runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value)
+  runner, policy, step = cli.load_policy(workdir, _STEP.value)
   row, *_ = cli.rows(runner, _SEED.value)
   seed, env = runner.seeds[row], runner.trainer.rollout.env
   network = jax.tree.map(lambda x: x[row], policy)
   exporter = export.Exporter(runner.config, env, network, seed, step)
-  folder = Path(
-    _OUTPUT.value or f'{_WORKDIR.value}/export/seed{seed}-step{step}'
-  )
+  folder = Path(_OUTPUT.value or f'{workdir}/export/seed{seed}-step{step}')
   try:
     folder.mkdir(parents=True, exist_ok=True)
     written = {name: getattr(exporter, name)(folder) for name in _FORMATS.value}
   except OSError as error:
-    raise config.ConfigError(
+    raise ConfigError(
       f'cannot write {folder}: {error.strerror}; choose another --output'
     ) from None
   if has_stock(env):
@@ -73,9 +73,9 @@ def main() -> None:
 
 
 def _roll_out(exporter, written):
-  """Prints returns in stock dm_control; gives the observations seen."""
-  from mjx_crossq.envs.base import flatten_observation
-  from mjx_crossq.policy import export
+  """Prints returns in stock dm_control, and returns the observations seen."""
+  from mjx_crossq.envs.base import flatten_observation  # loads JAX
+  from mjx_crossq.policy import export  # likewise
 
   c, env = exporter.config, exporter.env
   count = -(-_OBSERVATIONS * c.action_repeat // env.episode_length)

@@ -1,4 +1,4 @@
-"""Chooses what MuJoCo draws with, before MuJoCo is imported."""
+"""Chooses the OpenGL backend of MuJoCo before MuJoCo is imported."""
 
 import logging
 import os
@@ -21,14 +21,14 @@ _OFF = ('disable', 'disabled', 'off', 'false', '0')
 
 
 def choose() -> str:
-  """Sets `MUJOCO_GL` to a backend that draws on this machine.
+  """Sets `MUJOCO_GL` to a backend that works on this machine.
 
-  What the user has set is kept. A driver can crash the process that asks it,
-  and PyOpenGL stays with its first choice: each is tried in a process of its
-  own, which imports MuJoCo only.
+  A value that the user has set is kept. Each backend is tried in a separate
+  process that imports only MuJoCo, because a driver may crash the process, and
+  PyOpenGL cannot change the backend once it has loaded one.
 
   Returns:
-    What is wrong, in one line that says what to do; '' if a backend works.
+    The error in one line that says what to do; '' if a backend works.
   """
   logging.getLogger('OpenGL').setLevel(logging.WARNING)
   given = os.environ.get('MUJOCO_GL', '').lower().strip()

@@ -10,10 +10,13 @@ from typing import Any
 
 from absl import flags
 
+from mjx_crossq import envs
+from mjx_crossq.config import ConfigError, one_of
 from mjx_crossq.launch import cli, drawing
+from mjx_crossq.results import curves, figures
 
 _WORKDIRS = flags.DEFINE_list(
-  'workdirs', [], 'folders of runs; patterns such as runs/* serve too'
+  'workdirs', [], 'folders of runs, or patterns such as runs/*'
 )
 _BASELINES = flags.DEFINE_list(
   'baselines', [], 'published algorithms (docs/baselines.md), or all'
@@ -25,13 +28,16 @@ _TASKS = flags.DEFINE_list(
   'runs, those of the paper)',
 )
 _OUTPUT = flags.DEFINE_string(
-  'output', None, "what the figures' paths begin with"
+  'output', None, "what the paths of the figures' files begin with"
 )
 _AT_STEP = flags.DEFINE_integer(
-  'at_step', None, 'env step of the comparison (the last that all reach)', 0
+  'at_step',
+  None,
+  'env step of the comparison (the last one that all runs reach)',
+  0,
 )
 _DIAGNOSTICS = flags.DEFINE_bool(
-  'diagnostics', False, 'draw the series of metrics.jsonl too'
+  'diagnostics', False, 'also draw the series of metrics.jsonl'
 )
 _SERIES = flags.DEFINE_list(
   'series', ['diag/*', 'train/*'], 'series for --diagnostics, or patterns'
@@ -42,9 +48,7 @@ _REPLICATES = flags.DEFINE_integer(
 
 
 def main() -> None:
-  """Reads the flags, computes everything, then writes."""
-  from mjx_crossq.results import curves, figures
-
+  """Reads the flags, computes everything, then writes the files."""
   stem = _stem()
   runs = drawing.runs(_WORKDIRS.value)
   ours = curves.evaluations(runs)
@@ -68,24 +72,18 @@ def main() -> None:
 
 
 def _stem() -> Path:
-  """Where the files go, refused if that is no place for them."""
-  from mjx_crossq.config import ConfigError
-
-  if not _OUTPUT.value:
-    raise ConfigError('--output is needed: what the paths of the files begin')
-  stem = Path(_OUTPUT.value)
-  if _OUTPUT.value.endswith('/') or stem.is_dir():
+  """What the files' paths begin with."""
+  output = cli.needed(_OUTPUT)
+  stem = Path(output)
+  if output.endswith('/') or stem.is_dir():
     raise ConfigError(f'--output={stem} is a folder; add a name to it')
   if not stem.parent.is_dir():
-    raise ConfigError(f'{stem.parent} is no folder; make it first')
+    raise ConfigError(f'{stem.parent} is not a folder; create it first')
   return stem
 
 
 def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
-  """The tasks to draw: those of --tasks that are there."""
-  from mjx_crossq import envs
-  from mjx_crossq.config import ConfigError, one_of
-
+  """The tasks to draw: those of --tasks that have curves."""
   if not everything:
     raise ConfigError('nothing to draw: give --workdirs, --baselines, or both')
   there = sorted({t for by_task in everything.values() for t in by_task})
@@ -97,7 +95,7 @@ def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
     chosen: set[str] = set()
     for name in _TASKS.value:
       domain = [t for t in there if t.split('-')[0] == name]
-      if name in ('paper', 'benchmarking', 'all'):
+      if name in cli.GROUPS:
         chosen |= {*(there if name == 'all' else cli.expand_tasks([name]))}
       elif domain:
         chosen |= {*domain}
@@ -116,9 +114,6 @@ def _diagnostics(
   runs: Sequence[Any], ours: Mapping, tasks: Sequence[str]
 ) -> dict[str, Any]:
   """Evaluation returns, and the series that --series chooses."""
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.results import curves
-
   series = {
     name: found
     for name, found in curves.diagnostics(runs, _SERIES.value).items()

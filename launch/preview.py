@@ -6,28 +6,27 @@ from typing import Any
 from mjx_crossq import vary
 from mjx_crossq.config import Config
 from mjx_crossq.device import budget
-from mjx_crossq.device import placement as placement_lib
-from mjx_crossq.device.runner import Runner
+from mjx_crossq.device.runner import Runner, placement_of
 
 
 def announce(
   config: Config,
   devices: Sequence[Any],
-  data_parallel: bool,
   report: Callable[[str], None],
+  *,
+  data_parallel: bool,
 ) -> None:
   """Says what is trained, and where.
 
   Args:
     config: the resolved configuration.
     devices: that may be used.
-    data_parallel: whether one seed is spread over them.
     report: receives the lines.
+    data_parallel: whether one seed is divided over them.
   """
   device = devices[0]
-  used = len(devices)
-  if not data_parallel:
-    used = len(placement_lib.of(config, devices).devices)
+  placement = placement_of(config, devices, data_parallel=data_parallel)
+  used = len(placement.devices)
   count = f'{len(vary.variants(config))} variants x ' if config.vary else ''
   report(
     f'{config.task}, {config.preset}: {count}{config.num_seeds} seed(s) of '
@@ -45,19 +44,19 @@ def announce(
 
 
 def dry_run(
-  config: Config, env: Any, devices: Sequence[Any], data_parallel: bool
+  config: Config, env: Any, devices: Sequence[Any], *, data_parallel: bool
 ) -> None:
   """Prints what a run would be, and refuses what cannot fit.
 
   Args:
     config: the resolved configuration.
     env: the environment.
-    devices: over which the seeds are spread.
-    data_parallel: spread one seed over them instead.
+    devices: over which the seeds are distributed.
+    data_parallel: divide one seed over them instead.
   """
   for name, value in config.to_dict().items():
     print(f'  {name} = {value}')
-  runner = Runner(config, env, devices, data_parallel)
+  runner = Runner(config, env, devices, data_parallel=data_parallel)
   placement, state = runner.placement, runner.abstract_state()
   agent = state.agent
   print('parameters per seed:')
@@ -68,9 +67,7 @@ def dry_run(
     count = budget.parameter_count(params) // placement.rows
     print(f'  {name:10} {count:12,}')
   memory = budget.Budget.of(state, placement.devices)
-  where = f', of each of {len(placement.devices)} devices'
-  print(
-    f'memory of {len(runner.seeds)} seed(s){where if placement.many else ""}:'
-    f'\n{memory.table()}'
-  )
+  used = len(placement.devices)
+  where = f', of each of {used} devices' if used > 1 else ''
+  print(f'memory of {len(runner.seeds)} seed(s){where}:\n{memory.table()}')
   memory.check()

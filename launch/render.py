@@ -5,10 +5,10 @@ python -m launch.render --workdir=runs/...
 
 import re
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
+from mjx_crossq.config import ConfigError
 from mjx_crossq.launch import cli, opengl
 
 FORMATS = ('gif', 'mp4', 'html')
@@ -22,7 +22,10 @@ _EPISODE = flags.DEFINE_integer(
   'episode', 0, "which of an evaluation's episodes"
 )
 _FORMAT = flags.DEFINE_enum(
-  'format', None, FORMATS, 'what to write (as the name of --output says; gif)'
+  'format',
+  None,
+  FORMATS,
+  'file format (default: the suffix of --output, or gif)',
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'the file (videos/step<step>.<format> in the workdir)'
@@ -42,14 +45,16 @@ _SIZE = flags.DEFINE_string('size', '320x240', "WxH of a seed's picture")
 
 def main() -> None:
   """Reads the flags, plays the policies and writes the file."""
-  from mjx_crossq.policy import recording, video
-
+  workdir = cli.needed(_WORKDIR)
   kind = _format()
   size = _size()
+  # These load JAX and MuJoCo; wrong flags are refused before that.
+  from mjx_crossq.policy import recording, video, webpage
+
   if kind == 'mp4':
     video.require_ffmpeg()
   cli.use_compilation_cache()
-  runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value)
+  runner, policy, step = cli.load_policy(workdir, _STEP.value)
   rows = cli.rows(runner, _SEED.value)
   episodes = recording.record(
     runner,
@@ -61,13 +66,15 @@ def main() -> None:
     _SECONDS.value,
   )
   path = Path(_OUTPUT.value or _default_output(step, kind))
+  every = video.stride(
+    episodes[0].dt,
+    _FPS.value or (50 if kind == 'mp4' else 25),
+    0.0 if kind == 'mp4' else video.GIF_SHORTEST,
+  )
   if kind == 'html':
-    from mjx_crossq.policy import webpage
-
     title = f'{runner.config.task}, env step {step:,}'
-    webpage.write(episodes, path, title, _stride(episodes, 25))
+    webpage.write(episodes, path, title, every)
   else:
-    every = _stride(episodes, 50 if kind == 'mp4' else 25)
     clip = video.Clip(episodes, size, every, _CAMERA.value)
     {'gif': video.write_gif, 'mp4': video.write_mp4}[kind](clip, path)
   for episode in episodes:
@@ -78,17 +85,8 @@ def main() -> None:
   print(f'video: {path} ({path.stat().st_size / 1e3:,.0f} kB)')
 
 
-def _stride(episodes: Any, fps: float) -> int:
-  from mjx_crossq.policy import video
-
-  shortest = 0.0 if _format() == 'mp4' else video.GIF_SHORTEST
-  return video.stride(episodes[0].dt, _FPS.value or fps, shortest)
-
-
 def _format() -> str:
-  """--format, which may be left to the name of --output."""
-  from mjx_crossq.config import ConfigError
-
+  """The format: --format, or else the suffix of --output, or else gif."""
   suffix = Path(_OUTPUT.value or '').suffix.lstrip('.').lower()
   if _OUTPUT.value and suffix not in FORMATS:
     raise ConfigError(
@@ -102,8 +100,6 @@ def _format() -> str:
 
 
 def _size() -> tuple[int, int]:
-  from mjx_crossq.config import ConfigError
-
   found = re.fullmatch(r'(\d+)x(\d+)', _SIZE.value)
   width, height = map(int, found.groups()) if found else (0, 0)
   if not (64 <= width <= 4096 and 64 <= height <= 4096):
@@ -121,7 +117,7 @@ def _default_output(step: int, kind: str) -> Path:
 
 
 def _prepare() -> None:
-  """Chooses what to draw with, before MuJoCo is imported."""
+  """Chooses the OpenGL backend before MuJoCo is imported."""
   html = _FORMAT.value == 'html' or (_OUTPUT.value or '').endswith('.html')
   if not html and (wrong := opengl.choose()):
     cli.fail(wrong)

@@ -1,4 +1,4 @@
-"""Puts runs on one HTML page that needs no network and no other file.
+"""Writes runs to one HTML page that needs no network and no other file.
 
 python -m launch.report --workdirs='runs/*' --output=report.html
 """
@@ -9,10 +9,12 @@ from typing import Any
 
 from absl import flags
 
+from mjx_crossq.config import ConfigError
 from mjx_crossq.launch import cli, drawing
+from mjx_crossq.results import curves, figures, report
 
 _WORKDIRS = flags.DEFINE_list(
-  'workdirs', [], 'folders of runs; patterns such as runs/* serve too'
+  'workdirs', [], 'folders of runs, or patterns such as runs/*'
 )
 _BASELINES = flags.DEFINE_list(
   'baselines', [], 'published algorithms (docs/baselines.md), or all'
@@ -26,17 +28,12 @@ _REPLICATES = flags.DEFINE_integer(
 
 def main() -> None:
   """Reads the flags, draws everything, then writes the page."""
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.results import curves, report
-
   output = Path(_OUTPUT.value)
   if output.suffix not in ('.html', '.htm'):
     raise ConfigError(f'--output={output} must end in .html')
   if not output.parent.is_dir():
-    raise ConfigError(f'{output.parent} is no folder; make it first')
-  if not _WORKDIRS.value:
-    raise ConfigError('--workdirs is needed')
-  runs = drawing.runs(_WORKDIRS.value)
+    raise ConfigError(f'{output.parent} is not a folder; create it first')
+  runs = drawing.runs(cli.needed(_WORKDIRS))
   labels = curves.labels(runs)
   ours = curves.evaluations(runs)
   tasks = sorted({task for by_task in ours.values() for task in by_task})
@@ -57,9 +54,7 @@ def main() -> None:
 
 
 def _returns(ours: dict[str, Any], tasks: Sequence[str]) -> str:
-  """Each task's curves, the seeds, and what is over all tasks."""
-  from mjx_crossq.results import figures, report
-
+  """The curves of each task, of each seed, and of all tasks pooled."""
   everything = ours | drawing.published(_BASELINES.value)
   shown = drawing.selected(everything, tasks, ours)
   pooled, compared, step = drawing.aggregates(shown, None, _REPLICATES.value)
@@ -68,12 +63,12 @@ def _returns(ours: dict[str, Any], tasks: Sequence[str]) -> str:
     f'Return over env steps in {", ".join(tasks)}.',
   )
   found += report.figure(
-    figures.seeds(ours, tasks), 'Return over env steps, a line a seed.'
+    figures.seeds(ours, tasks), 'Return over env steps, a line for each seed.'
   )
   if pooled:
     found += report.figure(
       figures.aggregate(shown, pooled, compared, step),
-      'Returns of all tasks together, with intervals.',
+      'Returns pooled over all tasks, with intervals.',
     )
   return found
 
@@ -81,9 +76,7 @@ def _returns(ours: dict[str, Any], tasks: Sequence[str]) -> str:
 def _series(
   runs: Sequence[Any], ours: Mapping, tasks: Sequence[str], *patterns: str
 ) -> str:
-  """A figure of logged series, a row each."""
-  from mjx_crossq.results import curves, figures, report
-
+  """A figure of logged series, a row for each."""
   series = {
     name: labelled
     for name, labelled in curves.diagnostics(runs, patterns).items()
@@ -91,7 +84,7 @@ def _series(
   }
   if not series:
     return ''
-  # The first has every label, as the legend needs it.
+  # The legend is made from the first series, so it must have every label.
   drawn = figures.diagnostics({'eval/return': ours} | series, tasks)
   return report.figure(drawn, f'{", ".join(series)} over env steps.')
 

@@ -1,24 +1,33 @@
-"""Makes a figure of the paper: trains what is missing, draws, compares.
+"""Makes a figure of the paper: trains missing runs, draws and compares.
 
     python -m launch.reproduce --figure=1 --scale=cpu
     python -m launch.reproduce --figure=3 --scale=full --dry_run
 
-Figure 1: return, Q-bias and weight norms; 2: scaling with the UTD; 3: beside
-published returns. The same command again goes on where it was stopped.
-docs/reproduce.md has the runs of each figure and scale.
+Figure 1: return, Q-bias and weight norms; 2: scaling with the UTD; 3: the
+comparison with published returns. The same command continues what was stopped.
+docs/reproduce.md lists the runs of each figure and scale.
 """
 
-import subprocess
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.launch import cli, drawing
+from mjx_crossq.launch.jobs import (
+  backends,
+  estimate,
+  experiments,
+  jobs,
+  supervision,
+)
+from mjx_crossq.results import baselines, comparison, curves, figures
 
 _FIGURE = flags.DEFINE_enum(
-  'figure', None, ['1', '2', '3'], "which, by the paper's numbers"
+  'figure', None, ['1', '2', '3'], "number of the paper's figure"
 )
 _SCALE = flags.DEFINE_enum(
   'scale',
@@ -33,10 +42,10 @@ _SEEDS = flags.DEFINE_integer('seeds', None, "how many (the scale's)")
 _ENV_STEPS = flags.DEFINE_integer(
   'env_steps',
   None,
-  "budget per seed (the scale's); a later start with more goes on from there",
+  "budget per seed (the scale's); it may be raised later to continue the runs",
 )
 _PRESETS = flags.DEFINE_list(
-  'presets', [], "of the figure's presets those to run (all)"
+  'presets', [], "which of the figure's presets to run (all)"
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'folder of the runs (runs/reproduce-<scale>)'
@@ -45,18 +54,18 @@ _OUTPUT = flags.DEFINE_string(
   'output', None, 'folder of pictures and tables (<workdir>/figure<N>)'
 )
 _DRY_RUN = flags.DEFINE_bool(
-  'dry_run', False, 'print the runs, what they cost and what is there, and stop'
+  'dry_run', False, 'print the runs, their cost and progress, and stop'
 )
 _BENCHMARK = flags.DEFINE_list(
   'benchmark',
   [],
-  'files of launch.benchmark --json whose speeds --dry_run counts with',
+  'dry_run: files of launch.benchmark --json with the speeds',
 )
 _REPLICATES = flags.DEFINE_integer(
   'replicates', 2000, 'bootstrap replicates of the intervals', 10
 )
 
-# The paper's figure 3 has these beside its own method.
+# The paper's figure 3 compares its own method with these.
 _BASELINES = ('BRO_utd10', 'SAC_utd32_resets')
 # Its figure 1 has the first four; the effective learning rate explains them.
 _SERIES = (
@@ -68,17 +77,10 @@ _SERIES = (
 
 
 def main() -> None:
-  """Reads the flags, runs what is missing, draws what is there."""
-  import jax
-
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.launch.jobs import experiments, jobs
-
-  if not _FIGURE.value:
-    raise ConfigError('--figure is needed: 1, 2 or 3')
+  """Reads the flags, trains the missing runs, and draws all of them."""
+  number = int(cli.needed(_FIGURE))
   if _BENCHMARK.value and not _DRY_RUN.value:
-    raise ConfigError('--benchmark is for --dry_run; leave it out or add that')
-  number = int(_FIGURE.value)
+    raise ConfigError('--benchmark is for --dry_run; add that flag')
   changes = {'num_seeds': _SEEDS.value, 'env_steps': _ENV_STEPS.value}
   runs = experiments.runs(
     number,
@@ -88,43 +90,39 @@ def main() -> None:
     **{name: value for name, value in changes.items() if value is not None},
   )
   workdir = Path(_WORKDIR.value or f'runs/reproduce-{_SCALE.value}')
-  if _DRY_RUN.value:
-    from mjx_crossq.launch.jobs import estimate
+  rows = estimate.read(_BENCHMARK.value)
+  found = jobs_of(runs, workdir)
+  from mjx_crossq.launch.jobs import costs  # loads JAX
 
-    speeds = estimate.read(_BENCHMARK.value)
-    estimate.report({c: jobs.folder(workdir, c) for c in runs}, speeds)
+  if _DRY_RUN.value:
+    costs.report(found, rows)
     return
-  # This process draws; an accelerator is for its children alone.
-  jax.config.update('jax_platforms', 'cpu')
+  cli.compute_on_cpu()  # this process draws; an accelerator is for the jobs
   output = Path(_OUTPUT.value or workdir / f'figure{number}')
-  missing = _missing(runs, workdir)
+  costs.check(job.config for job in found if jobs.progress(job).state != 'done')
   _make_folders(workdir, output)
-  failed = train_all(missing, len(runs), workdir)
-  draw(number, runs, workdir, output, _REPLICATES.value)
+  # A process at a time, which has the whole device and shows its output.
+  engine = backends.Local(start=functools.partial(jobs.start, logged=False))
+  failed = supervision.supervise(found, engine, retries=0)
+  draw(number, found, output, _REPLICATES.value)
   if failed:
     print('failed: ' + '; '.join(failed))
-    print('the same command runs them again, and nothing that is complete')
+    print('the same command starts them again, and nothing that is complete')
     raise SystemExit(1)
 
 
-def _missing(runs: Sequence[Any], workdir: Path) -> dict[Any, int]:
-  """Runs that are not complete, and the env step that each has reached."""
-  from mjx_crossq.launch.jobs import jobs
+def jobs_of(runs: Sequence[Config], workdir: Path) -> list[jobs.Job]:
+  """The job of each run.
 
-  folders = {config: jobs.folder(workdir, config) for config in runs}
-  missing = {
-    config: jobs.reached(config, where)
-    for config, where in folders.items()
-    if not jobs.complete(config, where)
-  }
-  for task, physics in dict.fromkeys((c.task, c.physics) for c in missing):
-    cli.load_env(task, physics, allow_unfaithful=False)
-  return missing
+  Args:
+    runs: of a figure.
+    workdir: folder of the runs of all figures.
+  """
+  extra = tuple(cli.cache_flags())
+  return [jobs.Job(c, workdir, jobs.short_name(c), extra) for c in runs]
 
 
 def _make_folders(*folders: Path) -> None:
-  from mjx_crossq.config import ConfigError
-
   for folder in folders:
     try:
       folder.mkdir(parents=True, exist_ok=True)
@@ -132,83 +130,24 @@ def _make_folders(*folders: Path) -> None:
       raise ConfigError(f'cannot write to {folder}: {error.strerror}') from None
 
 
-def train_all(
-  missing: dict[Any, int],
-  wanted: int,
-  workdir: Path,
-  start: Callable[[Any, Path], int] | None = None,
-) -> list[str]:
-  """Trains the runs one after the other, each in a process of its own.
-
-  So a run that fails, even by running out of memory, loses none of the
-  others, and each has the whole device. Those with the highest UTD, which
-  the figures are about, come first.
-
-  Args:
-    missing: the runs to train, and the env step that each has reached.
-    wanted: how many runs there are with those that are complete.
-    workdir: folder of the runs.
-    start: trains a run in a folder and returns its exit status; by default
-      `launch.train`.
-
-  Returns:
-    What failed, and its status.
-  """
-  from mjx_crossq.launch.jobs import jobs
-
-  start = start or _train
-  print(f'{wanted - len(missing)} of {wanted} runs are complete', flush=True)
-  failed = []
-  order = sorted(missing, key=lambda c: -c.utd)
-  for index, config in enumerate(order, start=1):
-    step = missing[config]
-    print(
-      f'[{index}/{len(order)}] {jobs.title(config)}'
-      + (f', from env step {step:,}' if step else ''),
-      flush=True,
-    )
-    status = start(config, jobs.folder(workdir, config))
-    if status:
-      failed.append(f'{jobs.title(config)} (exit status {status})')
-      print(f'failed: {failed[-1]}', flush=True)
-  return failed
-
-
-def _train(config: Any, folder: Path) -> int:
-  """Runs `launch.train`, which ends when this process is stopped."""
-  from mjx_crossq.launch.jobs import jobs
-
-  job = jobs.Job(config, folder, tuple(cli.cache_flags()))
-  return jobs.wait(subprocess.Popen(job.command()))
-
-
 def draw(
-  number: int,
-  runs: Sequence[Any],
-  workdir: Path,
-  output: Path,
-  replicates: int,
+  number: int, found: Sequence[jobs.Job], output: Path, replicates: int
 ) -> None:
-  """Draws the figure and writes tables, of the runs that have evaluations.
+  """Draws the figure and writes tables of the runs that have evaluations.
 
   Args:
     number: the paper's.
-    runs: all of the figure's.
-    workdir: their folder.
+    found: the jobs of all its runs.
     output: where the files go.
     replicates: of the bootstrap.
 
   Raises:
     ConfigError: no run has an evaluation.
   """
-  from mjx_crossq.config import ConfigError
-  from mjx_crossq.launch.jobs import jobs
-  from mjx_crossq.results import curves, figures
-
   read = []
-  for config in runs:
+  for job in found:
     try:
-      run = curves.Run.read(jobs.folder(workdir, config))
+      run = curves.Run.read(job.folder)
       run.returns()
       read.append(run)
     except ConfigError as error:
@@ -218,7 +157,7 @@ def draw(
   ours = curves.evaluations(read)
   tasks = [
     task
-    for task in dict.fromkeys(config.task for config in runs)
+    for task in dict.fromkeys(job.config.task for job in found)
     if any(task in by_task for by_task in ours.values())
   ]
   everything = dict(ours)
@@ -230,8 +169,8 @@ def draw(
   drawn = {}
   common = [t for t in tasks if all(t in by_task for by_task in ours.values())]
   if number == 1:
-    found = curves.diagnostics(read, _SERIES)
-    series |= {name: found[name] for name in _SERIES if name in found}
+    logged = curves.diagnostics(read, _SERIES)
+    series |= {name: logged[name] for name in _SERIES if name in logged}
     drawn['diagnostics'] = figures.diagnostics(series, tasks)
   else:
     # A published algorithm that lacks a task has panels, but no aggregate.
@@ -259,9 +198,7 @@ def _write_tables(
   output: Path,
   replicates: int,
 ) -> None:
-  """Ours beside everything that is published, and what the figure draws."""
-  from mjx_crossq.results import baselines, comparison
-
+  """Tables of our and all published returns, and the points of the figure."""
   published = drawing.published(baselines.algorithms())
   rows = comparison.rows(ours, published, groups, replicates)
   texts = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from absl import flags
 
+from mjx_crossq.config import ConfigError
 from mjx_crossq.launch import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
@@ -26,13 +27,14 @@ _CLOSING_SECONDS = 5
 
 def main() -> None:
   """Reads the flags and opens the window."""
-  from mjx_crossq.config import ConfigError
+  workdir = cli.needed(_WORKDIR)
+  # These load JAX and MuJoCo; wrong flags are refused before that.
   from mjx_crossq.host.evaluation import StockEpisodes
   from mjx_crossq.host.observers import has_stock
   from mjx_crossq.policy import video, viewing
 
   cli.use_compilation_cache()
-  runner, policy, step = cli.load_policy(_WORKDIR.value, _STEP.value)
+  runner, policy, step = cli.load_policy(workdir, _STEP.value)
   row = cli.rows(runner, _SEED.value)[0]
   env = runner.trainer.rollout.env
   if not has_stock(env):
@@ -49,19 +51,19 @@ def main() -> None:
   except RuntimeError as error:  # macOS: it must be started by mjpython
     raise ConfigError(error) from None
   camera = video.choose_camera(physics.model)
-  if camera != -1:  # the free one is the viewer's own
+  if camera != -1:  # the viewer starts with the free camera
     window.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
     window.cam.fixedcamid = physics.model.camera(camera).id
   with window as viewer:
     viewing.show(episodes, policy, step, row, viewer, _SPEED.value)
-  # Its thread draws until it has ended; GLFW must not be gone before.
+  # The viewer's thread uses GLFW until it ends, so wait for it.
   for thread in threading.enumerate():
     if thread not in before:
       thread.join(_CLOSING_SECONDS)
 
 
 def _prepare() -> None:
-  """Refuses where no window can open, before anything is loaded."""
+  """Reports an error if no window can open, before anything is loaded."""
   if sys.platform.startswith('linux'):
     names = [n for n in ('DISPLAY', 'WAYLAND_DISPLAY') if os.environ.get(n)]
     if not names:
@@ -69,9 +71,9 @@ def _prepare() -> None:
         'no display (neither DISPLAY nor WAYLAND_DISPLAY is set); '
         'python -m launch.render writes a video instead'
       )
-    import glfw
+    import glfw  # it comes with MuJoCo and loads OpenGL's libraries
 
-    # MuJoCo's viewer would wait for ever for a window that cannot open.
+    # MuJoCo's viewer would wait forever for a window that cannot open.
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       if not glfw.init():
@@ -79,7 +81,7 @@ def _prepare() -> None:
           f'no window opens on {names[0]}={os.environ[names[0]]}; '
           'python -m launch.render writes a video instead'
         )
-  # A window needs GLFW, whatever draws into files.
+  # A window needs GLFW, whichever backend renders to files.
   os.environ['MUJOCO_GL'] = 'glfw'
 
 

@@ -1,172 +1,73 @@
 """Configuration: one frozen dataclass; a preset is a diff of its defaults.
 
-The defaults are `crossq_wn`, the method of *Scaling CrossQ with Weight
-Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
-(arXiv 2502.07523 v2, Table 1) where the paper prints none.
+`fields.py` declares the settings one by one. Here is what follows from them,
+which of them contradict each other, and how a configuration is read.
 """
 
 import dataclasses
+import itertools
 import json
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mjx_crossq import limits, parsing, vary
-from mjx_crossq.parsing import ConfigError as ConfigError
+from mjx_crossq import fields, parsing
+from mjx_crossq.errors import ConfigError as ConfigError
+from mjx_crossq.fields import MAX_ROWS, Fields
 from mjx_crossq.parsing import one_of as one_of
 from mjx_crossq.presets import PRESETS as PRESETS
 from mjx_crossq.presets import QUICKSTART_ON_ACCELERATOR
 
+MAX_VARIANTS = 200
+"""Variants of one program; each has files that stay open."""
 
-def _words(name: str) -> str:
-  return ', '.join(limits.CHOICES[name])
-
-
-def _field(default: Any, doc: str) -> Any:
-  return dataclasses.field(default=default, metadata={'doc': doc})
+_MAX_NAME = 200  # of a variant, which is the name of a folder
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-  """Everything that decides the numbers of a run.
+class Config(Fields):
+  """Everything that decides the numbers of a run; the fields are in `Fields`.
 
-  Units: an *env step* is one control step as DMC counts it; a *decision* is
-  one policy query and lasts `action_repeat` env steps; an *update* is one
-  critic gradient step. Every field's meaning is in its `doc` metadata.
+  Raises:
+    ConfigError: a value is refused by itself or beside the others; the message
+      says how to correct it.
   """
-
-  # The run.
-  task: str = _field('cartpole-swingup', 'task name; see --list_tasks')
-  preset: str = _field('crossq_wn', 'preset that these settings started from')
-  physics: str = _field('mjx', f'physics backend: one of {_words("physics")}')
-  seed: int = _field(0, 'seed of the first of the seeds')
-  num_seeds: int = _field(1, 'seeds trained in one program; seed, seed+1, ...')
-  num_envs: int = _field(1, 'environments per seed')
-  env_steps: int = _field(1_000_000, 'budget per seed, in env steps')
-  action_repeat: int = _field(2, 'env steps per decision; rewards are summed')
-  utd: int = _field(10, 'updates per decision and per seed')
-  log_every: int = _field(5_000, 'env steps between log points')
-  eval_every: int = _field(25_000, 'env steps between evaluations; 0: the end')
-  eval_episodes: int = _field(10, 'episodes per evaluation, physics and seed')
-  checkpoint_every: int = _field(
-    100_000, 'env steps between checkpoints; 0: only at the end'
-  )
-  diagnostics_every: int = _field(0, 'env steps between diagnoses; 0: none')
-  vary: tuple[str, ...] = _field(
-    (), 'field=value,... for each field that varies over rows of one program'
-  )
-  pbt_every: int = _field(
-    0, 'env steps between steps of population based training; 0: none'
-  )
-
-  # Data.
-  replay_capacity: int = _field(
-    1_000_000, 'replay per seed in env steps (one row holds action_repeat)'
-  )
-  batch_size: int = _field(256, 'transitions per update')
-  warmup: int = _field(5_000, 'uniform random decisions before learning')
-
-  # Networks: Dense -> ReLU -> normalisation, the input normalised first.
-  critic_width: int = _field(512, 'units of a hidden layer of the critic')
-  critic_layers: int = _field(
-    2, 'hidden layers of the critic (residual: blocks of 2)'
-  )
-  actor_width: int = _field(256, 'units of a hidden layer of the actor')
-  actor_layers: int = _field(2, 'hidden layers of the actor (likewise)')
-  block: str = _field(
-    'relu_norm',
-    f'order of a hidden layer: one of {_words("block")}; norm_relu has no bias',
-  )
-  num_critics: int = _field(2, 'critics in the ensemble')
-  critic_reduction: str = _field(
-    'min', f'value of the ensemble: one of {_words("critic_reduction")}'
-  )
-  critic_value: str = _field(
-    'scalar', f'output of a critic: one of {_words("critic_value")}'
-  )
-  atoms: int = _field(1, 'atoms of a categorical, or quantiles; 1 of a scalar')
-  value_limit: float = _field(
-    5.0, 'the atoms of a categorical critic are in [-limit, limit]'
-  )
-  initializer: str = _field('orthogonal', f'one of {_words("initializer")}')
-  log_std_bound: str = _field(
-    'clip', f'how the log std is bounded: one of {_words("log_std_bound")}'
-  )
-  log_std_min: float = _field(-10.0, 'lower clip of the log std')
-  log_std_max: float = _field(2.0, 'upper clip of the log std')
-
-  matmul_precision: str = _field(
-    'tf32',
-    f'matrix products of the networks: one of {_words("matmul_precision")}; '
-    'tf32 where the device has it, else float32',
-  )
-
-  # Normalisation.
-  normalization: str = _field('batch', f'one of {_words("normalization")}')
-  bn_momentum: float = _field(0.99, 'decay of the running statistics')
-  bn_eps: float = _field(1e-3, 'added to the variance')
-  renorm_warmup: int = _field(
-    100_000, 'train-mode calls of plain batch norm before renorm starts'
-  )
-  renorm_r_max: float = _field(3.0, 'clip of the renorm scale')
-  renorm_d_max: float = _field(5.0, 'clip of the renorm shift')
-  weight_norm: bool = _field(
-    True, 'project each hidden unit to norm 1 after every optimiser step'
-  )
-  weight_norm_outputs: bool = _field(
-    False, 'project the kernels of output layers too (not their biases)'
-  )
-  soft_l2: float = _field(
-    0.0,
-    'in place of weight_norm: the losses get soft_l2/2 times the sum of '
-    'squares of the hidden layers, which AdamW then does not decay',
-  )
-
-  # Learning.
-  critic_lr: float = _field(3e-4, 'learning rate of the critic')
-  actor_lr: float = _field(3e-4, 'learning rate of the actor')
-  alpha_lr: float = _field(1e-4, 'learning rate of the log temperature')
-  lr_decay_steps: int = _field(
-    0, 'env steps over which all learning rates fall linearly; 0: constant'
-  )
-  lr_final: float = _field(0.1, 'what they fall to, as a share of the first')
-  adam_b1: float = _field(0.9, 'first Adam decay of actor and critic')
-  adam_b2: float = _field(0.999, 'second Adam decay of actor and critic')
-  alpha_b1: float = _field(0.9, 'first Adam decay of the temperature')
-  weight_decay: float = _field(
-    1e-2, 'AdamW decay of every parameter that weight_norm leaves free'
-  )
-  gamma: float = _field(0.99, 'discount per decision')
-  tau: float = _field(0.005, 'Polyak rate of the target network')
-  normalize_rewards: bool = _field(
-    False, 'learn from rewards over the running std of discounted returns'
-  )
-  target_network: bool = _field(True, 'keep a Polyak-averaged target critic')
-  joint_pass: bool = _field(
-    True,
-    "critic in one pass over [s; s'], with common batch statistics; "
-    'otherwise one pass for each',
-  )
-  policy_delay: int = _field(3, 'updates per actor and temperature update')
-  optimism: bool = _field(False, 'a second, optimistic actor collects data')
-  explore_std: float = _field(0.75, "its std as a share of the policy's")
-  kl_target: float = _field(0.05, 'its KL to the policy per action dimension')
-  reset_every: int = _field(
-    0, 'updates between full resets of the agent, the replay kept; 0: none'
-  )
-  reset_at: tuple[int, ...] = _field(
-    (), 'env steps after which the agent is reset, such as 15001,50001'
-  )
-  init_alpha: float = _field(1.0, 'initial temperature')
-  target_entropy: float = _field(
-    -0.5, 'entropy target in nats per action dimension: -0.5 means -|A|/2'
-  )
 
   def __post_init__(self):
     """Checks every field by itself and the fields with each other."""
-    if self.vary:
-      object.__setattr__(self, 'vary', vary.canonical(self.vary))
-    limits.check(self)
+    for name in FIELDS:
+      value = parsing.typed(name, getattr(self, name), TYPES[name])
+      if name == 'vary':
+        value = _one_way(value)
+      fields.check(name, value, FIELDS[name].metadata)
+      object.__setattr__(self, name, value)
+    _check_together(self)
+    _check_resets(self)
+    if self.vary or self.pbt_every:
+      _check_vary(self)
+
+  @property
+  def varied(self) -> dict[str, tuple[float, ...]]:
+    """The values of each field that varies."""
+    return parsing.number_lists(self.vary, VARYING)
+
+  @property
+  def combinations(self) -> list[tuple[str, dict[str, float]]]:
+    """Name and values of each variant; one without either if nothing varies.
+
+    A name is such as `actor_lr=0.0001+gamma=0.97`. Several fields give the
+    cross product, the last one fastest.
+    """
+    found = self.varied
+    rows = [
+      dict(zip(found, numbers, strict=True))
+      for numbers in itertools.product(*found.values())
+    ]
+    return [
+      ('+'.join(f'{name}={value!r}' for name, value in row.items()), row)
+      for row in rows
+    ]
 
   @property
   def reset_iterations(self) -> tuple[int, ...]:
@@ -224,6 +125,14 @@ class Config:
 FIELDS: dict[str, dataclasses.Field] = {
   field.name: field for field in dataclasses.fields(Config)
 }
+"""The fields by name; `metadata` says what `fields.field` was told."""
+
+TYPES: dict[str, Any] = typing.get_type_hints(Config)
+
+VARYING = tuple(
+  name for name, field in FIELDS.items() if field.metadata['varies']
+)
+"""What may vary: numbers that an update (or a new agent) takes as they are."""
 
 # May differ between a run and its continuation: they decide when the host
 # looks at the run, not what it computes.
@@ -238,7 +147,7 @@ SCHEDULE_FIELDS = (
 
 
 def from_preset(
-  preset: str = 'crossq_wn', accelerator: bool = False, **changes: Any
+  preset: str = 'crossq_wn', *, accelerator: bool = False, **changes: Any
 ) -> Config:
   """A preset with changes.
 
@@ -313,4 +222,115 @@ def load(path: Any) -> tuple[Config, dict[str, Any]]:
 def _typed(name: str, value: Any) -> Any:
   """`value` (text, or a JSON value) as the type of field `name`."""
   one_of('field', name, FIELDS)
-  return parsing.typed(name, value, typing.get_type_hints(Config)[name])
+  return parsing.typed(name, value, TYPES[name])
+
+
+def bounds(name: str) -> tuple[float, float]:
+  """The smallest and the largest value of a field of numbers."""
+  metadata = FIELDS[name].metadata
+  return metadata['least'], metadata['most']
+
+
+def choices(name: str) -> tuple[str, ...]:
+  """The values that a field of text may have; () for any."""
+  return FIELDS[name].metadata['choices']
+
+
+# ------------------------------------------------- fields beside each other
+
+
+def _check_together(c: Config) -> None:
+  if c.log_std_min >= c.log_std_max:
+    raise ConfigError('log_std_min must be below log_std_max')
+  if c.soft_l2 and c.weight_norm:
+    raise ConfigError(
+      f'soft_l2={c.soft_l2} is in place of weight normalisation; set '
+      'weight_norm=false with it, or soft_l2=0'
+    )
+  if c.weight_norm_outputs and not c.weight_norm:
+    raise ConfigError('weight_norm_outputs=true needs weight_norm=true')
+  if (c.critic_value == 'scalar') != (c.atoms == 1):
+    raise ConfigError(
+      f'atoms={c.atoms} does not go with critic_value='
+      f'{c.critic_value!r}: a scalar critic has atoms=1, the others '
+      'more (101 in XQC, 100 in BRO)'
+    )
+  if c.optimism and (
+    'batch' in c.normalization or c.critic_value == 'categorical'
+  ):
+    raise ConfigError(
+      'optimism=true needs normalization=none or layer, and a scalar or '
+      'quantile critic'
+    )
+  if c.replay_rows < c.num_envs:
+    raise ConfigError(
+      f'replay_capacity={c.replay_capacity} holds no transition of each '
+      f'of num_envs={c.num_envs} environments; raise it to at least '
+      f'{c.num_envs * c.action_repeat}'
+    )
+
+
+def _check_resets(c: Config) -> None:
+  if c.reset_every and c.reset_at:
+    raise ConfigError(
+      'reset_every and reset_at are two schedules; set reset_every=0 or '
+      'reset_at= (nothing)'
+    )
+  if 0 < c.reset_every < c.updates_per_iteration:
+    raise ConfigError(
+      f'reset_every={c.reset_every} is less than the '
+      f'{c.updates_per_iteration} updates of one iteration (num_envs x '
+      'utd); raise it, or set 0 for no resets'
+    )
+
+
+def _one_way(vary: Sequence[str]) -> tuple[str, ...]:
+  """`vary` written one way, so that 1e-4 and 0.0001 are the same run."""
+  found = parsing.number_lists(vary, VARYING)
+  return tuple(
+    f'{name}={",".join(map(repr, values))}' for name, values in found.items()
+  )
+
+
+def _check_vary(c: Config) -> None:
+  """Refuses variants that could not be runs, and PBT without variants."""
+  found = c.varied
+  if 'tau' in found and not c.target_network:
+    raise ConfigError(
+      'tau cannot vary without a target network; set target_network=true'
+    )
+  count = math.prod(map(len, found.values()))
+  if count > MAX_VARIANTS:
+    raise ConfigError(
+      f'vary makes {count:,} variants; at most {MAX_VARIANTS} are possible'
+    )
+  variants = c.combinations
+  longest = max((name for name, _ in variants), key=len)
+  if len(longest) > _MAX_NAME:
+    raise ConfigError(
+      f'vary has too many digits for the name of a folder: {longest}'
+    )
+  rows = len(variants) * c.num_seeds
+  if rows > MAX_ROWS:
+    raise ConfigError(
+      f'vary and num_seeds={c.num_seeds} make {rows:,} rows; at most '
+      f'{MAX_ROWS:,} are possible'
+    )
+  for _, values in variants:
+    c.replace(vary=(), pbt_every=0, **values)
+  if not c.pbt_every:
+    return
+  if not found:
+    raise ConfigError(
+      f'pbt_every={c.pbt_every} needs --vary: the settings that it is to '
+      'change, with their first values'
+    )
+  if rows < 4:
+    raise ConfigError(
+      f'pbt_every={c.pbt_every} needs 4 rows or more, and there are {rows}; '
+      'raise num_seeds or vary more values'
+    )
+  if 'init_alpha' in found:
+    raise ConfigError(
+      'init_alpha cannot vary with pbt_every: it says how an agent begins only'
+    )

@@ -3,11 +3,10 @@
 import contextlib
 import difflib
 import math
+from collections.abc import Sequence
 from typing import Any
 
-
-class ConfigError(ValueError):
-  """A setting that cannot work; the message names the fix."""
+from mjx_crossq.errors import ConfigError
 
 
 def one_of(what: str, value: str, allowed: Any) -> None:
@@ -71,6 +70,19 @@ def typed(name: str, value: Any, kind: Any) -> Any:
   raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
 
 
+def to_text(value: Any) -> str:
+  """A setting as text; `typed` makes the same value of it.
+
+  Args:
+    value: a bool, int, float, str, or a tuple of ints or of strings. A string
+      in a tuple must hold no `;` and no white space at its ends.
+  """
+  if isinstance(value, tuple):
+    separator = ';' if any(isinstance(part, str) for part in value) else ','
+    return separator.join(map(to_text, value))
+  return str(value)
+
+
 def _number(name: str, value: Any, kind: type) -> Any:
   """`value` (text, or a JSON number) as an int or a float."""
   number = math.nan
@@ -85,3 +97,38 @@ def _number(name: str, value: Any, kind: type) -> Any:
   if kind is float and math.isfinite(number):
     return number
   raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
+
+
+def number_lists(
+  texts: Sequence[str], allowed: Sequence[str]
+) -> dict[str, tuple[float, ...]]:
+  """What `--vary` says: different numbers for each of some fields.
+
+  Args:
+    texts: such as `['actor_lr=1e-4,3e-4', 'gamma=0.97,0.99']`.
+    allowed: the fields that may be named.
+
+  Raises:
+    ConfigError: a field may not vary or is named twice, or its values are not
+      a list of different numbers.
+  """
+  found: dict[str, tuple[float, ...]] = {}
+  for text in texts:
+    name, equals, numbers = text.partition('=')
+    name = name.strip()
+    if not equals:
+      raise ConfigError(f'vary={text!r}: write it as field=value,value,...')
+    if name not in allowed:
+      raise ConfigError(
+        f'{name!r} cannot vary; these can: {", ".join(allowed)}'
+      )
+    if name in found:
+      raise ConfigError(f'{name} varies twice; give all its values at once')
+    parts = [part for part in numbers.split(',') if part.strip()]
+    values = tuple(typed(name, part, float) for part in parts)
+    if not values:
+      raise ConfigError(f'vary={text!r} has no value')
+    if len(set(values)) < len(values):
+      raise ConfigError(f'vary={text!r} has a value twice')
+    found[name] = values
+  return found

@@ -1,8 +1,8 @@
-"""Where the time, the work and the memory of a chunk go.
+"""The time of each part of the training loop, and the work of its updates.
 
-Each part of the training loop is a program of its own here, compiled and timed
-by itself, for as many iterations as the whole loop: what they add up to beside
-the whole tells whether the split explains it.
+Each part is compiled as a separate program and timed for as many iterations as
+the whole loop. The sum of the parts, compared with the whole, shows whether the
+parts explain it.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,15 @@ from mjx_crossq.learner.states import Transition
 _Part = Callable[[TrainState, jax.Array], TrainState]
 PARTS = ('physics', 'acting', 'replay add', 'sampling', 'critic', 'actor')
 _TINY = 1e-9
-"""Ties a part's result to its next input, so that none is computed once."""
+"""Makes a part's next input depend on its result, so that XLA computes it in
+every iteration."""
 
 
 class Parts:
   """The parts of one seed's iteration; each maps a state and a key.
 
   Attributes:
-    trainer: the loop that they are parts of.
+    trainer: the whole loop.
   """
 
   def __init__(self, trainer: Trainer):
@@ -82,7 +83,7 @@ class Parts:
     batch = self.trainer.replay.sample(
       state.replay, key, self.trainer.config.batch_size, state.iteration + 1
     )
-    batch = jax.lax.optimization_barrier(batch)  # all of it
+    batch = jax.lax.optimization_barrier(batch)  # so that all of it is read
     return total + jnp.sum(batch.reward)
 
   def _critic(self, state: TrainState, key: jax.Array) -> TrainState:
@@ -122,7 +123,7 @@ class Parts:
     return jax.lax.scan(body, carry, inputs)[0]
 
   def batch(self, index: jax.Array) -> Transition:
-    """A batch that is another for each index, without sampling."""
+    """A batch that differs for each index, without sampling."""
     rows = jnp.arange(self.trainer.config.batch_size)[:, None] + index
     sizes = self.trainer.agent.observation_size, self._actions[1], 1
     obs, action, reward = (
@@ -139,14 +140,14 @@ def _with_obs(state: TrainState, obs: jax.Array) -> TrainState:
 
 
 def compile_part(runner: Runner, function: _Part) -> Any:
-  """A part as a program of all seeds that iterates until a given iteration.
+  """Compiles a part for all seeds as a loop that ends at a given iteration.
 
   Args:
     runner: of the run.
     function: the part, of one seed.
 
   Returns:
-    A compiled function `(state, stop) -> state` that consumes the state.
+    A compiled function `(state, stop) -> state` that donates the state.
   """
 
   def loop(state: TrainState, stop: jax.Array) -> TrainState:
@@ -164,14 +165,14 @@ def compile_part(runner: Runner, function: _Part) -> Any:
 
 
 def work(runner: Runner) -> dict[str, float]:
-  """What an iteration's learning computes and moves, as XLA counts it.
+  """Operations and bytes of an iteration's updates, as XLA counts them.
 
   Args:
     runner: of the run.
 
   Returns:
     'flops' before optimisation, and 'bytes' that the compiled operations read
-    and write, of all seeds.
+    and write, for all seeds.
   """
   c, parts = runner.config, Parts(runner.trainer)
   agent = runner.trainer.agent

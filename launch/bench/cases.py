@@ -1,4 +1,4 @@
-"""One configuration under measurement: its programs and its state."""
+"""A configuration that is measured: its programs and its state."""
 
 import functools
 import time
@@ -14,14 +14,14 @@ from mjx_crossq.device.budget import Budget
 from mjx_crossq.launch.bench import breakdown, timing
 
 _SECONDS = 1.0
-"""How long a timed chunk is, about."""
+"""The approximate length of a timed chunk."""
 
 
 class Case:
   """The compiled training program of a configuration, with a full replay.
 
-  The replay holds made-up transitions: what they are costs no time, and where
-  they are does.
+  The replay holds arbitrary transitions, because the time of an update does not
+  depend on their values. It is full so that samples read all of its memory.
 
   Attributes:
     config: the configuration.
@@ -37,16 +37,16 @@ class Case:
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
   ):
-    """Compiles, and fills the replay.
+    """Compiles the programs and fills the replay.
 
     Args:
       config: the configuration.
       env: its environment.
-      chunk: iterations of a timed chunk; None for about a second's.
-      devices: over which the seeds are spread; None for the default one.
+      chunk: iterations of a timed chunk; None for about a second.
+      devices: over which the seeds are distributed; None for the default one.
 
     Raises:
-      ConfigError: the memory does not suffice.
+      ConfigError: the state does not fit the memory.
     """
     self.config = config
     self.runner = Runner(config, env, devices)
@@ -64,7 +64,7 @@ class Case:
       config.warmup_iterations, config.replay_rows // config.num_envs
     )
     episode = env.episode_length // config.action_repeat
-    self._at = -(-filled // episode) * episode  # where one begins
+    self._at = -(-filled // episode) * episode  # an episode begins here
     self._fill()
     self.chunk = chunk or 1
     if chunk is None:
@@ -74,7 +74,7 @@ class Case:
       self.chunk = max(2, round(2 * _SECONDS / (time.monotonic() - start)))
 
   def _fill(self) -> None:
-    """Makes transitions up, in place."""
+    """Fills the replay in place."""
 
     @functools.partial(jax.jit, donate_argnums=0)
     def fill(replay: Any) -> Any:
@@ -84,11 +84,11 @@ class Case:
 
     self.state = self.state.replace(  # pyright: ignore
       replay=fill(self.state.replay),
-      iteration=self.runner.placement.spread(self._at),
+      iteration=self.runner.placement.counter(self._at),
     )
 
   def run(self) -> None:
-    """One chunk of the whole loop."""
+    """Runs one chunk of the whole loop."""
     self._iterate(self.chunk)
 
   def _iterate(self, iterations: int) -> None:
@@ -111,7 +111,7 @@ class Case:
 
     Returns:
       Milliseconds of an iteration: 'whole', each part, and 'rest', which is
-      the whole without the parts.
+      the whole minus the parts.
     """
     parts = breakdown.Parts(self.runner.trainer).functions()
     programs = {
@@ -137,7 +137,7 @@ class Case:
     return {**result, 'rest': rest}
 
   def memory(self) -> dict[str, int]:
-    """Bytes by part: the state's, and the working memory of a chunk."""
+    """Bytes of each part of the state, and of the program's temporaries."""
     memory = self._program.memory_analysis()
     temporary = getattr(memory, 'temp_size_in_bytes', 0)
     b = self._budget
@@ -149,13 +149,13 @@ class Case:
     }
 
   def summary(self, measured: timing.Time) -> dict[str, Any]:
-    """A row of figures.
+    """A row of results.
 
     Args:
-      measured: chunks of `self.chunk` iterations.
+      measured: times of chunks of `self.chunk` iterations.
 
     Returns:
-      What was measured, and of what.
+      The configuration and its speeds.
     """
     c = self.config
     seconds = measured.median / self.chunk

@@ -1,7 +1,7 @@
-"""Ratios that the training loop must keep on a CPU, measured in one run.
+"""Limits on ratios of times that the training loop must keep on a CPU.
 
-Ratios and not times, because machines differ and are busy; each is between
-programs that are timed in turn.
+Ratios are compared, not times, because machines differ and have other load. The
+programs of a ratio are timed alternately.
 """
 
 import itertools
@@ -11,11 +11,11 @@ from mjx_crossq import envs, from_preset
 from mjx_crossq.launch.bench import cases, timing
 
 _TASKS = ('cheetah-run', 'pendulum-swingup')
-"""Where physics counts, and where it is quick to compile."""
+"""A task with slow physics, and one that compiles quickly."""
 
 
 def run(repeats: int) -> list[dict[str, Any]]:
-  """Measures every ratio; prints as it goes.
+  """Measures every ratio, and prints each when it is known.
 
   Args:
     repeats: of each program.
@@ -43,7 +43,7 @@ def _case(env: Any, **changes: Any) -> cases.Case:
 
 
 def _overhead(env: Any, repeats: int) -> Any:
-  """A chunk at UTD 10 beside its updates alone."""
+  """A chunk at UTD 10, compared with its updates alone."""
   case = _case(env, utd=10)
   parts = case.split(repeats)
   updates = parts['critic'] + parts['actor']
@@ -51,7 +51,7 @@ def _overhead(env: Any, repeats: int) -> Any:
 
 
 def _delay(env: Any, repeats: int) -> Any:
-  """The delayed actor is not computed in vain."""
+  """A delayed actor update costs nothing where it is not due."""
   delayed, always = (_case(env, utd=6, policy_delay=d) for d in (3, 1))
   yield (
     'policy delay 3 / policy delay 1',
@@ -61,7 +61,7 @@ def _delay(env: Any, repeats: int) -> Any:
 
 
 def _capacity(env: Any, repeats: int) -> Any:
-  """No operation costs the replay's size."""
+  """The time does not depend on the size of the replay."""
   small, large = (
     _case(env, utd=1, replay_capacity=c) for c in (10_000, 1_000_000)
   )
@@ -73,7 +73,7 @@ def _capacity(env: Any, repeats: int) -> Any:
 
 
 def _seeds(env: Any, repeats: int) -> Any:
-  """Seeds in one program beside one after the other."""
+  """Seeds in one program, compared with single runs in sequence."""
   one, eight = (
     _case(env, utd=10, critic_width=256, num_seeds=s) for s in (1, 8)
   )
@@ -81,7 +81,7 @@ def _seeds(env: Any, repeats: int) -> Any:
 
 
 def _doubling(env: Any, repeats: int) -> Any:
-  """Time grows at most in proportion to the seeds."""
+  """The time grows at most in proportion to the seeds."""
   counts = (1, 2, 4, 8, 16, 32)
   all_cases = [_case(env, utd=4, critic_width=128, num_seeds=s) for s in counts]
   for fewer, more in itertools.pairwise(cases.measure(all_cases, repeats)):
@@ -90,6 +90,6 @@ def _doubling(env: Any, repeats: int) -> Any:
 
 
 def _ratio(a: cases.Case, b: cases.Case, repeats: int) -> float:
-  """Median over the repeats of one case's time by another's."""
+  """The median time of one case divided by that of another."""
   times = timing.interleaved({'a': a.run, 'b': b.run}, repeats)
   return times['a'].median / a.chunk / (times['b'].median / b.chunk)

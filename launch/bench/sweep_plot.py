@@ -1,4 +1,4 @@
-"""The picture of a sweep: how the cost of an iteration grows."""
+"""The figure of `launch.benchmark --sweep`: cost over one setting."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def draw(rows: list[dict[str, Any]], field: str, output: str) -> None:
   """Draws milliseconds and updates over one setting.
 
   Args:
-    rows: what `launch.cases` measured, in the setting's order.
+    rows: results of `cases.measure`, in the order of the setting.
     field: the setting.
     output: image file; the suffix decides the format.
   """
@@ -25,7 +25,7 @@ def draw(rows: list[dict[str, Any]], field: str, output: str) -> None:
   x = [row[field] for row in rows]
   panels = (
     ('ms_per_iteration', 'ms per iteration', 'with all seeds'),
-    ('seed_updates_per_second', 'updates per second', 'of all seeds together'),
+    ('seed_updates_per_second', 'updates per second', 'of all seeds'),
   )
   for index, (name, label, note) in enumerate(panels):
     axes = figure.add_subplot(1, 2, index + 1)

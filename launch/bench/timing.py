@@ -1,4 +1,4 @@
-"""How programs are timed: interleaved, warm, by medians."""
+"""Times programs: warm, alternately, with medians."""
 
 import dataclasses
 import statistics
@@ -13,7 +13,7 @@ from mjx_crossq.learner import layers
 
 @dataclasses.dataclass(frozen=True)
 class Time:
-  """Repeated measurements of one thing.
+  """Repeated measurements of one program.
 
   Attributes:
     seconds: of each repeat.
@@ -35,10 +35,10 @@ class Time:
 def interleaved(
   programs: Mapping[str, Callable[[], None]], repeats: int
 ) -> dict[str, Time]:
-  """Times programs in turn, so that what disturbs one disturbs all.
+  """Times programs alternately, so that other load affects all of them.
 
   Args:
-    programs: functions that return when their work is done; compiled.
+    programs: compiled functions that return when their work is done.
     repeats: how often each is run.
 
   Returns:
@@ -54,11 +54,11 @@ def interleaved(
 
 
 def ceilings(precision: str, repeats: int = 5) -> dict[str, float]:
-  """What the device reaches: a product of matrices, and a copy.
+  """The rates of a matrix product and of a copy on the device.
 
   Args:
     precision: of the product, see `Config.matmul_precision`.
-    repeats: of which the best counts.
+    repeats: of which the fastest counts.
 
   Returns:
     'flops_per_second', and 'bytes_per_second' read and written.

@@ -1,11 +1,13 @@
-"""Where the jobs of a sweep run: this machine, Slurm, or Ray.
+"""Where the jobs of a sweep run: this machine, Slurm or Ray.
 
-A backend takes jobs and says how each ended. What a job needs to go on is in
-its folder, so a job may be submitted again at any time.
+A backend takes jobs and reports how each ended. A job's folder contains
+everything that is needed to continue it, so a job may be submitted again at any
+time.
 """
 
 import abc
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -16,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from mjx_crossq.config import ConfigError, one_of
 from mjx_crossq.launch.jobs import jobs
 from mjx_crossq.launch.jobs.jobs import Job
@@ -25,25 +29,25 @@ Handle = Any
 
 
 class Backend(abc.ABC):
-  """Takes jobs, and says how each ended.
+  """Takes jobs and reports how each ended.
 
   Attributes:
-    seconds: between two looks at the jobs.
+    seconds: time between two calls of `poll`.
   """
 
   seconds = 1.0
 
   @abc.abstractmethod
   def submit(self, found: Sequence[Job]) -> list[Handle]:
-    """Takes jobs, which start when there is room for them."""
+    """Takes jobs, which start when there is a free place for them."""
 
   @abc.abstractmethod
   def poll(self, handle: Handle) -> int | None:
-    """The exit status of a job; None while it waits or runs."""
+    """The exit status of a job, or None while it waits or runs."""
 
   @abc.abstractmethod
   def close(self) -> None:
-    """Ends what still runs, which saves first, and waits for it."""
+    """Stops the jobs that still run, after they have saved a checkpoint."""
 
 
 class Local(Backend):
@@ -68,8 +72,8 @@ class Local(Backend):
     self._waiting: deque[Job] = deque()
     self._running: dict[Job, tuple[Any, Mapping[str, str]]] = {}
 
+  @override
   def submit(self, found: Sequence[Job]) -> list[Handle]:
-    """Takes jobs; a process is started when a slot is free."""
     self._waiting.extend(found)
     self._fill()
     return list(found)
@@ -80,8 +84,8 @@ class Local(Backend):
       process = self._start(job, {**os.environ, **slot})
       self._running[job] = process, slot
 
+  @override
   def poll(self, handle: Handle) -> int | None:
-    """The exit status of a job; starts the next one where it has ended."""
     if handle not in self._running:
       return None
     process, slot = self._running[handle]
@@ -91,10 +95,10 @@ class Local(Backend):
     del self._running[handle]
     self._free.append(slot)
     self._fill()
-    return jobs.ended(handle, status)
+    return jobs.record_exit(handle, status)
 
+  @override
   def close(self) -> None:
-    """Asks the processes to stop, and waits while they save."""
     self._waiting.clear()
     for process, _ in self._running.values():
       with contextlib.suppress(ProcessLookupError):
@@ -104,25 +108,25 @@ class Local(Backend):
 
 
 class Slurm(Backend):
-  """Slurm by submitit: the jobs that are taken together are one array.
+  """Slurm through submitit; jobs that are submitted together form one array.
 
-  A job that Slurm is about to stop saves and is queued again. When it has
-  ended is read off the file with its result, or else off the queue, so that
-  Slurm needs no accounting.
+  A job that Slurm is about to stop saves a checkpoint and is queued again. The
+  file with its result or the queue tells when a job has ended, so Slurm's
+  accounting is not needed.
   """
 
   seconds = 2.0
-  _GRACE = 20.0  # seconds that a shared disk may take to show a result
+  _GRACE = 20.0  # seconds until a result is visible on a shared disk
 
   def __init__(self, logs: Path, options: Mapping[str, Any]):
     """Submits nothing yet.
 
     Args:
-      logs: folder of submitit's files, which all nodes see.
+      logs: folder of submitit's files, visible to all nodes.
       options: of `submitit.AutoExecutor.update_parameters`, such as
         `slurm_partition`, `timeout_min`, `gpus_per_node`, `cpus_per_task`,
-        `slurm_array_parallelism`; `cluster` may be `local`, which starts the
-        jobs here.
+        `slurm_array_parallelism`. With `cluster` equal to `local`, submitit
+        starts the jobs on this machine.
 
     Raises:
       ConfigError: submitit or Slurm is not installed, or an option is wrong.
@@ -149,15 +153,16 @@ class Slurm(Backend):
     self._asked = 0.0
     self._gone: dict[str, float] = {}
 
+  @override
   def submit(self, found: Sequence[Job]) -> list[Handle]:
-    """Submits an array."""
     new = self._executor.map_array(SlurmWorker(), found) if found else []
     self._submitted += new
     self._asked = 0.0
     return new
 
+  @override
   def poll(self, handle: Handle) -> int | None:
-    """The exit status of a job, 1 if it left none."""
+    """The exit status of a job, 1 if there is no result, None if it runs."""
     if handle.paths.result_pickle.exists():
       with contextlib.suppress(Exception):
         return int(handle.result())
@@ -179,14 +184,14 @@ class Slurm(Backend):
         text=True,
         check=False,
       )
-      if shown.returncode:  # the controller may be away for a while
+      if shown.returncode:  # the controller may be down for a while
         return True
       self._queue = set(shown.stdout.split())
       self._asked = time.monotonic()
     return handle.job_id in self._queue
 
+  @override
   def close(self) -> None:
-    """Takes the jobs from the queue; those that run save first."""
     for job in self._submitted:
       if not job.paths.result_pickle.exists():
         with contextlib.suppress(Exception):
@@ -196,8 +201,9 @@ class Slurm(Backend):
 class SlurmWorker:
   """What submitit calls on a node.
 
-  `checkpoint` comes as a signal while `__call__` waits, so both look at a list
-  that a thread fills: `Popen.wait` holds a lock that it would wait for twice.
+  `checkpoint` is called by a signal while `__call__` waits in the same thread.
+  Both read a list that another thread fills, because two nested calls of
+  `Popen.wait` would block each other.
   """
 
   def __init__(self):
@@ -207,10 +213,10 @@ class SlurmWorker:
 
   def __call__(self, job: Job) -> int:
     """Trains a job; returns the exit status."""
-    # Slurm sends submitit's signal to every process of the job.
+    # Slurm sends submitit's signal to every process of the job, also to ours.
     self._process = jobs.start(job, ignored=(signal.SIGUSR2,))
     threading.Thread(target=self._reap, daemon=True).start()
-    return jobs.ended(job, self._wait())
+    return jobs.record_exit(job, self._wait())
 
   def _reap(self) -> None:
     self._status.append(self._process.wait())
@@ -221,7 +227,7 @@ class SlurmWorker:
     return self._status[0]
 
   def checkpoint(self, job: Job) -> Any:
-    """Saves before Slurm stops the job; submitit queues it again."""
+    """Saves a checkpoint; submitit then queues the job again."""
     submitit = _imported('submitit', 'slurm')
     if self._process is not None:
       self._process.terminate()
@@ -233,12 +239,12 @@ class Ray(Backend):
   """Tasks of a Ray cluster."""
 
   def __init__(self, options: Mapping[str, Any]):
-    """Connects, or starts a cluster on this machine.
+    """Connects to a cluster, or starts one on this machine.
 
     Args:
-      options: `address` of a cluster (that of this machine, or else a new
-        one), `num_gpus` and `num_cpus` of a job (1 GPU where the cluster has
-        any; 1 CPU).
+      options: `address` of a cluster (default: that of this machine, or else a
+        new one), `num_gpus` of a job (default: 1 if the cluster has GPUs) and
+        `num_cpus` of a job (default: 1).
 
     Raises:
       ConfigError: ray is not installed, there is no such cluster, or an
@@ -263,12 +269,13 @@ class Ray(Backend):
     )(jobs.run)
     self._handles: list[Any] = []
 
+  @override
   def submit(self, found: Sequence[Job]) -> list[Handle]:
-    """Makes a task of each job."""
     new = [self._train.remote(job) for job in found]
     self._handles += new
     return new
 
+  @override
   def poll(self, handle: Handle) -> int | None:
     """The exit status of a job, 1 if its worker or node was lost."""
     ready, _ = self._ray.wait([handle], timeout=0)
@@ -279,8 +286,8 @@ class Ray(Backend):
     except self._ray.exceptions.RayError:
       return 1
 
+  @override
   def close(self) -> None:
-    """Cancels the tasks, whose processes save first."""
     left = self._handles
     if left:
       _, left = self._ray.wait(left, num_returns=len(left), timeout=0)
@@ -297,8 +304,6 @@ def _imported(name: str, extra: str) -> Any:
   Raises:
     ConfigError: it is not installed.
   """
-  import importlib
-
   try:
     return importlib.import_module(name)
   except ImportError:

@@ -1,6 +1,7 @@
 """The jobs of a sweep as files for SkyPilot and Kubernetes.
 
-Nothing is started: `sky jobs launch FILE` and `kubectl apply -f FILE` do that.
+Nothing is started here: the user runs `sky jobs launch FILE` or `kubectl apply
+-f FILE`.
 """
 
 import hashlib
@@ -10,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mjx_crossq.config import ConfigError, one_of
 from mjx_crossq.host.run_files import replacing
-from mjx_crossq.launch.jobs.jobs import USAGE_ERROR, Job
+from mjx_crossq.launch import cli
+from mjx_crossq.launch.jobs.jobs import Job
 
 _MOUNT = '/sweep'
 _SECONDS_TO_SAVE = 120
@@ -34,32 +38,31 @@ def write(
   options: Mapping[str, Any],
   retries: int = 2,
 ) -> list[str]:
-  """Writes a task of SkyPilot a job, and a Job of Kubernetes if it is asked.
+  """Writes a SkyPilot task, a Kubernetes Job, or both for each job.
 
   Args:
     found: the jobs.
     output: folder of the files.
-    options: `storage` (a bucket's URI, where the runs are kept; for SkyPilot),
-      `accelerators`, `use_spot`, `infra`, `setup` (how the package is
-      installed in a copy of the current folder); `image`, `claim` (a
-      persistent volume claim) and `gpus` for Kubernetes.
-    retries: further attempts of a job of Kubernetes that fails.
+    options: for SkyPilot `storage` (the URI of the bucket that keeps the runs),
+      `accelerators`, `use_spot`, `infra` and `setup` (the command that installs
+      the package from a copy of the current folder); for Kubernetes `image`,
+      `claim` (a persistent volume claim that keeps the runs) and `gpus`.
+    retries: how often Kubernetes starts a failed Job again.
 
   Returns:
-    Lines for a person: what was written, and how it is started.
+    Lines for the user: what was written, and the command that starts it.
 
   Raises:
-    ConfigError: an option is wrong or missing, or the folder is not ours.
+    ConfigError: an option is wrong or missing.
+    WriteError: a file cannot be written.
   """
-  import yaml
-
   for name in options:
     one_of('option of skypilot', name, _OPTIONS)
   options = {**_OPTIONS, **options}
   if not options['storage'] and not options['claim']:
     raise ConfigError(
-      '--backend=skypilot needs --option=storage=URI of the bucket where the '
-      'runs are kept, or image and claim for Kubernetes'
+      '--backend=skypilot needs --option=storage=URI of the bucket that keeps '
+      'the runs, or image and claim for Kubernetes'
     )
   if bool(options['image']) != bool(options['claim']):
     raise ConfigError(
@@ -81,30 +84,30 @@ def write(
       with replacing(path) as draft:
         draft.write_text(yaml.safe_dump(record, sort_keys=False), 'utf-8')
     lines.append(
-      f'wrote {len(found)} files in {output / kind}; each is started by: '
+      f'wrote {len(found)} files in {output / kind}; start each with: '
       f'{command} FILE'
     )
   return lines
 
 
 def short_name(job: Job) -> str:
-  """A job's name as clusters take it: 53 letters, digits and hyphens."""
+  """A job's name in at most 53 letters, digits and hyphens, as clusters ask."""
   plain = re.sub('[^a-z0-9]+', '-', job.name.lower()).strip('-')
   digest = hashlib.sha256(job.name.encode()).hexdigest()[:8]
   return f'{plain[:44].strip("-")}-{digest}'
 
 
 def _command(job: Job) -> list[str]:
-  there = Job(job.config, Path(_MOUNT) / job.name, job.extra)
+  there = Job(job.config, Path(_MOUNT), job.name, job.extra)
   return there.command('python')
 
 
 def sky_task(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
-  """A task of SkyPilot, which recovers a spot instance that is taken away.
+  """A SkyPilot task; SkyPilot recovers it when a spot instance is preempted.
 
   Args:
     job: the job.
-    options: all of `write`'s.
+    options: as for `write`, all of them.
   """
   resources = {
     'accelerators': options['accelerators'],
@@ -124,11 +127,11 @@ def sky_task(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kubernetes_job(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
-  """A Job of Kubernetes; wrong input ends it, anything else is tried again.
+  """A Kubernetes Job; it is started again unless its input is wrong.
 
   Args:
     job: the job.
-    options: all of `write`'s.
+    options: as for `write`, all of them.
   """
   container = {
     'name': 'train',
@@ -151,7 +154,7 @@ def kubernetes_job(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
         'rules': [
           {
             'action': 'FailJob',
-            'onExitCodes': {'operator': 'In', 'values': [USAGE_ERROR]},
+            'onExitCodes': {'operator': 'In', 'values': [cli.USAGE_ERROR]},
           }
         ]
       },

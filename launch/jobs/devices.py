@@ -1,4 +1,4 @@
-"""What this machine computes with, and how processes share it."""
+"""The devices of this machine, and how processes share them."""
 
 import dataclasses
 import json
@@ -16,15 +16,15 @@ from mjx_crossq.device.budget import available_memory
 found = jax.local_devices()
 print(json.dumps([found[0].platform, len(found), available_memory()]))
 """
-_SHARE = 0.75  # of a GPU's memory, which JAX takes for one process
+_SHARE = 0.75  # of a GPU's memory, which JAX allocates in one process
 
 
 class Room(NamedTuple):
-  """What one of the processes at a time has.
+  """The devices of one process.
 
   Attributes:
-    memory: bytes of each of its devices; None if it cannot be told.
-    devices: how many it has.
+    memory: bytes of each device; None if unknown.
+    devices: how many.
   """
 
   memory: int | None
@@ -38,7 +38,7 @@ class Devices:
   Attributes:
     platform: `cpu`, `gpu` or `tpu`.
     count: how many.
-    memory: free bytes of one; None if it cannot be told.
+    memory: free bytes of one; None if unknown.
   """
 
   platform: str
@@ -47,7 +47,7 @@ class Devices:
 
   @classmethod
   def probe(cls) -> 'Devices':
-    """Asks a process of its own, which gives the devices back.
+    """Asks a separate process, which releases the devices when it ends.
 
     Raises:
       ConfigError: JAX does not start there.
@@ -64,10 +64,10 @@ class Devices:
     return cls(*json.loads(done.stdout.splitlines()[-1]))
 
   def slots(self, parallel: int) -> list[dict[str, str]]:
-    """Variables of the environment of each of the processes at a time.
+    """Environment variables of each process that runs at a time.
 
     Args:
-      parallel: how many processes; one alone has all devices.
+      parallel: number of processes; a single one has all devices.
 
     Raises:
       ConfigError: they cannot share the devices.
@@ -91,12 +91,12 @@ class Devices:
     return slots
 
   def room(self, parallel: int) -> Room:
-    """What one of the processes at a time has.
+    """The devices of one of the processes that run at a time.
 
     Args:
-      parallel: how many processes.
+      parallel: number of processes.
     """
-    if self.platform == 'cpu':  # its devices, if forced, share the memory
+    if self.platform == 'cpu':  # forced host devices share the memory
       memory = self.memory and self.memory // parallel
       return Room(memory, 1)
     if parallel == 1:

@@ -1,72 +1,134 @@
-"""What a list of runs will cost, from measured speeds."""
+"""Hours of training, from measured speeds.
 
+A program that trains `n` seeds takes `fixed + per_seed * n` seconds for an
+update of all of them. Both numbers are fitted to rows of `launch.benchmark`;
+docs/scaling.md explains the model.
+"""
+
+import dataclasses
+import heapq
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# What a speed depends on, beside the task and the UTD.
-_ALIKE = ('preset', 'num_seeds', 'num_envs', 'critic_width')
+import numpy as np
+
+from mjx_crossq.config import Config, ConfigError
+
+# A measured row describes runs that have the same values of these fields.
+_ALIKE = ('preset', 'num_envs', 'critic_width')
+
+Row = Mapping[str, Any]
+"""A row of `launch.benchmark --json`."""
 
 
-def read(paths: Iterable[str]) -> list[dict[str, Any]]:
+def read(paths: Iterable[str]) -> list[Row]:
   """Rows of `launch.benchmark --json`.
 
   Args:
     paths: of the files.
 
   Raises:
-    ConfigError: a file cannot be read, or holds no speeds of training.
+    ConfigError: a file cannot be read or contains no speeds of training.
   """
-  from mjx_crossq.config import ConfigError
-
   rows = []
   for path in paths:
     try:
       found = json.loads(Path(path).read_text(encoding='utf-8'))['rows']
       for row in found:
-        for name in ('task', 'utd', 'updates_per_second', *_ALIKE):
+        for name in ('task', 'utd', 'num_seeds', 'updates_per_second', *_ALIKE):
           row[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise ConfigError(
-        f'--benchmark={path} has no speeds of training ({error!r}); make it '
-        'with python -m launch.benchmark --task=... --preset=... --json=FILE'
+        f'--benchmark={path} contains no speeds of training ({error!r}); make '
+        'it with python -m launch.benchmark --task=... --preset=... --json=FILE'
       ) from None
     rows += found
   return rows
 
 
-def nearest(
-  config: Any, speeds: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any] | None:
-  """The measured case most like a run: its task before its UTD.
+@dataclasses.dataclass(frozen=True)
+class Speed:
+  """The time of an update of all seeds of a program on one device.
+
+  Attributes:
+    fixed: seconds, independent of the number of seeds.
+    per_seed: seconds for each seed.
+    source: what was measured: task, UTD and numbers of seeds.
+    error: largest relative error of the model at the measured points.
+  """
+
+  fixed: float
+  per_seed: float
+  source: str = ''
+  error: float = 0.0
+
+  def seconds(self, seeds: float) -> float:
+    """The time of an update of so many seeds."""
+    return self.fixed + self.per_seed * seeds
+
+
+def fit(rows: Sequence[Row]) -> Speed:
+  """Fits the model to measurements by least squares of the relative error.
+
+  Neither coefficient may be negative. One number of seeds gives a time
+  proportional to the seeds.
 
   Args:
-    config: the run.
-    speeds: as `read` gives them.
-
-  Returns:
-    A row of the same preset, width and numbers of seeds and environments;
-    None if there is none.
+    rows: measurements, one or more, that differ only in the number of seeds.
   """
-  alike = [
-    row
-    for row in speeds
-    if all(row[name] == getattr(config, name) for name in _ALIKE)
-  ]
-  return min(
-    alike,
-    key=lambda row: (
-      row['task'] != config.task,
-      abs(math.log(row['utd'] / config.utd)),
-    ),
-    default=None,
+  n = np.array([row['num_seeds'] for row in rows], float)
+  t = np.array([1 / row['updates_per_second'] for row in rows])
+  fixed, per_seed = 0.0, float(np.sum(n / t) / np.sum((n / t) ** 2))
+  if len(set(n)) > 1:
+    columns = np.stack([np.ones_like(n), n], 1) / t[:, None]
+    found = np.linalg.lstsq(columns, np.ones_like(t), rcond=None)[0]
+    if found.min() >= 0:
+      fixed, per_seed = map(float, found)
+    elif found[1] < 0:  # more seeds did not take longer
+      fixed, per_seed = float(np.sum(1 / t) / np.sum(1 / t**2)), 0.0
+  seeds = ', '.join(str(int(count)) for count in sorted(set(n)))
+  return Speed(
+    fixed,
+    per_seed,
+    f'{rows[0]["task"]} at UTD {rows[0]["utd"]}, {seeds} seed(s)',
+    float(np.max(np.abs((fixed + per_seed * n) / t - 1))),
   )
 
 
-def updates(config: Any, step: int = 0) -> int:
-  """Critic updates per seed from an env step to the end of a run.
+def speed_of(config: Config, rows: Sequence[Row]) -> Speed | None:
+  """The speed of a run, from the measurements that are most like it.
+
+  Args:
+    config: the run.
+    rows: measurements.
+
+  Returns:
+    The model fitted to rows of the same preset, width and number of
+    environments: those of the same task, or else of any one task, with the
+    nearest UTD. None if there are no such rows.
+  """
+  alike = [
+    row
+    for row in rows
+    if all(row[name] == getattr(config, name) for name in _ALIKE)
+  ]
+  if not alike:
+    return None
+
+  def distance(row: Row) -> tuple[bool, float]:
+    return row['task'] != config.task, abs(math.log(row['utd'] / config.utd))
+
+  best = min(alike, key=distance)
+  return fit(
+    [r for r in alike if all(r[name] == best[name] for name in ('task', 'utd'))]
+  )
+
+
+def updates(config: Config, step: int = 0) -> int:
+  """Critic updates of each seed from an env step to the end of a run.
 
   Args:
     config: the run.
@@ -76,144 +138,88 @@ def updates(config: Any, step: int = 0) -> int:
   return config.updates_at(config.iterations) - config.updates_at(done)
 
 
-def hours(
-  config: Any, speeds: Sequence[Mapping[str, Any]], step: int = 0
-) -> float | None:
+def hours(config: Config, speed: Speed, step: int = 0) -> float:
   """Hours of training, without compilation, warm-up and evaluations.
 
   Args:
     config: the run.
-    speeds: as `read` gives them.
+    speed: of its updates.
     step: env step that it has reached.
-
-  Returns:
-    None where no speed was measured.
   """
-  row = nearest(config, speeds)
-  if row is None:
-    return None
-  return updates(config, step) / row['updates_per_second'] / 3600
+  return updates(config, step) * speed.seconds(config.num_seeds) / 3600
 
 
-def report(
-  folders: Mapping[Any, Path],
-  speeds: Sequence[Mapping[str, Any]],
-  allow_unfaithful: bool = False,
-  here: bool = True,
-) -> None:
-  """Prints what each run is, costs and has reached, and the sums.
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """The work of a cell of a grid.
+
+  Attributes:
+    updates: of each seed.
+    seeds: how many.
+    most: seeds that fit one device.
+    speed: of an update of all seeds of a program.
+  """
+
+  updates: int
+  seeds: int
+  most: int
+  speed: Speed
+
+  def hours(self, seeds_per_job: int) -> list[float]:
+    """Hours of each job, when a job has at most so many seeds.
+
+    Args:
+      seeds_per_job: limit, beside the seeds that fit a device.
+    """
+    count = -(-self.seeds // min(seeds_per_job, self.most))
+    size, larger = divmod(self.seeds, count)
+    return [
+      self.updates * self.speed.seconds(size + (index < larger)) / 3600
+      for index in range(count)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+  """Cells divided into jobs for a number of devices.
+
+  Attributes:
+    devices: how many there are.
+    busy: devices that have a job.
+    seeds_per_job: seeds of a job at most.
+    hours: until the last job ends.
+    device_hours: sum over the jobs.
+  """
+
+  devices: int
+  busy: int
+  seeds_per_job: int
+  hours: float
+  device_hours: float
+
+
+def divide(cells: Sequence[Cell], devices: int) -> Division:
+  """The division of all cells whose last job ends first.
+
+  A device runs one job at a time. The longest jobs start first, each on the
+  device that is free first. Of several divisions with the same end the one with
+  the largest jobs is taken, because it uses the fewest device-hours.
 
   Args:
-    folders: of the runs, by their configurations.
-    speeds: as `read` gives them.
-    allow_unfaithful: whether tasks may differ from stock.
-    here: whether they run on this machine, whose memory they must fit.
-
-  Raises:
-    ConfigError: a run cannot start: its task, its folder or its memory.
+    cells: what is to be trained.
+    devices: how many there are.
   """
-  from mjx_crossq.launch.jobs import jobs
-
-  print(
-    f'{"run":44} {"seeds":>5} {"env steps":>10} {"updates left":>13} '
-    f'{"MiB":>7} {"hours":>7}'
-  )
-  budgets, total, left = budgets_of(folders, allow_unfaithful), 0, 0.0
-  unmeasured = []
-  for config, folder in folders.items():
-    step = jobs.reached(config, folder)
-    count = updates(config, step) * config.num_seeds
-    time = hours(config, speeds, step)
-    row = nearest(config, speeds)
-    total += count
-    left += time or 0
-    if time is None and count:
-      unmeasured.append(config)
-    print(
-      f'{jobs.title(config):44} {config.num_seeds:5} '
-      f'{config.env_steps:10,} {count:13,} '
-      f'{budgets[config].total / 2**20:7,.0f} '
-      f'{"-" if time is None else f"{time:.2f}":>7}  '
-      + _progress(step, jobs.complete(config, folder))
-      + (f', speed of {row["task"]} at UTD {row["utd"]}' if row else '')
+  best: Division | None = None
+  for size in range(max(cell.seeds for cell in cells), 0, -1):
+    times = sorted(
+      (h for cell in cells for h in cell.hours(size)), reverse=True
     )
-  largest = max(budgets.values(), key=lambda budget: budget.total)
-  print(
-    f'{len(folders)} runs one after the other: {total:,} updates of single '
-    f'seeds, {largest.total / 2**20:,.0f} MiB at most'
-    + (
-      f' of {largest.available / 2**20:,.0f}'
-      if here and largest.available
-      else ''
-    )
-  )
-  if speeds:
-    print(
-      f'{left:,.1f} hours for the runs with a measured speed, without '
-      'compilation, warm-up and evaluations'
-    )
-  if unmeasured:
-    print(
-      f'no speed was measured for {len(unmeasured)}; such as by\n  '
-      + _command(unmeasured[-1])
-    )
-  if here:
-    largest.check()
-
-
-# On what the memory of a run does not depend.
-_NOT_IN_MEMORY = {
-  'utd': 1,
-  'seed': 0,
-  'env_steps': 1_000_000,
-  'reset_every': 0,
-  'reset_at': (),
-}
-
-
-def budgets_of(
-  runs: Iterable[Any], allow_unfaithful: bool = False
-) -> dict[Any, Any]:
-  """The memory of each run; nothing is computed on a device.
-
-  Args:
-    runs: configurations.
-    allow_unfaithful: whether tasks may differ from stock.
-
-  Raises:
-    ConfigError: a task and a configuration do not fit together.
-  """
-  from mjx_crossq.device.budget import Budget
-  from mjx_crossq.device.runner import Runner
-  from mjx_crossq.launch import cli
-
-  envs: dict[Any, Any] = {}
-  found: dict[Any, Any] = {}
-  result: dict[Any, Any] = {}
-  for config in runs:
-    alike = config.replace(**_NOT_IN_MEMORY)
-    if alike not in found:
-      of_env = (config.task, config.physics)
-      if of_env not in envs:
-        envs[of_env] = cli.load_env(*of_env, allow_unfaithful=allow_unfaithful)
-      state = Runner(alike, envs[of_env]).abstract_state()
-      found[alike] = Budget.of(state)
-    result[config] = found[alike]
-  return result
-
-
-def _progress(step: int, complete: bool) -> str:
-  if not step:
-    return 'missing'
-  return 'complete' if complete else f'at {step:,}'
-
-
-def _command(config: Any) -> str:
-  """How the speed of a run is measured."""
-  return (
-    f'python -m launch.benchmark --task={config.task} '
-    f'--preset={config.preset} --physics={config.physics} '
-    f'--num_seeds={config.num_seeds} --set=utd={config.utd} '
-    f'--set=critic_width={config.critic_width} --json=speeds.json, and '
-    '--benchmark=speeds.json here'
-  )
+    ends = [0.0] * devices
+    for time in times:
+      heapq.heapreplace(ends, ends[0] + time)
+    busy = min(devices, len(times))
+    found = Division(devices, busy, size, max(ends), sum(times))
+    if best is None or found.hours < best.hours * (1 - 1e-9):
+      best = found
+  assert best
+  return best

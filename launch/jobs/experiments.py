@@ -1,7 +1,7 @@
-"""The runs behind the paper's figures, as plain data.
+"""The runs of the paper's figures.
 
-A run is a `Config`; its folder follows from it (`jobs.folder`), so that figures
-that need the same run share it.
+A run is a `Config`. The name of its folder follows from it (`jobs.short_name`),
+so figures that need the same run share it.
 """
 
 import dataclasses
@@ -42,11 +42,11 @@ class Scale:
   changes: dict[str, Any]
 
 
-# On a GPU, which these runs are for, Warp is made for dog's many contacts.
+# These runs are made for GPUs, where Warp is faster with dog's many contacts.
 WARP_DOMAINS = ('dog',)
 
-# The UTDs of figure 1 are not printed, nor its tasks in the text: those here
-# go from easy to hard, and the high UTD is that of the paper's figure 3.
+# The paper states neither UTDs nor tasks of its figure 1. The tasks here go
+# from easy to hard, and the high UTD is that of the paper's figure 3.
 _FULL = Scale(
   figures={
     1: Figure(
@@ -69,7 +69,7 @@ _FULL = Scale(
 
 
 def _small(tasks: tuple[str, ...], utd: int, changes: dict) -> Scale:
-  """The figures with UTD 1 and another, every run of which figure 1 has."""
+  """Figures at UTD 1 and one other; 2 and 3 need only runs of figure 1."""
   return Scale(
     figures={
       1: Figure(
@@ -135,7 +135,7 @@ def runs(
   presets: Sequence[str] = (),
   **changes: Any,
 ) -> list[Config]:
-  """What a figure needs, in the order of its legend and tasks.
+  """The runs of a figure, in the order of its legend and tasks.
 
   Args:
     figure: the paper's number.

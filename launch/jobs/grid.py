@@ -1,7 +1,8 @@
-"""A sweep as data: a grid of settings, its cells, and their jobs.
+"""A sweep as data: a grid of settings, its cells and their jobs.
 
-A cell is a `Config`; its seeds are one program. A cell whose seeds do not fit
-a device together is divided into blocks of seeds, each a job of its own.
+A cell is a `Config`. It is one job, which trains all of its seeds, or it is
+divided into blocks of seeds, each a job of its own with a folder inside the
+cell's folder.
 """
 
 import itertools
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import FIELDS, Config, ConfigError, one_of
 from mjx_crossq.host.run_files import replacing
@@ -17,14 +20,18 @@ from mjx_crossq.launch import cli
 from mjx_crossq.launch.jobs import jobs
 
 Axes = Mapping[str, Sequence[Any]]
-"""Values by field, in the order in which they vary; the last one fastest."""
+"""Values by field. The last field varies fastest."""
 
-SETTINGS = ('workdir', 'backend', 'options')
-"""What a file may say beside the axes."""
+SETTINGS = {
+  'workdir': str,
+  'backend': str,
+  'options': dict,
+  'seeds_per_job': int,
+}
+"""Keys of a sweep file other than the axes, and their types."""
 
-_GROUPS = ('paper', 'benchmarking', 'all')
 _MOST_CELLS = 10_000
-# A device needs room beside the state: what a chunk computes with.
+# The rest of a device's memory holds the temporaries of the training program.
 _SHARE_OF_MEMORY = 0.9
 _PLAN = 'sweep.json'
 
@@ -33,19 +40,19 @@ def parse(text: str) -> dict[str, list[Any]]:
   """Axes from a line such as `task=walker-run,fish-swim utd=1,10`.
 
   Args:
-    text: `field=value,value` between spaces; the value of a field that is a
-      list itself, such as `reset_at`, is one value.
+    text: `field=value,value` separated by spaces. For a field that is itself a
+      list, such as `reset_at`, all of the text is one value.
 
   Raises:
-    ConfigError: it is not written so.
+    ConfigError: the text does not have this form.
   """
   axes: dict[str, list[Any]] = {}
   for part in text.split():
     name, equals, values = part.partition('=')
     if not equals:
-      raise ConfigError(f'--grid: {part!r} is to be written field=value,value')
+      raise ConfigError(f'--grid: write {part!r} as field=value,value')
     if name in axes:
-      raise ConfigError(f'--grid: {name} is there twice; write {name}=a,b')
+      raise ConfigError(f'--grid: {name} is given twice; write {name}=a,b')
     lists = name in FIELDS and isinstance(FIELDS[name].default, tuple)
     axes[name] = [values] if lists else values.split(',')
   return axes
@@ -55,14 +62,12 @@ def read(path: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
   """Axes and settings from a YAML file.
 
   Args:
-    path: of the file: a field of `Config` a key, with a value or a list of
-      them, and perhaps `workdir`, `backend` and `options` of the backend.
+    path: of the file. Its keys are fields of `Config`, each with a value or a
+      list of values, and optionally those of `SETTINGS`.
 
   Raises:
-    ConfigError: the file cannot be read, or is not such a file.
+    ConfigError: the file cannot be read or does not have this form.
   """
-  import yaml
-
   try:
     found = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
   except (OSError, ValueError, yaml.YAMLError) as error:
@@ -72,9 +77,10 @@ def read(path: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
       f'--file={path} holds no settings; write lines such as "utd: [1, 10]"'
     )
   settings = {name: found.pop(name) for name in SETTINGS if name in found}
-  for name, kind in (('workdir', str), ('backend', str), ('options', dict)):
-    if not isinstance(settings.get(name, kind()), kind):
-      raise ConfigError(f'--file={path}: {name} is not a {kind.__name__}')
+  for name, value in settings.items():
+    if not isinstance(value, SETTINGS[name]):
+      kind = SETTINGS[name].__name__
+      raise ConfigError(f'--file={path}: {name} is not of type {kind}')
   return {
     name: value if isinstance(value, list) else [value]
     for name, value in found.items()
@@ -85,8 +91,8 @@ def cells(axes: Axes) -> list[Config]:
   """The product of the axes.
 
   Args:
-    axes: fields of `Config` and their values, as text or JSON values; among
-      the tasks may be groups (`paper`, `benchmarking`, `all`).
+    axes: fields of `Config` and their values, as text or JSON values. The tasks
+      may include groups (`paper`, `benchmarking`, `all`).
 
   Raises:
     ConfigError: a field or a value is wrong, or two cells are the same.
@@ -102,7 +108,7 @@ def cells(axes: Axes) -> list[Config]:
     axes['task'] = [
       task
       for name in axes['task']
-      for task in (cli.expand_tasks([name]) if name in _GROUPS else [name])
+      for task in (cli.expand_tasks([name]) if name in cli.GROUPS else [name])
     ]
   count = 1
   for values in axes.values():
@@ -123,14 +129,14 @@ def cells(axes: Axes) -> list[Config]:
 
 
 def blocks(config: Config, count: int) -> list[Config]:
-  """A run's seeds divided over several, whose sizes differ by one at most.
+  """A run with its seeds divided over several, whose sizes differ by at most 1.
 
   Args:
     config: the run.
-    count: into how many; from 1 to its number of seeds.
+    count: number of blocks, from 1 to the number of seeds.
   """
-  size, rest = divmod(config.num_seeds, count)
-  sizes = [size + (index < rest) for index in range(count)]
+  size, larger = divmod(config.num_seeds, count)
+  sizes = [size + (index < larger) for index in range(count)]
   starts = itertools.accumulate([config.seed, *sizes[:-1]])
   return [
     config.replace(seed=start, num_seeds=size)
@@ -139,11 +145,11 @@ def blocks(config: Config, count: int) -> list[Config]:
 
 
 def seeds_that_fit(config: Config, bytes_of_all: int, memory: int) -> int:
-  """How many seeds of a cell a device holds.
+  """How many seeds of a cell fit a device.
 
   Args:
     config: the cell.
-    bytes_of_all: of its state, with all seeds.
+    bytes_of_all: size of its state with all seeds.
     memory: of a device, in bytes.
 
   Raises:
@@ -159,29 +165,31 @@ def seeds_that_fit(config: Config, bytes_of_all: int, memory: int) -> int:
   return fit
 
 
-def blocks_that_fit(
-  config: Config, bytes_of_all: int, memory: int, devices: int = 1
-) -> int:
-  """Into how many blocks a cell is divided so that each fits.
+def blocks_needed(config: Config, most: int) -> int:
+  """The number of blocks of a cell.
 
   Args:
     config: the cell.
-    bytes_of_all: of its state, with all seeds.
-    memory: of a device, in bytes.
-    devices: over which a block is spread.
+    most: seeds that a block may have.
 
   Raises:
-    ConfigError: not even one seed fits.
+    ConfigError: the cell needs several blocks but cannot be divided.
   """
-  fit = devices * seeds_that_fit(config, bytes_of_all, memory)
-  return -(-config.num_seeds // fit)
+  count = -(-config.num_seeds // most)
+  if count > 1 and config.pbt_every:
+    raise ConfigError(
+      f'{jobs.title(config)}: pbt_every compares all {config.num_seeds} seeds '
+      f'in one program, so they cannot be divided into jobs of {most}; lower '
+      'num_seeds, or raise --seeds_per_job or --memory_gib'
+    )
+  return count
 
 
 class Plan:
-  """Into how many jobs each cell of a sweep is divided, kept in its folder.
+  """The number of blocks of each cell, kept in the sweep's folder.
 
-  It is decided once, because the memory that is free may change and a job goes
-  on in the folder of its block of seeds.
+  It is decided once, because the free memory may be another at the next start
+  and a job continues in the folder of its block of seeds.
   """
 
   def __init__(self, workdir: Path):
@@ -208,41 +216,69 @@ class Plan:
         AttributeError,
       ) as error:
         raise ConfigError(
-          f'{self._path} is damaged ({error!r}); put back a copy, or choose '
-          'another --workdir'
+          f'{self._path} is damaged ({error!r}); restore it from a copy, or '
+          'choose another --workdir'
         ) from None
 
-  def _name(self, cell: Config) -> str:
-    return jobs.full_folder(self._workdir, cell).name
+  def undecided(
+    self, cells: Iterable[Config], seeds_per_job: int | None = None
+  ) -> list[Config]:
+    """The cells that no earlier start has divided.
 
-  def undecided(self, cells: Iterable[Config]) -> list[Config]:
-    """The cells that no earlier start has divided."""
-    return [cell for cell in cells if self._name(cell) not in self._counts]
+    Args:
+      cells: of the grid.
+      seeds_per_job: that this start asks for.
+
+    Raises:
+      ConfigError: an earlier start divided a cell into larger blocks, or its
+        blocks exist but the record of their number is lost.
+    """
+    found = []
+    for cell in cells:
+      name = jobs.full_name(cell)
+      count = self._counts.get(name)
+      if count is None:
+        found.append(cell)
+        if not seeds_per_job and any((self._workdir / name).glob('seeds-*')):
+          raise ConfigError(
+            f'{self._workdir / name} has blocks of seeds, but {self._path} '
+            'does not contain their number; give --seeds_per_job as before'
+          )
+      elif seeds_per_job and count < -(-cell.num_seeds // seeds_per_job):
+        raise ConfigError(
+          f'--seeds_per_job={seeds_per_job}: an earlier start divided {name} '
+          f'into {count} job(s); omit the flag, or choose another --workdir'
+        )
+    return found
 
   def decide(self, counts: Mapping[Config, int]) -> None:
-    """Divides cells that were not; nothing is written yet."""
+    """Sets the number of blocks of undecided cells, without writing it yet."""
     for cell, count in counts.items():
-      self._counts.setdefault(self._name(cell), count)
+      self._counts.setdefault(jobs.full_name(cell), count)
 
   def write(self) -> None:
-    """Keeps what was decided."""
+    """Writes what was decided."""
     text = json.dumps({'jobs': self._counts}, indent=2) + '\n'
     with replacing(self._path) as draft:
       draft.write_text(text, encoding='utf-8')
 
-  def jobs(
-    self, cells: Iterable[Config], extra: Sequence[str] = ()
-  ) -> list[jobs.Job]:
-    """The jobs of the cells; one each for those that are not divided.
+  def jobs_of(self, cell: Config, extra: Sequence[str] = ()) -> list[jobs.Job]:
+    """The jobs of a cell: one, or one for each block of seeds.
 
     Args:
-      cells: of the grid.
+      cell: of the grid.
       extra: flags of `launch.train` for all of them.
     """
-    found = []
-    for cell in cells:
-      count = min(self._counts.get(self._name(cell), 1), cell.num_seeds)
-      for block in blocks(cell, count):
-        where = jobs.full_folder(self._workdir, block)
-        found.append(jobs.Job(block, where, tuple(extra)))
-    return found
+    name = jobs.full_name(cell)
+    count = min(self._counts.get(name, 1), cell.num_seeds)
+    if count == 1:
+      return [jobs.Job(cell, self._workdir, name, tuple(extra))]
+    return [
+      jobs.Job(
+        block,
+        self._workdir,
+        f'{name}/seeds-{block.seed}-{block.seed + block.num_seeds - 1}',
+        tuple(extra),
+      )
+      for block in blocks(cell, count)
+    ]

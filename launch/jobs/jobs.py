@@ -1,11 +1,13 @@
-"""A training run as a process: its folder, its command, how far it is.
+"""A training run as a process: its folder, its command, its progress.
 
-The folder follows from the configuration alone, so that a second start finds
-what the first one left, and goes on with it.
+The name of the folder follows from the configuration, so that a second start
+finds what the first one left and continues it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import re
 import signal
 import subprocess
 import sys
@@ -18,49 +20,49 @@ from mjx_crossq import envs, vary
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
 from mjx_crossq.host import integrity
 from mjx_crossq.host.workdir import check_continuable, in_use
+from mjx_crossq.parsing import to_text
 from mjx_crossq.results import curves
 
 _LONGEST_NAME = 150
 _IN_NAME = ('task', 'preset', 'utd', 'num_seeds')
 
-USAGE_ERROR = 2
-"""Exit status of a run that another attempt will not mend."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A run, and where it is made.
+  """A run and the place of its files.
 
   Attributes:
     config: what is trained.
-    folder: of the run.
+    workdir: folder that holds the runs of all jobs.
+    name: of the run's folder in it, different for each job.
     extra: further flags of `launch.train`.
   """
 
   config: Config
-  folder: Path
+  workdir: Path
+  name: str
   extra: tuple[str, ...] = ()
 
   @property
-  def name(self) -> str:
-    """The folder's name, which no other job of a sweep has."""
-    return self.folder.name
+  def folder(self) -> Path:
+    """The run's folder."""
+    return self.workdir / self.name
 
   @property
   def log(self) -> Path:
-    """Where the output of its processes goes."""
-    return self.folder.parent / 'logs' / f'{self.name}.log'
+    """The file that the output of its processes is appended to."""
+    return self.workdir / 'logs' / f'{self.name}.log'
 
   @property
   def exit_status(self) -> Path:
-    """Where the exit status of its last process is written."""
-    return self.log.with_suffix('.exit')
+    """The file that holds the exit status of its last process."""
+    return self.workdir / 'logs' / f'{self.name}.exit'
 
   def command(self, python: str = sys.executable) -> list[str]:
-    """What trains it, or goes on with it.
+    """The command that starts or continues the run.
 
     Args:
-      python: the interpreter, on the machine that runs it.
+      python: the interpreter on the machine where the command runs.
     """
     return [
       python,
@@ -77,13 +79,16 @@ def start(
   job: Job,
   variables: Mapping[str, str] | None = None,
   ignored: Sequence[int] = (),
+  logged: bool = True,
 ) -> Any:
-  """Starts the process of a job; its output is appended to the job's log.
+  """Starts the process of a job.
 
   Args:
     job: the job.
-    variables: of the environment; None for those of this process.
-    ignored: signals that are for this process and reach that one too.
+    variables: environment variables; None for those of this process.
+    ignored: signals that are meant for this process but reach that one too.
+    logged: whether the output is appended to the job's log; otherwise it is
+      shown where this process shows its own.
   """
 
   def ignore() -> None:
@@ -92,35 +97,31 @@ def start(
 
   job.log.parent.mkdir(parents=True, exist_ok=True)
   job.exit_status.unlink(missing_ok=True)
-  with job.log.open('ab') as log:
+  with job.log.open('ab') if logged else contextlib.nullcontext() as log:
     return subprocess.Popen(
       job.command(),
       stdin=subprocess.DEVNULL,
       stdout=log,
-      stderr=subprocess.STDOUT,
+      stderr=subprocess.STDOUT if logged else None,
       env=variables if variables is None else dict(variables),
       preexec_fn=ignore if ignored else None,
     )
 
 
-def ended(job: Job, status: int) -> int:
-  """Writes down the exit status of a job's process, and returns it."""
+def record_exit(job: Job, status: int) -> int:
+  """Writes the exit status of a job's process to a file and returns it."""
   job.exit_status.write_text(f'{status}\n', encoding='ascii')
   return status
 
 
 def run(job: Job) -> int:
-  """Trains a job and returns the exit status; the worker's part of a sweep.
+  """Trains a job and returns the exit status; called on a worker.
 
-  If this process is stopped, so is that of the job, which saves first.
+  If this process is stopped, so is the job's, which saves a checkpoint first.
   """
-  return ended(job, wait(start(job)))
-
-
-def wait(process: Any) -> int:
-  """The exit status of a process, which ends when this one is stopped."""
+  process = start(job)
   try:
-    return process.wait()
+    return record_exit(job, process.wait())
   finally:
     if process.poll() is None:
       process.terminate()
@@ -128,7 +129,7 @@ def wait(process: Any) -> int:
 
 
 def last_line(job: Job) -> str:
-  """The last line of a job's log, which says why it failed."""
+  """The last line of a job's log, which states why it failed; '' if none."""
   try:
     text = job.log.read_text(encoding='utf-8', errors='replace')
   except OSError:
@@ -139,62 +140,55 @@ def last_line(job: Job) -> str:
 # ------------------------------------------------------------------ the folder
 
 
-def folder(workdir: Path, config: Config) -> Path:
-  """Where a run is, in a list whose runs differ in what the name says."""
+def short_name(config: Config) -> str:
+  """The name of a run's folder where runs differ only in what it contains."""
   task = config.task.replace(':', '-').replace('/', '-')
-  name = f'{config.preset}-utd{config.utd}-seeds{config.num_seeds}'
-  return workdir / f'{task}-{name}'
+  return f'{task}-{config.preset}-utd{config.utd}-seeds{config.num_seeds}'
 
 
-def full_folder(workdir: Path, config: Config) -> Path:
-  """Where a run is, in a list whose runs may differ in anything.
+def full_name(config: Config) -> str:
+  """The name of a run's folder where runs may differ in any field.
 
-  The name has every field that is not the preset's; those that a run that
-  goes on may change (`SCHEDULE_FIELDS`) have no part in it. A long list of
-  fields is replaced by a hash of it.
+  It contains every field that differs from the preset, except those that may
+  change when a run is continued (`SCHEDULE_FIELDS`). A long list of fields is
+  replaced by its hash.
 
   Args:
-    workdir: folder of the runs.
     config: of the run.
   """
   preset = config_lib.from_preset(config.preset).to_dict()
   differ = [
-    f'{name}{_text(value)}'.replace('/', '-').replace(':', '-')
+    re.sub('[/:;]', '-', f'{name}{to_text(value)}')
     for name, value in config.to_dict().items()
     if value != preset[name] and name not in (*_IN_NAME, *SCHEDULE_FIELDS)
   ]
-  base = folder(workdir, config)
-  name = '-'.join([base.name, *differ])
+  name = '-'.join([short_name(config), *differ])
   if len(name) > _LONGEST_NAME:
     digest = hashlib.sha256('-'.join(differ).encode()).hexdigest()
-    name = f'{base.name}-{digest[:12]}'
-  return workdir / name
+    name = f'{short_name(config)}-{digest[:12]}'
+  return name
 
 
 def title(config: Config) -> str:
-  """A run in a person's words."""
+  """A run's task, preset and UTD for messages."""
   return f'{config.task}, {config.preset}, UTD {config.utd}'
 
 
 def flags(config: Config) -> list[str]:
   """The flags of `launch.train` that give a configuration."""
-  # A preset may be another one on an accelerator.
+  # Some presets have other values on an accelerator.
   presets = [
-    config_lib.from_preset(config.preset, accelerator).to_dict()
+    config_lib.from_preset(config.preset, accelerator=accelerator).to_dict()
     for accelerator in (False, True)
   ]
   return [f'--preset={config.preset}'] + [
-    f'--set={name}={_text(value)}'
+    f'--set={name}={to_text(value)}'
     for name, value in config.to_dict().items()
     if any(value != preset[name] for preset in presets)
   ]
 
 
-def _text(value: Any) -> str:
-  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-# ------------------------------------------------------------ how far it is
+# ---------------------------------------------------------------- progress
 
 
 def last_step(config: Config) -> int:
@@ -205,9 +199,9 @@ def last_step(config: Config) -> int:
 def reached(config: Config, where: Path) -> int:
   """The env step of the newest checkpoint in a folder, or 0.
 
-  It is the mark of how far a run is: the loop saves a checkpoint after the
-  evaluation and the records of its env step are on the disk. Whether it is
-  intact is for the process that reads it.
+  A run saves a checkpoint after the evaluation and the records of the same env
+  step are on the disk, so the checkpoint states how far the run is. The process
+  that restores it checks whether it is intact.
 
   Args:
     config: what was to be run there.
@@ -231,9 +225,10 @@ def reached(config: Config, where: Path) -> int:
 
 
 def complete(config: Config, where: Path) -> bool:
-  """Whether a run has ended, its last evaluation included.
+  """Whether a run has ended, including its last evaluation.
 
-  A process that is asked to stop saves its state before it evaluates.
+  A process that is asked to stop saves a checkpoint before it evaluates, so the
+  last checkpoint alone is not enough.
 
   Args:
     config: what was to be run there.
@@ -252,10 +247,10 @@ def complete(config: Config, where: Path) -> bool:
 
 
 def _evaluated(config: Config, step: int, path: Path) -> bool:
-  """Whether a file has the whole evaluation of an env step."""
+  """Whether a file contains all episodes of the evaluation at an env step."""
   if not path.exists():
     return False
-  # The last that a run writes; tasks of others have no stock environment.
+  # A run writes these rows last. Only the suite's tasks have a stock version.
   physics = 'dm_control' if config.task in envs.ALL_TASKS else config.physics
   seeds = curves.read_returns(path).get(physics, {})
   episodes = [len(steps.get(step, ())) for steps in seeds.values()]
@@ -267,8 +262,8 @@ class Progress:
   """How far a job is.
 
   Attributes:
-    state: `done`, `running` (a process is at work in the folder), `failed`
-      (its last process did), `partial` (it can go on) or `missing`.
+    state: `done`, `running` (a process owns the folder), `failed` (its last
+      process failed), `partial` (it can be continued) or `missing`.
     step: env step of the newest checkpoint.
     episode_return: mean of the newest evaluation; None before the first.
   """
@@ -279,7 +274,7 @@ class Progress:
 
 
 def progress(job: Job) -> Progress:
-  """How far a job is; nothing is started or changed.
+  """How far a job is, read from its folder without changing anything.
 
   Raises:
     ConfigError: as `reached`.

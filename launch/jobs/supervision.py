@@ -1,30 +1,51 @@
-"""The jobs of a sweep from start to end, and how far each is."""
+"""Runs jobs until they are done, and shows their progress."""
 
+import functools
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from mjx_crossq.config import ConfigError
+from mjx_crossq.launch import cli
 from mjx_crossq.launch.jobs import estimate, jobs
+from mjx_crossq.launch.jobs.backends import Backend
+from mjx_crossq.launch.jobs.jobs import Job
+
+_show = functools.partial(print, flush=True)
 
 
 def supervise(
-  found: Sequence[Any], engine: Any, retries: int, report: Any = print
+  found: Sequence[Job],
+  engine: Backend,
+  retries: int,
+  report: Callable[[str], None] = _show,
 ) -> list[str]:
-  """Runs the jobs that are not done, and those that fail again.
+  """Runs the jobs that are not done, and starts again those that fail.
 
-  A job is done when its folder says so, not when its process ends well: one
-  that was asked to stop ends well too. Attempts that got on do not count.
+  The files in its folder decide whether a job is done, not the exit status of
+  its process, because a process that was asked to stop exits with 0. An attempt
+  that reached a later checkpoint does not count as a failure.
 
   Args:
-    found: all jobs of the sweep.
-    engine: the backend.
-    retries: further attempts of a job after one that did not get on.
-    report: receives lines for a person.
+    found: all jobs.
+    engine: the backend; it is closed at the end.
+    retries: how often a job is started again after attempts without progress.
+    report: receives lines for the user.
 
   Returns:
-    What failed, and why.
+    A line for each job that failed, with the reason.
   """
+  try:
+    return _supervise(found, engine, retries, report)
+  finally:
+    engine.close()
+
+
+def _supervise(
+  found: Sequence[Job],
+  engine: Backend,
+  retries: int,
+  report: Callable[[str], None],
+) -> list[str]:
   before = {job: jobs.progress(job) for job in found}
   for job, progress in before.items():
     if progress.state == 'running':
@@ -32,7 +53,7 @@ def supervise(
   missing = [j for j, p in before.items() if p.state not in ('done', 'running')]
   done = sum(p.state == 'done' for p in before.values())
   report(f'{done} of {len(found)} jobs are done, {len(missing)} to run')
-  # The longest first, so that the short ones fill the gaps.
+  # The longest jobs start first, and the short ones fill the gaps at the end.
   missing.sort(key=lambda j: -estimate.updates(j.config, before[j].step))
   steps = {job: before[job].step for job in missing}
   attempts = dict.fromkeys(missing, 0)
@@ -60,15 +81,16 @@ def supervise(
           + ('' if shown is None else f', return {shown:.0f}')
         )
         continue
-      got_on = progress.step > steps[job]
-      attempts[job] = 1 if got_on else attempts[job] + 1
+      advanced = progress.step > steps[job]
+      attempts[job] = 1 if advanced else attempts[job] + 1
       steps[job] = max(progress.step, steps[job])
-      why = f'exit status {status}: {jobs.last_line(job)}'
-      if status == jobs.USAGE_ERROR or attempts[job] > retries:
+      reasons = [f'exit status {status}', jobs.last_line(job)]
+      why = ': '.join(filter(None, reasons))
+      if status == cli.USAGE_ERROR or attempts[job] > retries:
         failed.append(f'{job.name} ({why})')
         report(f'failed: {failed[-1]}')
       else:
-        report(f'{job.name} goes on from env step {progress.step:,} ({why})')
+        report(f'{job.name} continues at env step {progress.step:,} ({why})')
         again.append(job)
     running = left + list(zip(engine.submit(again), again, strict=True))
     if running and len(left) == len(running):
@@ -76,11 +98,14 @@ def supervise(
   return failed
 
 
-def status_table(found: Sequence[Any]) -> str:
-  """A line a job: its name, env step of total, state, last return; sums.
+def status_table(found: Sequence[Job]) -> str:
+  """A line for each job, and the number of jobs in each state.
 
   Args:
     found: the jobs.
+
+  Returns:
+    Name, env step of the total, state and newest return of each job.
   """
   width = max(len(job.name) for job in found)
   lines = [f'{"job":{width}} {"env step":>22}  {"state":8} {"return":>7}']

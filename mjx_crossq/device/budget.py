@@ -12,12 +12,9 @@ import jax.numpy as jnp
 
 from mjx_crossq.config import ConfigError
 from mjx_crossq.device.trainer import TrainState
+from mjx_crossq.errors import OutOfMemoryError
 
 _MIB = 2**20
-
-
-class OutOfMemoryError(RuntimeError):
-  """The device had no memory left; the message says what to lower."""
 
 
 @contextlib.contextmanager

@@ -1,29 +1,28 @@
-"""ONE seed over several devices: what a large batch or many environments need.
+"""ONE seed over several devices, for large batches or many environments.
 
 The program is that of one device, and XLA partitions it (GSPMD): the state's
-arrays come with shardings, the loop says where its large values lie, and XLA
+arrays come with shardings, the loop says where its large arrays are, and XLA
 adds the communication. So the numbers mean what they mean on one device; the
 batch statistics of the joint pass, sums over the rows, are over all devices.
 
     parameters, optimisers  a copy on each device
     batch                   its rows divided
     replay                  its columns divided, so that adding and gathering
-                            rows is local; only drawn rows change their place
+                            rows is local; only drawn rows are sent
     environments            divided where `num_envs` allows it
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.device.layout import Layout
-from mjx_crossq.device.placement import STATE, Placement
+from mjx_crossq.device.placement import STATE, OneDevice
 from mjx_crossq.device.trainer import Trainer, TrainState
 from mjx_crossq.learner.states import AgentState, Transition
 
@@ -31,11 +30,30 @@ _COLUMNS = P(None, 'data')
 _ROWS = P('data')
 
 
+def check(config: Config, count: int) -> None:
+  """Refuses what cannot be divided over a number of devices.
+
+  Raises:
+    ConfigError: there are several seeds, or the batch cannot be divided.
+  """
+  if config.num_seeds != 1 or config.vary:
+    raise ConfigError(
+      f'data_parallel is for one seed, not for num_seeds={config.num_seeds}, '
+      f'vary={config.vary}; without it the seeds are distributed over the '
+      'devices'
+    )
+  if config.batch_size % count:
+    raise ConfigError(
+      f'batch_size={config.batch_size} cannot be divided over {count} '
+      'devices; change it, or take other --devices'
+    )
+
+
 class DataLayout(Layout):
-  """Where the arrays of the one seed lie."""
+  """Where the arrays of the one seed are."""
 
   def __init__(self, mesh: Mesh, num_envs: int):
-    """Says nothing yet.
+    """Takes the devices.
 
     Args:
       mesh: its one axis is `data`.
@@ -50,7 +68,7 @@ class DataLayout(Layout):
     return self._constrain(buffer, _COLUMNS)
 
   def batch(self, batch: Transition) -> Transition:
-    """Rows divided; what does not divide evenly stays whole."""
+    """Rows divided; a copy on each device where they do not divide evenly."""
 
     def divide(x):
       return self._constrain(
@@ -75,7 +93,7 @@ class DataLayout(Layout):
     """How a leaf of a `RolloutState` is divided.
 
     Args:
-      x: the leaf or its shape; moments of returns are no environment's.
+      x: the leaf or its shape; the moments of the returns are not divided.
     """
     envs = x.shape[:1] == (self._num_envs,)
     return _ROWS if envs and self._num_envs % self.columns == 0 else P()
@@ -84,68 +102,43 @@ class DataLayout(Layout):
     return jax.lax.with_sharding_constraint(x, NamedSharding(self._mesh, spec))
 
 
-class DataParallel(Placement):
+class SeedOverDevices(OneDevice):
   """One seed, divided by its data."""
 
-  def __init__(self, config: Config, devices: Sequence[Any] | None):
-    """Checks that it can be divided.
+  layout: DataLayout
+
+  def __init__(self, config: Config, devices: Sequence[Any]):
+    """Moves nothing yet.
 
     Args:
-      config: the configuration.
-      devices: all of them are used; None for the default one.
-
-    Raises:
-      ConfigError: there are several seeds, or the batch cannot be divided.
+      config: the configuration, which `check` has accepted.
+      devices: several, all of which are used.
     """
     super().__init__(1)
-    if config.num_seeds != 1 or config.vary:
-      raise ConfigError(
-        f'data_parallel is for one seed, not for num_seeds={config.num_seeds}, '
-        f'vary={config.vary}; without it the seeds are spread over the devices'
-      )
-    self.devices = tuple(devices or self.devices)
-    count = len(self.devices)
-    if config.batch_size % count:
-      raise ConfigError(
-        f'batch_size={config.batch_size} cannot be divided over {count} '
-        'devices; change it, or take other --devices'
-      )
+    self.devices = tuple(devices)
     self._mesh = Mesh(np.array(self.devices), ('data',))
-    self._division = DataLayout(self._mesh, config.num_envs)
-    if self.many:
-      self.layout = self._division
+    self._copies = NamedSharding(self._mesh, P())
+    self.layout = DataLayout(self._mesh, config.num_envs)
 
   def prepare(self, trainer: Trainer) -> None:
     """Decides how each leaf of the state is divided."""
     self._values = trainer.replay.values
-    if not self.many:
-      return
     key = jax.eval_shape(jax.random.key, 0)
     state = jax.eval_shape(trainer.init, key)
     whole = jax.tree.map(lambda _: P(), state)
-    rollout = jax.tree.map(self._division.rollout_spec, state.rollout)
+    rollout = jax.tree.map(self.layout.rollout_spec, state.rollout)
     specs = whole.replace(replay=_COLUMNS, rollout=rollout)
     self._shardings = jax.tree.map(
       lambda spec: NamedSharding(self._mesh, P(None, *spec)), specs
     )
-    self._shardings = self._shardings.replace(iteration=self._everywhere)
-
-  @property
-  def _everywhere(self) -> NamedSharding:
-    return NamedSharding(self._mesh, P())
-
-  def wrap(self, function: Callable[..., Any], in_axes: Any, out_axes: Any):
-    """The program of one device; `jit_options` and `layout` divide it."""
-    return self.batched(function, in_axes, out_axes)
+    self._shardings = self._shardings.replace(iteration=self._copies)
 
   def jit_options(self, in_axes: Any, out_axes: Any) -> dict[str, Any]:
-    """Results lie as `place` and `restore` put them."""
+    """Results are where `place` and `restore` put them."""
     del in_axes
-    if not self.many:
-      return {}
 
     def sharding(axis):
-      return self._shardings if axis is STATE else self._everywhere
+      return self._shardings if axis is STATE else self._copies
 
     return {
       'out_shardings': jax.tree.map(
@@ -155,40 +148,24 @@ class DataParallel(Placement):
 
   def place(self, tree: Any) -> Any:
     """A copy on each device."""
-    if not self.many:
-      return super().place(tree)
-    return jax.device_put(tree, self._everywhere)
-
-  def one(self, tree: Any, index: int) -> Any:
-    """The seed itself."""
-    return jax.tree.map(lambda x: x[index], tree)
-
-  def spread(self, iteration: Any) -> jax.Array:
-    """The counter, on each device."""
-    return self.place(jnp.int32(iteration))
-
-  def iteration_of(self, counter: jax.Array, index: int) -> int:
-    """The iterations done."""
-    del index
-    return int(counter)
+    return jax.device_put(tree, self._copies)
 
   def store(self, state: TrainState) -> TrainState:
-    """A state as checkpoints hold it: the replay's rows without filling."""
+    """The state with the replay's rows as one device has them."""
     if state.replay.shape[-1] == self._values:
       return state
     replay = np.asarray(state.replay)[..., : self._values]
     return state.replace(replay=replay)  # pyright: ignore
 
   def restore(self, stored: TrainState) -> TrainState:
-    """The inverse of `store`."""
-    if not self.many:
-      return super().restore(stored)
-    shape = self._replay_shape(stored.replay)
+    """The inverse of `store`: zeros fill the replay's rows."""
+    columns = -(-self._values // self.layout.columns) * self.layout.columns
+    shape = (*stored.replay.shape[:2], columns)
     if stored.replay.shape != shape:
       host = np.asarray(stored.replay)
 
       def part(index):
-        start, stop, _ = index[2].indices(shape[2])
+        start, stop, _ = index[2].indices(columns)
         part = np.zeros((*shape[:2], stop - start), np.float32)
         known = host[..., start:stop]
         part[..., : known.shape[2]] = known
@@ -199,27 +176,17 @@ class DataParallel(Placement):
     return jax.device_put(stored, self._shardings)
 
   def like(self, state: TrainState) -> TrainState:
-    """What the arrays of a checkpoint are read into."""
+    """Shapes as `store` has them."""
     shape = (*state.replay.shape[:2], self._values)
     if state.replay.shape == shape:
       return state
     replay = np.empty(shape, np.float32)
     return state.replace(replay=replay)  # pyright: ignore
 
-  def like_tree(self, tree: Any) -> Any:
-    """`like` of a tree that is on each device."""
-    return tree
-
   def abstract(self, state: TrainState) -> TrainState:
     """The shapes of a placed state with their shardings."""
-    if not self.many:
-      return state
     return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       state,
       self._shardings,
     )
-
-  def _replay_shape(self, replay: Any) -> tuple[int, ...]:
-    columns = -(-self._values // self.layout.columns) * self.layout.columns
-    return (*replay.shape[:2], columns)

@@ -10,7 +10,6 @@ docs/algorithm.md has the table of the series and their sources. What is
 measured of a network alone is in `plasticity.py`.
 """
 
-import copy
 import math
 from collections.abc import Mapping
 
@@ -40,19 +39,22 @@ class Diagnostics:
     decisions: decisions of each of its episodes that are simulated.
   """
 
-  def __init__(self, trainer: Trainer):
+  def __init__(
+    self, trainer: Trainer, hyper: Mapping[str, jax.Array] | None = None
+  ):
     """Sizes the rollout of the Q-bias.
 
     Args:
       trainer: the agent, its replay and the environment.
+      hyper: the hyper-parameters of this row that vary, `()` each.
     """
     c = trainer.config
     env = trainer.rollout.env
     self._config = c
-    self._agent = trainer.agent
+    self._agent = trainer.agent.with_hyper(hyper or {})
     self._sample = trainer.sample
     episode = env.episode_length // c.action_repeat
-    # Those of all rows are as long as the farthest-sighted variant needs.
+    # All rows simulate as many decisions as the variant of largest gamma needs.
     gamma = max(variant.config.gamma for variant in vary.variants(c))
     self.pairs = min(PAIRS_PER_EPISODE, episode)
     self.decisions = max(episode, self.pairs + tail_length(gamma))
@@ -65,7 +67,6 @@ class Diagnostics:
     replay: jax.Array,
     iteration: jax.Array,
     key: jax.Array,
-    hyper: Mapping[str, jax.Array] | None = None,
   ) -> Metrics:
     """Every diagnostic.
 
@@ -75,16 +76,10 @@ class Diagnostics:
       replay: `(replay_rows, row_size)`.
       iteration: iterations done, at least 1.
       key: randomness of the batches, the actions and the episodes.
-      hyper: what varies from row to row, `()` each.
 
     Returns:
       Scalars by name; those of the critic are means over the ensemble.
     """
-    if hyper:
-      varied = copy.copy(self)
-      varied._agent = self._agent.with_hyper(hyper)
-      varied._config = varied._agent.config
-      return varied.diagnose(agent, reward_stats, replay, iteration, key)
     key_batch, key_grads, key_rows, key_sample, key_bias = jax.random.split(
       key, 5
     )
@@ -194,7 +189,7 @@ class Diagnostics:
     )
     alpha = jnp.exp(agent.actor.log_alpha)
     returns = soft_returns(
-      reward / scale, log_prob, mask, self._config.gamma, alpha
+      reward / scale, log_prob, mask, self._agent.hyper.gamma, alpha
     )
     q, returns, taken = (x[: self.pairs] for x in (q, returns, taken))
     mean, std = normalized_bias(scale * q, scale * returns, taken)

@@ -1,9 +1,9 @@
-"""Numbers that are not finite: seen on the device, kept from spreading.
+"""Numbers that are not finite: found on the device, and contained.
 
 An environment whose physics broke starts a new episode, and its transition
 is not learned from. A seed whose learner broke keeps the last finite agent
-for the rest of the run; the other seeds go on as if nothing had happened.
-What is found costs a few reductions and one `where` over the agent in each
+until the run ends; the other seeds go on with the same numbers as without it.
+The search costs a few reductions and one `where` over the agent in each
 iteration, none of them over the replay.
 """
 
@@ -17,7 +17,7 @@ from mjx_crossq.learner.states import Transition
 
 
 @custom_batching.custom_vmap
-def anywhere(flag: jax.Array) -> jax.Array:
+def any_seed(flag: jax.Array) -> jax.Array:
   """Whether a flag holds in ANY seed; of one seed alone, the flag itself.
 
   Under `vmap` the result does not depend on the seed, so a `cond` on it
@@ -29,13 +29,13 @@ def anywhere(flag: jax.Array) -> jax.Array:
   return flag
 
 
-@anywhere.def_vmap
-def _anywhere(axis_size, in_batched, flag):
+@any_seed.def_vmap
+def _any_seed(axis_size, in_batched, flag):
   del axis_size
   return (jnp.any(flag, axis=0) if in_batched[0] else flag), False
 
 
-def sound_environments(env: Any) -> jax.Array:
+def finite_environments(env: Any) -> jax.Array:
   """Which environments have only finite numbers.
 
   Args:
@@ -48,17 +48,17 @@ def sound_environments(env: Any) -> jax.Array:
   physics = env.pipeline_state
   if hasattr(physics, 'qpos'):
     physics = physics.qpos, physics.qvel, physics.act
-  sound = jnp.isfinite(env.reward)
+  finite = jnp.isfinite(env.reward)
   for leaf in _floats((env.obs, env.done, physics)):
     axes = tuple(range(1, leaf.ndim))
-    sound &= jnp.all(jnp.isfinite(leaf), axis=axes)
-  return sound
+    finite &= jnp.all(jnp.isfinite(leaf), axis=axes)
+  return finite
 
 
-def mend(
+def replace_broken(
   transitions: Transition,
   previous: Transition,
-  sound: jax.Array,
+  finite: jax.Array,
   iteration: jax.Array,
 ) -> Transition:
   """Replaces the transitions of broken environments.
@@ -66,12 +66,12 @@ def mend(
   Args:
     transitions: `num_envs` new ones.
     previous: those of the decision before, from the replay.
-    sound: which of the new ones are finite, `(num_envs,)`.
-    iteration: decisions taken before; at 0 there is no previous one, and the
-      environment is said to have stood still.
+    finite: which of the new ones are finite, `(num_envs,)`.
+    iteration: decisions taken before. At 0 there is no previous transition; the
+      replacement is then one in which the state did not change.
 
   Returns:
-    The transitions to store: each one finite, and one that did happen.
+    The transitions to store, all of them finite.
   """
   still = transitions.replace(  # pyright: ignore
     reward=jnp.zeros_like(transitions.reward),
@@ -81,12 +81,15 @@ def mend(
 
   def choose(new, old, first):
     instead = jnp.where(iteration == 0, first, old)
-    return jnp.where(sound.reshape((-1,) + (1,) * (new.ndim - 1)), new, instead)
+    keep = finite.reshape((-1,) + (1,) * (new.ndim - 1))
+    return jnp.where(keep, new, instead)
 
   return jax.tree.map(choose, transitions, previous, still)
 
 
-def guard(old: Any, new: Any, frozen: jax.Array) -> tuple[Any, jax.Array]:
+def freeze_broken(
+  old: Any, new: Any, frozen: jax.Array
+) -> tuple[Any, jax.Array]:
   """The agent after an iteration, or before it if it may not change.
 
   Args:
@@ -97,16 +100,16 @@ def guard(old: Any, new: Any, frozen: jax.Array) -> tuple[Any, jax.Array]:
   Returns:
     The agent, and whether the seed is frozen now.
   """
-  frozen |= ~finite(new)
+  frozen |= ~is_finite(new)
   return jax.tree.map(lambda x, y: jnp.where(frozen, x, y), old, new), frozen
 
 
-def finite(tree: Any) -> jax.Array:
+def is_finite(tree: Any) -> jax.Array:
   """Whether every number of a tree is finite, `()`."""
-  sound = jnp.bool_(True)
+  finite = jnp.bool_(True)
   for leaf in _floats(tree):
-    sound &= jnp.all(jnp.isfinite(leaf))
-  return sound
+    finite &= jnp.all(jnp.isfinite(leaf))
+  return finite
 
 
 def _floats(tree: Any) -> list[jax.Array]:

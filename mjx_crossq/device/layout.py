@@ -1,4 +1,4 @@
-"""What the program of ONE seed says about where its arrays lie."""
+"""Where the arrays of ONE seed are, as its program says it to the compiler."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mjx_crossq.learner.states import AgentState, Transition
 
 
 class Layout:
-  """One device: nothing is said.
+  """On one device, where there is nothing to say.
 
   Attributes:
     columns: the replay's columns are a multiple of it.

@@ -46,14 +46,11 @@ class Rollout:
     env: the environment.
     num_envs: environments of this seed.
     action_repeat: env steps per decision; divides the episode's length.
-    stats_gamma: discount of the returns of which moments are kept; None
-      keeps none.
   """
 
   env: Env
   num_envs: int
   action_repeat: int
-  stats_gamma: float | jax.Array | None = None
 
   def __post_init__(self):
     """An episode must end on a decision."""
@@ -63,11 +60,14 @@ class Rollout:
         f'{self.env.episode_length} env steps of an episode of {self.env.name}'
       )
 
-  def init(self) -> RolloutState:
+  def init(self, *, keep_return_stats: bool = False) -> RolloutState:
     """Environments whose first episode is still to begin.
 
     No physics is computed, nor compiled: `begin` does it, within the program
     that needs it in any case.
+
+    Args:
+      keep_return_stats: whether `step` measures the discounted returns.
     """
     key = jax.eval_shape(jax.random.key, 0)
     return RolloutState(
@@ -76,7 +76,7 @@ class Rollout:
       episode_length=jnp.zeros(self.num_envs, jnp.int32),
       last_return=jnp.full(self.num_envs, jnp.nan, jnp.float32),
       reward_stats=(
-        None if self.stats_gamma is None else reward_scale.init(self.num_envs)
+        reward_scale.init(self.num_envs) if keep_return_stats else None
       ),
     )
 
@@ -101,35 +101,43 @@ class Rollout:
     if self.env.terminates:
       env = begin()
     else:
-      # Time limits only: all environments of all seeds begin together, apart
-      # from those whose physics broke. What all seeds share decides, so that
-      # the reset is computed only then.
+      # Episodes end by the time limit alone, so that the environments of all
+      # seeds begin theirs at the same iteration, except those whose physics
+      # broke. The condition is the same for all seeds, so that `cond` computes
+      # the resets in these iterations only.
       clock = iteration * self.action_repeat % self.env.episode_length == 0
-      begins = clock | faults.anywhere(jnp.any(over))
+      begins = clock | faults.any_seed(jnp.any(over))
       env = jax.lax.cond(begins, begin, lambda: state.env)
     return state.replace(env=env)  # pyright: ignore
 
   def step(
-    self, state: RolloutState, action: jax.Array, iteration: jax.Array
+    self,
+    state: RolloutState,
+    action: jax.Array,
+    iteration: jax.Array,
+    gamma: float | jax.Array | None = None,
   ) -> tuple[RolloutState, Transition, jax.Array]:
     """One decision in every environment.
 
     The transition holds the true next observation, and so does the state:
-    where an episode is over, `begin` replaces it. An episode is over too where
-    the physics broke; its return does not count, nor that of the rest.
+    where an episode is over, `begin` replaces it. An episode is also over where
+    the physics broke; neither its return counts nor that of the shorter episode
+    that follows until the time limit.
 
     Args:
       state: the environments, as `begin` returns them.
       action: `(num_envs, action_size)` in [-1, 1].
       iteration: decisions that each environment has taken before.
+      gamma: discount of the returns that `state.reward_stats` measures; not
+        used where it is None.
 
     Returns:
       The environments, `num_envs` transitions, and which of them have only
       finite numbers, `(num_envs,)`.
     """
     env, reward = jax.vmap(self._repeat)(state.env, action)
-    sound = faults.sound_environments(env) & jnp.isfinite(reward)
-    reward = jnp.where(sound, reward, 0.0)
+    finite = faults.finite_environments(env) & jnp.isfinite(reward)
+    reward = jnp.where(finite, reward, 0.0)
     transition = Transition(
       state.env.obs, action, reward, 1.0 - env.done, env.obs
     )
@@ -137,15 +145,16 @@ class Rollout:
     episode_length = state.episode_length + self.action_repeat
     if self.env.terminates:
       over = (env.done > 0) | (episode_length >= self.env.episode_length)
-      ended = over & sound
+      ended = over & finite
     else:
       taken = (iteration + 1) * self.action_repeat
       over = taken % self.env.episode_length == 0
-      ended = over & sound & (episode_length >= self.env.episode_length)
-    over |= ~sound
+      ended = over & finite & (episode_length >= self.env.episode_length)
+    over |= ~finite
     stats = state.reward_stats
-    if self.stats_gamma is not None:
-      stats = reward_scale.update(stats, reward, over, self.stats_gamma)
+    if stats is not None:
+      assert gamma is not None, 'the discount of the returns is missing'
+      stats = reward_scale.update(stats, reward, over, gamma)
     state = RolloutState(
       env=env,
       episode_return=jnp.where(over, 0.0, episode_return),
@@ -153,7 +162,7 @@ class Rollout:
       last_return=jnp.where(ended, episode_return, state.last_return),
       reward_stats=stats,
     )
-    return state, transition, sound
+    return state, transition, finite
 
   def returns(self, policy: Policy, key: jax.Array) -> jax.Array:
     """Returns of one fresh episode in each environment.

@@ -1,11 +1,12 @@
-"""Seeds as one program: with `placement`, what knows of a seed axis.
+"""The seeds of a run as one program.
 
-Everything else is written for one seed. Here `vmap` adds the seeds, `jit`
+Only this module and `placement.py` know of the axis of the seeds; everything
+else is written for one seed. Here `vmap` adds the seeds, `jit`
 compiles and the whole state is donated, so that the replay is written in
-place from chunk to chunk. `placement` says which device has which seeds.
+place from chunk to chunk.
 
-What comes from the device and stays there, the state and the sums, has the
-rows of the placement; what is given to the host has the seeds alone.
+The arrays that stay on the devices, the state and the sums, have the rows of
+the placement; those that are given to the host have one row for each seed.
 """
 
 from collections.abc import Sequence
@@ -17,17 +18,17 @@ import numpy as np
 
 from mjx_crossq import vary
 from mjx_crossq.config import Config, ConfigError
+from mjx_crossq.device import data_parallel as data_parallel_lib
 from mjx_crossq.device import placement as placement_lib
-from mjx_crossq.device.data_parallel import DataParallel
 from mjx_crossq.device.diagnostics import Diagnostics
-from mjx_crossq.device.placement import COUNTER, STATE
+from mjx_crossq.device.placement import COUNTER, STATE, OneDevice
 from mjx_crossq.device.rollout import Rollout
 from mjx_crossq.device.trainer import Trainer, TrainState, zero_sums
 from mjx_crossq.envs.base import Env
 from mjx_crossq.learner.agent import Metrics
 from mjx_crossq.learner.states import Network
 
-# The iteration counter is shared; every other leaf has the seeds in front.
+# The iteration counter is shared; other leaves have the seeds as first axis.
 SEED_AXES: TrainState = STATE.replace(iteration=None)  # pyright: ignore
 
 
@@ -50,6 +51,7 @@ class Runner:
     config: Config,
     env: Env,
     devices: Sequence[Any] | None = None,
+    *,
     data_parallel: bool = False,
   ):
     """Compiles nothing yet.
@@ -57,8 +59,8 @@ class Runner:
     Args:
       config: the configuration.
       env: the environment.
-      devices: over which the seeds are spread; None for the default one.
-      data_parallel: spread one seed over them instead.
+      devices: over which the seeds are distributed; None for the default one.
+      data_parallel: divide one seed over them instead.
 
     Raises:
       ConfigError: they do not fit together.
@@ -73,11 +75,7 @@ class Runner:
     self.seeds = [seed for _, seed in rows]
     self.variants = [variant.name for variant, _ in rows]
     self.hyper = vary.hyper(config)
-    self.placement = (
-      DataParallel(config, devices)
-      if data_parallel
-      else placement_lib.of(config, devices)
-    )
+    self.placement = placement_of(config, devices, data_parallel=data_parallel)
     self.trainer = Trainer(config, env, self.placement.layout)
     self.placement.prepare(self.trainer)
     self.traces: dict[str, int] = {}
@@ -95,8 +93,12 @@ class Runner:
     )
     self._evaluate = self._program('evaluate', self._returns, (0, 0), 0)
     self._act = self._program('act', agent.act_deterministic, (0, 0), 0)
+
+    def diagnose(hyper, *args):
+      return Diagnostics(trainer, hyper).diagnose(*args)
+
     self._diagnose: Any = self._program(
-      'diagnose', Diagnostics(trainer).diagnose, (0, 0, 0, COUNTER, 0, 0), 0
+      'diagnose', diagnose, (0, 0, 0, 0, COUNTER, 0), 0
     )
 
   def _program(self, name, function, in_axes, out_axes, donate=()):
@@ -113,7 +115,7 @@ class Runner:
     return jax.jit(traced, donate_argnums=donate, **options)
 
   def label(self, row: int) -> str:
-    """What a row is called before a person: its seed, and its variant."""
+    """The name of a row in messages: its seed, and its variant if any."""
     variant = self.variants[row]
     return f'seed {self.seeds[row]}' + (f' of {variant}' if variant else '')
 
@@ -134,7 +136,7 @@ class Runner:
     """Iterations that every device has done."""
     return int(np.min(np.asarray(state.iteration)))
 
-  def together(self, state: TrainState) -> bool:
+  def in_step(self, state: TrainState) -> bool:
     """Whether all devices have done the same iterations."""
     return np.ptp(np.asarray(state.iteration)) == 0
 
@@ -151,8 +153,8 @@ class Runner:
         begins anew.
 
     Returns:
-      The state, and sums of metrics of shape `(rows,)` each: seeds, and what
-      the placement adds to them.
+      The state, and sums of metrics of shape `(rows,)` each, where `rows` is
+      that of the placement.
     """
     sums = self.zero_sums() if sums is None else sums
     return self._train_chunk(state, jnp.int32(stop), sums)
@@ -211,11 +213,11 @@ class Runner:
     """The arguments of the program `diagnose`."""
     stats = state.rollout.reward_stats
     keys = self.placement.place(self._keys_at(step))
-    of_rows = state.agent, stats, state.replay
-    return *of_rows, state.iteration, keys, state.hyper
+    of_rows = state.hyper, state.agent, stats, state.replay
+    return *of_rows, state.iteration, keys
 
   def _keys_at(self, step: int) -> jax.Array:
-    """Keys for what is done beside training at an env step, one a seed."""
+    """Keys of evaluations and diagnostics at an env step, one for each seed."""
     keys = seed_keys(self.seeds)
     return jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
 
@@ -229,8 +231,8 @@ class Runner:
     return self._for_host(self._act(*self.placement.place((policy, obs))))
 
   def _for_host(self, tree: Any) -> Any:
-    """Arrays of numpy with the seeds alone."""
-    return self.placement.trim(jax.tree.map(np.asarray, tree))
+    """Arrays of numpy with one row for each seed."""
+    return self.placement.without_copies(jax.tree.map(np.asarray, tree))
 
   def _returns(self, policy: Network, key: jax.Array) -> jax.Array:
     """Returns of one seed's evaluation episodes, `(eval_episodes,)`."""
@@ -248,6 +250,31 @@ class Runner:
     )
 
 
+def placement_of(
+  config: Config,
+  devices: Sequence[Any] | None = None,
+  *,
+  data_parallel: bool = False,
+) -> OneDevice:
+  """Which device holds which seeds, those of all variants.
+
+  Args:
+    config: the configuration.
+    devices: that may be used; None for the default one.
+    data_parallel: divide one seed over them.
+
+  Raises:
+    ConfigError: it cannot be divided.
+  """
+  if not data_parallel:
+    return placement_lib.over(len(vary.rows(config)), devices)
+  devices = tuple(devices or jax.devices()[:1])
+  data_parallel_lib.check(config, len(devices))
+  if len(devices) == 1:
+    return OneDevice(1, devices[0])
+  return data_parallel_lib.SeedOverDevices(config, devices)
+
+
 def seed_keys(seeds: Sequence[int]) -> jax.Array:
-  """One typed key a seed, `(num_seeds,)`; a seed's key is its own alone."""
+  """A typed key for each seed, `(num_seeds,)`, which depends on it alone."""
   return jnp.stack([jax.random.key(seed) for seed in seeds])

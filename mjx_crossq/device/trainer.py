@@ -7,19 +7,10 @@ stays off that axis; from it follow the episode clock, the replay's position,
 the warm-up and the policy delay, so none of them turns into a masked
 computation under `vmap`.
 
-Randomness is a tree that depends on the seed and the counter only, which
-makes a resumed run equal to an undisturbed one:
-
-    key(seed) -> agent
-              -> loop -> fold_in(iteration) -> act, reset, learn
-                         learn -> one key an update -> sample, update
-              -> loop -> fold_in(-1) -> fold_in(index) -> a reset's agent
 """
 
-import copy
-import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,8 +51,8 @@ class TrainState:
     iteration: iterations done, `()`; shared by all seeds.
     frozen: whether an update of this seed was not finite, `()`; its agent
       stays as it was before.
-    hyper: what varies from row to row (`vary.py`), `()` each; empty where
-      nothing does.
+    hyper: the hyper-parameters that vary from row to row (`vary.py`), `()`
+      each by name; empty where none does.
   """
 
   agent: AgentState
@@ -73,6 +64,42 @@ class TrainState:
   hyper: Any = struct.field(default_factory=dict)
 
 
+class Keys(NamedTuple):
+  """The keys of one iteration, `()` each.
+
+  Attributes:
+    act: of the noise of the actions.
+    reset: of the initial states of new episodes.
+    learn: of the batches and the noise of the updates.
+  """
+
+  act: jax.Array
+  reset: jax.Array
+  learn: jax.Array
+
+
+def keys(key: jax.Array, iteration: jax.Array) -> Keys:
+  """The keys of one iteration, from the constant key of the loop.
+
+  All randomness of a run is a tree that depends on the seed and the iteration
+  alone, so that a resumed run equals the undisturbed one:
+
+      key(seed) -> split -> the first agent
+                         -> loop -> fold_in(iteration) -> act, reset, learn
+                                    learn -> a key for each update
+                                             -> split -> batch, noise
+                            loop -> fold_in(-1) -> fold_in(index)
+                                    -> the agent after a reset (`resets.py`)
+                -> fold_in(env step) -> evaluation, diagnostics (`runner.py`)
+                -> fold_in(-2) -> fold_in(iteration) -> a step of PBT
+
+  Args:
+    key: `TrainState.key`.
+    iteration: iterations done before, `()`.
+  """
+  return Keys(*jax.random.split(jax.random.fold_in(key, iteration), 3))
+
+
 class Trainer:
   """Training of one seed.
 
@@ -82,7 +109,7 @@ class Trainer:
     rollout: functions of the environments.
     replay: functions of the replay.
     resets: when the agent starts anew.
-    layout: what is said about devices.
+    layout: where the arrays of one seed are, if it is divided over devices.
   """
 
   def __init__(self, config: Config, env: Env, layout: Layout | None = None):
@@ -92,12 +119,7 @@ class Trainer:
     self.config = config
     self.layout = layout or Layout()
     self.agent = Agent(config, obs_size, action_size)
-    self.rollout = Rollout(
-      env,
-      config.num_envs,
-      config.action_repeat,
-      config.gamma if config.normalize_rewards else None,
-    )
+    self.rollout = Rollout(env, config.num_envs, config.action_repeat)
     self.replay = Replay(
       config.replay_rows,
       config.num_envs,
@@ -107,18 +129,6 @@ class Trainer:
     )
     self.resets = Resets(config)
 
-  def with_hyper(self, hyper: Mapping[str, jax.Array]) -> 'Trainer':
-    """The functions that read a row's own hyper-parameters."""
-    if not hyper:
-      return self
-    varied = copy.copy(self)
-    varied.agent = self.agent.with_hyper(hyper)
-    if 'gamma' in hyper and self.config.normalize_rewards:
-      varied.rollout = dataclasses.replace(
-        self.rollout, stats_gamma=hyper['gamma']
-      )
-    return varied
-
   def init(
     self, key: jax.Array, hyper: Mapping[str, jax.Array] | None = None
   ) -> TrainState:
@@ -126,13 +136,15 @@ class Trainer:
 
     Args:
       key: the seed's.
-      hyper: what varies, `()` each.
+      hyper: the hyper-parameters that vary, `()` each.
     """
     hyper = dict(hyper or {})
     key_agent, key_loop = jax.random.split(key)
     return TrainState(
-      agent=self.with_hyper(hyper).agent.init(key_agent),
-      rollout=self.rollout.init(),
+      agent=self.agent.with_hyper(hyper).init(key_agent),
+      rollout=self.rollout.init(
+        keep_return_stats=self.config.normalize_rewards
+      ),
       replay=self.replay.init(),
       key=key_loop,
       iteration=jnp.int32(0),
@@ -165,27 +177,25 @@ class Trainer:
     def body(carry):
       before, sums, _ = carry
       state, metrics = self.iterate(before)
-      event = faults.anywhere(state.frozen & ~before.frozen)
+      event = faults.any_seed(state.frozen & ~before.frozen)
       return state, jax.tree.map(jnp.add, sums, metrics), event
 
     carry = state, sums, jnp.bool_(False)
     return jax.lax.while_loop(condition, body, carry)[:2]
 
   def iterate(self, state: TrainState) -> tuple[TrainState, Metrics]:
-    """One decision in every environment, and the updates it pays for."""
-    return self.with_hyper(state.hyper)._iterate(state)
-
-  def _iterate(self, state: TrainState) -> tuple[TrainState, Metrics]:
+    """One decision in every environment, then `utd` updates for each."""
+    functions = self.agent.with_hyper(state.hyper)
     rollout, action = self.decide(state)
-    key_learn = self.keys(state)[2]
+    key_learn = keys(state.key, state.iteration).learn
     learning = state.iteration >= self.config.warmup_iterations
-    rollout, transitions, sound = self.rollout.step(
-      rollout, action, state.iteration
+    rollout, transitions, finite = self.rollout.step(
+      rollout, action, state.iteration, functions.hyper.gamma
     )
-    transitions = faults.mend(
+    transitions = faults.replace_broken(
       transitions,
       self.replay.previous(state.replay, state.iteration),
-      sound,
+      finite,
       state.iteration,
     )
     rollout = self.layout.rollout(rollout)
@@ -194,33 +204,34 @@ class Trainer:
     )
 
     def learn(agent):
-      agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
+      agent = self.resets.apply(functions, agent, state.key, state.iteration)
       agent, metrics = self._learn(
-        agent, rollout.reward_stats, replay, key_learn, state.iteration
+        functions,
+        agent,
+        rollout.reward_stats,
+        replay,
+        key_learn,
+        state.iteration,
       )
-      return *faults.guard(state.agent, agent, state.frozen), metrics
+      return *faults.freeze_broken(state.agent, agent, state.frozen), metrics
 
     def wait(agent):
       return agent, state.frozen, zero_sums()
 
     agent, frozen, metrics = jax.lax.cond(learning, learn, wait, state.agent)
-    metrics |= {'env_faults': jnp.sum(~sound, dtype=jnp.float32)}
+    metrics |= {'env_faults': jnp.sum(~finite, dtype=jnp.float32)}
     iteration = state.iteration + 1
     state = TrainState(
       agent, rollout, replay, state.key, iteration, frozen, state.hyper
     )
     return state, metrics
 
-  def keys(self, state: TrainState) -> jax.Array:
-    """The keys of an iteration: act, reset, learn; `(3,)`."""
-    return jax.random.split(jax.random.fold_in(state.key, state.iteration), 3)
-
   def decide(self, state: TrainState) -> tuple[RolloutState, jax.Array]:
-    """The environments, episodes begun, and the actions to take in them."""
-    key_act, key_reset, _ = self.keys(state)
+    """The environments, with new episodes begun, and the actions to take."""
+    key = keys(state.key, state.iteration)
     learning = state.iteration >= self.config.warmup_iterations
-    rollout = self.rollout.begin(state.rollout, key_reset, state.iteration)
-    action = self._act(state.agent, rollout.env.obs, key_act, learning)
+    rollout = self.rollout.begin(state.rollout, key.reset, state.iteration)
+    action = self._act(state.agent, rollout.env.obs, key.act, learning)
     return rollout, action
 
   def _act(
@@ -266,6 +277,7 @@ class Trainer:
 
   def _learn(
     self,
+    functions: Agent,
     agent: AgentState,
     reward_stats: reward_scale.ReturnStats | None,
     replay: jax.Array,
@@ -278,7 +290,7 @@ class Trainer:
       keys, with_actor = inputs
       batch = self.batch(replay, reward_stats, keys[0], iteration)
       key_update = keys[1]
-      agent, metrics = self.agent.update(agent, batch, key_update, with_actor)
+      agent, metrics = functions.update(agent, batch, key_update, with_actor)
       counts = {
         'updates': jnp.float32(1),
         'actor_updates': with_actor.astype(jnp.float32),
@@ -296,7 +308,7 @@ class Trainer:
     """The updates of one iteration.
 
     Args:
-      key: `keys(state)[2]`.
+      key: `keys(...).learn`.
       iteration: the iteration.
 
     Returns:

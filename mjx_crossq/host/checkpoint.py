@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from mjx_crossq import config as config_lib
 from mjx_crossq import vary
 from mjx_crossq.config import ConfigError
-from mjx_crossq.device.placement import Placement
+from mjx_crossq.device.placement import OneDevice
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs.base import Env
@@ -42,7 +42,7 @@ class Checkpointer:
     directory: Path,
     keep: int = 3,
     read_only: bool = False,
-    placement: Placement | None = None,
+    placement: OneDevice | None = None,
   ):
     """Opens or creates a folder of checkpoints.
 
@@ -54,7 +54,7 @@ class Checkpointer:
         it. None for the default device.
     """
     self._directory = directory.resolve()
-    self._placement = placement or Placement(1)
+    self._placement = placement or OneDevice(1)
     self._finishing: threading.Thread | None = None
     self._error: BaseException | None = None
     self._lock = threading.RLock()  # a preempted run saves from a thread
@@ -125,7 +125,7 @@ class Checkpointer:
         'frozen': state.frozen,
         **({'hyper': state.hyper} if state.hyper else {}),
       },
-      'sums': self._placement.trim(sums or {}),
+      'sums': self._placement.without_copies(sums or {}),
     }
     self._saving = step
     try:

@@ -23,6 +23,7 @@ from jax.experimental import checkify
 
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.device import faults
+from mjx_crossq.device import trainer as trainer_lib
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.host.checkpoint import from_dict, to_dict
@@ -65,7 +66,7 @@ class Dump:
     for index in range(len(self.with_actor)):
       state, found = self._update(state, *self._inputs(index))
       metrics.append({name: float(value) for name, value in found.items()})
-      if not faults.finite(state):
+      if not faults.is_finite(state):
         return index, metrics
     return None, metrics
 
@@ -106,7 +107,7 @@ def first_nan(function: Callable[..., Any], *args: Any) -> str:
   if found:
     return ' '.join(str(error.get()).split()) + _place(found)
   broken = [
-    name for name, leaf in to_dict(result).items() if not faults.finite(leaf)
+    name for name, leaf in to_dict(result).items() if not faults.is_finite(leaf)
   ]
   return f'no NaN; infinite: {", ".join(broken) or "nothing"}'
 
@@ -137,10 +138,11 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
   iteration = jnp.int32(done - 1)
 
   def collect(agent, reward_stats, replay, key, hyper):
-    trainer = runner.trainer.with_hyper(hyper)
-    before = TrainState(agent, None, replay, key, iteration, None)  # pyright: ignore
-    agent = trainer.resets.apply(trainer.agent, agent, key, iteration)
-    keys, with_actor = trainer.updates(trainer.keys(before)[2], iteration)
+    trainer = runner.trainer
+    functions = trainer.agent.with_hyper(hyper)
+    agent = trainer.resets.apply(functions, agent, key, iteration)
+    key_learn = trainer_lib.keys(key, iteration).learn
+    keys, with_actor = trainer.updates(key_learn, iteration)
     batches = jax.vmap(
       lambda k: trainer.batch(replay, reward_stats, k, iteration)
     )(keys[:, 0])
@@ -148,7 +150,7 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
 
   parts = state.agent, state.rollout.reward_stats, state.replay, state.key
   agent, batches, keys, with_actor = jax.jit(collect)(
-    *placement.one((*parts, state.hyper), index)
+    *placement.seed((*parts, state.hyper), index)
   )
   arrays = {
     **{f'agent/{name}': leaf for name, leaf in to_dict(agent).items()},
@@ -214,7 +216,7 @@ def _make_agent(
 ) -> Agent:
   """The agent of a row."""
   values = {name: jnp.float32(value) for name, value in hyper.items()}
-  return Agent(config, obs, action).with_hyper(values)
+  return Agent(config, obs, action, values)
 
 
 def _named(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
@@ -292,21 +294,22 @@ class Watch:
     self._frozen = frozen
 
   def _frozen_seeds(self, state: TrainState) -> np.ndarray:
-    return np.array(self._runner.placement.trim(state.frozen))
+    return np.array(self._runner.placement.without_copies(state.frozen))
 
   def _find_physics(self, before: TrainState) -> None:
     """Does the decision again, operation by operation."""
     trainer, placement = self._runner.trainer, self._runner.placement
     for index in range(len(self._runner.seeds)):
       parts = before.agent, before.rollout, before.key, before.hyper
-      agent, rollout, key, hyper = placement.one(parts, index)
+      agent, rollout, key, hyper = placement.seed(parts, index)
       iteration = placement.iteration_of(before.iteration, index)
       state = agent, rollout, None, key, jnp.int32(iteration), None, hyper
       one = TrainState(*state)  # pyright: ignore
       rollout, action = jax.jit(trainer.decide)(one)
-      *_, sound = jax.jit(trainer.rollout.step)(rollout, action, one.iteration)
-      if not np.all(sound):
+      args = rollout, action, one.iteration, trainer.config.gamma
+      *_, finite = jax.jit(trainer.rollout.step)(*args)
+      if not np.all(finite):
         step = lambda *a: trainer.rollout.step(*a)[0].env  # noqa: E731
-        found = first_nan(step, rollout, action, one.iteration)
+        found = first_nan(step, *args)
         label = self._runner.label(index)
         self._report(f'warning: {label}: physics not finite: {found}')

@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mjx_crossq.config import bounds
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs.base import Env
 from mjx_crossq.host import schedule
-from mjx_crossq.limits import bounds
 
 SHARE = 0.2  # of the rows that are replaced, and that replace them
 FACTORS = (0.8, 1.25)
@@ -197,7 +197,7 @@ class Population:
     )
     env_step = iteration * c.steps_per_iteration
     if self._files:
-      hyper = self._runner.placement.trim(state.hyper)
+      hyper = self._runner.placement.without_copies(state.hyper)
       self._files.write_pbt(
         {
           'env_step': env_step,

@@ -65,13 +65,14 @@ class Result:
   @property
   def policy(self) -> Network:
     """The actors of all seeds, for `runner.act`."""
-    return self.runner.placement.trim(self.state.agent.actor.network)
+    return self.runner.placement.without_copies(self.state.agent.actor.network)
 
 
 def train(
   config: Config,
   env: Env,
   workdir: str | Path | None = None,
+  *,
   resume: bool = False,
   report: Report = print,
   preemption: Preemption | None = None,
@@ -106,7 +107,7 @@ def train(
     Interrupted: `preemption` was asked to stop, and the state is saved.
   """
   preemption = preemption or Preemption()
-  runner = Runner(config, env, devices, data_parallel)
+  runner = Runner(config, env, devices, data_parallel=data_parallel)
   Budget.of(runner.abstract_state(), runner.placement.devices).check()
   make_host = functools.partial(
     Host,
@@ -285,7 +286,7 @@ class Host:
       jax.block_until_ready(sums)
       seconds += time.monotonic() - start
       self._watch(before, state, sums)
-      if self._runner.together(state):
+      if self._runner.in_step(state):
         return state, sums, seconds
 
   def _rest(self, state, sums):
@@ -336,7 +337,7 @@ class Host:
     iteration = runner.iteration(state)
     sums = runner.zero_sums() if sums is None else sums
     shown = sums, state.rollout.last_return, state.frozen, state.hyper
-    sums, last_returns, frozen, hyper = runner.placement.trim(
+    sums, last_returns, frozen, hyper = runner.placement.without_copies(
       jax.device_get(shown)
     )
     speeds = self._progress.speeds(iteration, max(seconds, 1e-9))

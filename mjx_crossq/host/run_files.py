@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mjx_crossq.config import Config
+from mjx_crossq.errors import WriteError as WriteError
 
 EVAL_HEADER = ('seed', 'env_step', 'physics', 'episode', 'episode_return')
 _PACKAGES = (
@@ -32,10 +33,6 @@ _PACKAGES = (
   'orbax-checkpoint',
   'numpy',
 )
-
-
-class WriteError(RuntimeError):
-  """A file of the run could not be written; the message says what to do."""
 
 
 class RunFiles:

@@ -11,20 +11,19 @@ what the networks are, how they act, and what one update does. `crossq` and
     after each optimiser step every hidden unit is projected to norm 1
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from mjx_crossq import vary
 from mjx_crossq.config import Config
 from mjx_crossq.learner import (
   distributions,
+  hyper,
   networks,
   optimism,
   optimizers,
@@ -45,28 +44,44 @@ CRITIC_METRICS = ('critic_loss', 'q')
 ACTOR_METRICS = ('actor_loss', 'entropy', 'alpha')
 
 
-@dataclasses.dataclass(frozen=True)
 class Agent:
   """The functions of the method for one task's sizes.
 
   Attributes:
-    config: hyper-parameters.
+    config: the settings.
     observation_size: length of an observation.
     action_size: length of an action.
+    hyper: the settings that may differ between agents of one program.
   """
 
-  config: Config
-  observation_size: int
-  action_size: int
+  def __init__(
+    self,
+    config: Config,
+    observation_size: int,
+    action_size: int,
+    varied: Mapping[str, jax.Array] | None = None,
+  ):
+    """Computes nothing.
+
+    Args:
+      config: the settings.
+      observation_size: length of an observation.
+      action_size: length of an action.
+      varied: values `()` in place of the configuration's, by the names of
+        `hyper.Hyper`; None for none.
+    """
+    self.config = config
+    self.observation_size = observation_size
+    self.action_size = action_size
+    self.hyper = hyper.of(config)._replace(**varied or {})
 
   # ------------------------------------------------------------------ parts
 
-  def with_hyper(self, hyper: Mapping[str, jax.Array]) -> 'Agent':
-    """The agent with these hyper-parameters, `()` each; see `vary.py`."""
-    if not hyper:
+  def with_hyper(self, varied: Mapping[str, jax.Array]) -> 'Agent':
+    """An agent of these sizes with other hyper-parameters, `()` each."""
+    if not varied:
       return self
-    config = cast(Config, vary.Varied(self.config, hyper))
-    return dataclasses.replace(self, config=config)
+    return Agent(self.config, self.observation_size, self.action_size, varied)
 
   @functools.cached_property
   def actor(self) -> networks.Actor:
@@ -86,24 +101,25 @@ class Agent:
   @functools.cached_property
   def explorer(self) -> optimism.Explorer:
     """The optimistic actor that collects data, with `config.optimism`."""
-    return optimism.Explorer(self.config, self.action_size)
+    return optimism.Explorer(self.config, self.action_size, self.hyper)
 
   @functools.cached_property
   def actor_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
-    c = self.config
-    return optimizers.network_optimizer(c, c.actor_lr, c.policy_delay)
+    c, h = self.config, self.hyper
+    return optimizers.network_optimizer(c, h, h.actor_lr, c.policy_delay)
 
   @functools.cached_property
   def critic_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
-    return optimizers.network_optimizer(self.config, self.config.critic_lr, 1)
+    c, h = self.config, self.hyper
+    return optimizers.network_optimizer(c, h, h.critic_lr, 1)
 
   @functools.cached_property
   def alpha_optimizer(self) -> optax.GradientTransformation:
     """Adam on the log temperature."""
     c = self.config
-    rate = optimizers.learning_rate(c, c.alpha_lr, c.policy_delay)
+    rate = optimizers.learning_rate(c, self.hyper.alpha_lr, c.policy_delay)
     return optax.adam(rate, b1=c.alpha_b1)
 
   # ------------------------------------------------------------- init, act
@@ -115,7 +131,7 @@ class Agent:
     action = jnp.zeros((1, self.action_size))
     actor = _init_network(self.actor, key_actor, obs)
     critic = _init_network(self.critic, key_critic, obs, action)
-    log_alpha = jnp.log(jnp.float32(self.config.init_alpha))
+    log_alpha = jnp.log(jnp.float32(self.hyper.init_alpha))
     target_params = None
     if self.config.target_network:
       target_params = jax.tree.map(jnp.copy, critic.params)
@@ -249,16 +265,16 @@ class Agent:
     Returns:
       The loss, and the critic's new running statistics and metrics.
     """
-    c = self.config
     batch_stats = state.critic.network.batch_stats
     online = Network(params, batch_stats)
     out, next_out, moved = self.critic_outputs(online, batch, next_action)
-    if c.target_network:
+    if self.config.target_network:
       target = Network(state.critic.target_params, batch_stats)
       _, next_out, _ = self.critic_outputs(target, batch, next_action)
 
     cost = jnp.exp(state.actor.log_alpha) * next_log_prob
-    y = self.values.target(next_out, batch.reward, c.gamma * batch.mask, cost)
+    discount = self.hyper.gamma * batch.mask
+    y = self.values.target(next_out, batch.reward, discount, cost)
     loss = jnp.sum(self.values.loss(out, jax.lax.stop_gradient(y)))
     q = jnp.mean(self.values.mean(out))
     return loss, (moved, {'critic_loss': loss, 'q': q})
@@ -280,7 +296,7 @@ class Agent:
     target_params = critic.target_params
     if self.config.target_network:
       target_params = optax.incremental_update(
-        params, target_params, self.config.tau
+        params, target_params, self.hyper.tau
       )
     network = Network(params, batch_stats)
     return CriticState(network, opt_state, target_params), metrics
@@ -321,7 +337,7 @@ class Agent:
     params, opt_state = _descend(
       self.actor_optimizer, grads, actor.opt_state, actor.network.params
     )
-    target_entropy = self.config.target_entropy * self.action_size
+    target_entropy = self.hyper.target_entropy * self.action_size
     # d/d(log alpha) of alpha * (entropy - target entropy)
     alpha = jnp.exp(actor.log_alpha)
     alpha_grad = alpha * (metrics['entropy'] - target_entropy)

@@ -3,6 +3,8 @@
 Source: arXiv 2502.07523 v2, Table 1, and CrossQ (ICLR 2024) for Batch Renorm.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -19,11 +21,62 @@ from mjx_crossq.learner.weight_norm import (
 INTERMEDIATES = 'intermediates'
 
 
-class MLP(nn.Module):
-  """Normalised input, hidden blocks, and one Dense layer per head.
+_WITH_PARAMETERS = {
+  'dense': 'Dense',
+  'batch_norm': 'BatchNorm',
+  'layer_norm': 'LayerNorm',
+}
 
-  Sows for `diagnostics` what a caller may ask for by `mutable=INTERMEDIATES`:
-  `activations`, of each hidden layer, and `features`, what the heads see.
+
+class Step(NamedTuple):
+  """One step of a network before its heads.
+
+  Attributes:
+    kind: 'dense', 'relu', 'batch_norm' or 'layer_norm'; 'keep' remembers the
+      features, and 'add' adds to them the last ones that are remembered.
+    name: of the step's parameters within the network's; '' if it has none.
+  """
+
+  kind: str
+  name: str
+
+
+def steps(config: Config, layers: int) -> list[Step]:
+  """A network up to its heads, step by step.
+
+  `MLP` computes these steps, and `policy.export` writes them into files.
+
+  Args:
+    config: its `block` and `normalization` decide the steps.
+    layers: hidden layers; with `block='residual'`, blocks of two of them that
+      follow the first.
+  """
+  norm = ['batch_norm']
+  if config.normalization in ('none', 'layer'):
+    norm = ['layer_norm'] if config.normalization == 'layer' else []
+  # A layer norm of the input would mix the units of the observations.
+  kinds = norm if norm == ['batch_norm'] else []
+  if config.block == 'residual':  # BRO's network
+    two = ['dense', *norm, 'relu', 'dense', *norm]
+    kinds = [*kinds, 'dense', *norm, 'relu', *layers * ['keep', *two, 'add']]
+  elif config.block == 'norm_relu':
+    kinds = kinds + layers * ['dense', *norm, 'relu']
+  else:
+    kinds = kinds + layers * ['dense', 'relu', *norm]
+  # Parameters are numbered by kind: Dense_0, Dense_1, ...
+  return [
+    Step(kind, f'{_WITH_PARAMETERS[kind]}_{kinds[:index].count(kind)}')
+    if kind in _WITH_PARAMETERS
+    else Step(kind, '')
+    for index, kind in enumerate(kinds)
+  ]
+
+
+class MLP(nn.Module):
+  """The steps of `steps`, and one Dense layer per head.
+
+  A caller that passes `mutable=INTERMEDIATES` gets `activations`, of each
+  hidden layer, and `features`, the input of the heads (see `plasticity.py`).
 
   Attributes:
     config: the source of every setting but those below.
@@ -48,43 +101,34 @@ class MLP(nn.Module):
       train: normalise by the batch's statistics and move the running ones
         (collection `batch_stats`); otherwise normalise by the running ones.
     """
-    if self.config.normalization != 'layer':
-      # A layer norm of the input would mix observations' units.
-      x = self._normalize(x, train)
-    if self.config.block == 'residual':
-      x = self._residual(x, train)
-    else:
-      for _ in range(self.layers):
-        x = self._hidden(x, train)
+    kept = []
+    for kind, name in steps(self.config, self.layers):
+      if kind == 'dense':
+        dense = self._dense(
+          name,
+          self.width,
+          self._hidden_kind(),
+          2**0.5,
+          bias=self.config.block != 'norm_relu',
+        )
+        x = dense(x)
+      elif kind == 'relu':
+        x = nn.relu(x)
+        self.sow(INTERMEDIATES, 'activations', x)
+      elif kind == 'batch_norm':
+        x = self._batch_norm(name)(x, train=train)
+      elif kind == 'layer_norm':
+        x = LayerNorm(name=name)(x)
+      elif kind == 'keep':
+        kept.append(x)
+      else:
+        x = kept.pop() + x
     self.sow(INTERMEDIATES, 'features', x)
     kind = UnitKernel if self.config.weight_norm_outputs else Affine
     return {
-      name: self._dense(outputs, kind, gain, name)(x)
+      name: self._dense(name, outputs, kind, gain, bias=self.head_bias)(x)
       for name, outputs, gain in self.heads
     }
-
-  def _hidden(self, x: jax.Array, train: bool) -> jax.Array:
-    dense = self._dense(self.width, self._hidden_kind(), 2**0.5)
-    if self.config.block == 'norm_relu':
-      return self._relu(self._normalize(dense(x), train))
-    return self._normalize(self._relu(dense(x)), train)
-
-  def _residual(self, x: jax.Array, train: bool) -> jax.Array:
-    """BRO's network: a hidden layer, then blocks of two with a skip."""
-
-    def norm_dense(x):
-      dense = self._dense(self.width, self._hidden_kind(), 2**0.5)
-      return self._normalize(dense(x), train)
-
-    x = self._relu(norm_dense(x))
-    for _ in range(self.layers):
-      x += norm_dense(self._relu(norm_dense(x)))
-    return x
-
-  def _relu(self, x: jax.Array) -> jax.Array:
-    x = nn.relu(x)
-    self.sow(INTERMEDIATES, 'activations', x)
-    return x
 
   def _hidden_kind(self) -> type:
     if self.config.weight_norm:
@@ -92,27 +136,20 @@ class MLP(nn.Module):
     return SoftAffine if self.config.soft_l2 else Affine
 
   def _dense(
-    self, units: int, kind: type, gain: float, name: str | None = None
+    self, name: str, units: int, kind: type, gain: float, *, bias: bool
   ) -> Dense:
     init = nn.initializers.lecun_normal()
     if self.config.initializer == 'orthogonal':
       init = nn.initializers.orthogonal(gain)
     precision = self.config.matmul_precision
-    bias = self.config.block != 'norm_relu'
-    if name is not None:
-      bias = self.head_bias
     return Dense(units, kind, init, precision, bias, name=name)
 
-  def _normalize(self, x: jax.Array, train: bool) -> jax.Array:
+  def _batch_norm(self, name: str) -> BatchNorm:
     c = self.config
-    if c.normalization == 'none':
-      return x
-    if c.normalization == 'layer':
-      return LayerNorm()(x)
     renorm = None
     if c.normalization == 'batch_renorm':
       renorm = Renorm(c.renorm_warmup, c.renorm_r_max, c.renorm_d_max)
-    return BatchNorm(c.bn_momentum, c.bn_eps, renorm)(x, train)
+    return BatchNorm(c.bn_momentum, c.bn_eps, renorm, name=name)
 
 
 class Critic(nn.Module):

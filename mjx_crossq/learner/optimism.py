@@ -10,7 +10,7 @@ policy by a KL divergence whose target two learned multipliers keep:
     KL    = sum shift^2 / (2 std^2), of two Gaussians with the policy's std
     optimism falls and kl_weight grows where KL / |A| is above `kl_target`
 
-The facts are those of `naumix/BiggerRegularizedOptimistic`.
+The constants are those of `naumix/BiggerRegularizedOptimistic`.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from flax import struct
 
 from mjx_crossq.config import Config
 from mjx_crossq.learner import networks, optimizers, weight_norm
+from mjx_crossq.learner.hyper import Hyper
 
 # The multipliers optimism and kl_weight: bounds of their logarithms, their
 # first values, and the Adam that learns them.
@@ -56,17 +57,19 @@ def multipliers(raw: jax.Array) -> jax.Array:
   return jnp.exp(_LOG_LOW + (_LOG_HIGH - _LOG_LOW) * share)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Explorer:
   """The functions of the second actor.
 
   Attributes:
-    config: hyper-parameters.
+    config: the settings.
     action_size: length of an action.
+    hyper: learning rate and weight decay of the network.
   """
 
   config: Config
   action_size: int
+  hyper: Hyper
 
   @property
   def _net(self) -> networks.MLP:
@@ -79,7 +82,9 @@ class Explorer:
   @property
   def _optimizer(self) -> optax.GradientTransformation:
     c = self.config
-    return optimizers.network_optimizer(c, c.actor_lr, c.policy_delay)
+    return optimizers.network_optimizer(
+      c, self.hyper, self.hyper.actor_lr, c.policy_delay
+    )
 
   @property
   def _raw_optimizer(self) -> optax.GradientTransformation:
@@ -88,7 +93,7 @@ class Explorer:
   def init(self, key: jax.Array, observation_size: int) -> ExplorerState:
     """Draws the parameters; the shift starts near 0."""
     x = jnp.zeros((1, observation_size + self.action_size))
-    params = weight_norm.project(self._net.init(key, x, False)['params'])
+    params = weight_norm.project(self._net.init(key, x, train=False)['params'])
     share = (np.log(_INITIAL) - _LOG_LOW) / (_LOG_HIGH - _LOG_LOW)
     raw = jnp.asarray(np.arctanh(2 * share - 1), jnp.float32)
     return ExplorerState(
@@ -98,7 +103,8 @@ class Explorer:
   def shift(self, params: Any, obs: jax.Array, mean: jax.Array) -> jax.Array:
     """What is added to the policy's mean before tanh, `(rows, actions)`."""
     x = jnp.concatenate([obs, mean], axis=-1)
-    return self._net.apply({'params': params}, x, False)['shift']  # pyright: ignore
+    out = self._net.apply({'params': params}, x, train=False)
+    return out['shift']  # pyright: ignore
 
   def sample(
     self,

@@ -1,24 +1,26 @@
 """The optimisers: AdamW that knows what weight normalisation leaves free."""
 
+from typing import Any
+
 import optax
 
-from mjx_crossq import vary
 from mjx_crossq.config import Config
 from mjx_crossq.learner import weight_norm
+from mjx_crossq.learner.hyper import Hyper
 
 
 def learning_rate(
-  config: Config, first: float, delay: int
+  config: Config, first: Any, delay: int
 ) -> optax.ScalarOrSchedule:
   """A learning rate, constant or falling linearly over `lr_decay_steps`.
 
   Args:
     config: the schedule.
-    first: its value at the first update.
+    first: its value at the first update, a float or an array `()`.
     delay: updates of the critic to each of this optimiser's, so that all
-      rates reach their last value together. (`danielpalenicek/xqc` counts
-      the delayed optimisers' own updates against the critic's, which ends at
-      2.1e-4 for the actor.)
+      rates reach their last value at the same time. (`danielpalenicek/xqc`
+      counts the delayed optimisers' own updates against the critic's, which
+      ends at 2.1e-4 for the actor.)
   """
   c = config
   if not c.lr_decay_steps:
@@ -29,7 +31,7 @@ def learning_rate(
 
 
 def network_optimizer(
-  config: Config, first: float, delay: int
+  config: Config, hyper: Hyper, first: Any, delay: int
 ) -> optax.GradientTransformation:
   """AdamW of a network.
 
@@ -39,17 +41,18 @@ def network_optimizer(
 
   Args:
     config: the source of every other setting.
-    first: learning rate of the first update.
+    hyper: its weight decay; a float 0 leaves the decay out of the program.
+    first: learning rate of the first update, `hyper.critic_lr` or `actor_lr`.
     delay: updates of the critic to each of this network's.
   """
   c = config
   rate = learning_rate(c, first, delay)
-  if vary.is_on(c.weight_decay):
+  if not isinstance(hyper.weight_decay, float) or hyper.weight_decay:
     adam = optax.adamw(
       rate,
       b1=c.adam_b1,
       b2=c.adam_b2,
-      weight_decay=c.weight_decay,
+      weight_decay=hyper.weight_decay,
       mask=weight_norm.decay_mask,
     )
   else:

@@ -21,7 +21,7 @@ import numpy as np
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.envs.base import Env, flatten_observation
 from mjx_crossq.host import evaluation
-from mjx_crossq.learner import layers
+from mjx_crossq.learner import layers, networks
 from mjx_crossq.learner.agent import Agent
 from mjx_crossq.learner.states import Network
 from mjx_crossq.policy import numpy_policy
@@ -236,60 +236,31 @@ def stock_episodes(
 
 
 def _layers(config: Config, network: Network) -> list[Layer]:
-  """The layers of `networks.Actor`, in order, up to the mean."""
+  """The steps of the actor up to the mean, with their numbers."""
   (params,) = network.params.values()
   stats = next(iter(network.batch_stats.values()), {})
   params, stats = jax.device_get((params, stats))
-  found: list[Layer] = []
-  counts: dict[str, int] = {}
 
-  def take(kind):
-    name = f'{kind}_{counts.setdefault(kind, 0)}'
-    counts[kind] += 1
-    return name
+  def values(kind, name):
+    p = params.get(name)
+    if kind == 'dense':
+      kernel, bias = p['weights'].kernel, p['weights'].bias
+      bias = np.zeros(kernel.shape[-1], np.float32) if bias is None else bias
+      return {'kernel': kernel, 'bias': bias}
+    if kind == 'layer_norm':
+      return {**p, 'eps': np.float32(layers.LayerNorm().eps)}
+    if kind == 'batch_norm':
+      mean, var = stats[name]['mean'], stats[name]['var']
+      scale = p['scale'] / np.sqrt(var + np.float32(config.bn_eps))
+      return {'mean': mean, 'scale': scale, 'bias': p['bias']}
+    return {}
 
-  def normalize():
-    if config.normalization == 'none':
-      return
-    if config.normalization == 'layer':
-      eps = np.float32(layers.LayerNorm().eps)
-      found.append(('layer_norm', {**params[take('LayerNorm')], 'eps': eps}))
-      return
-    name = take('BatchNorm')
-    p, s = params[name], stats[name]
-    scale = p['scale'] / np.sqrt(s['var'] + np.float32(config.bn_eps))
-    values = {'mean': s['mean'], 'scale': scale, 'bias': p['bias']}
-    found.append(('normalize', values))
-
-  def dense(name=None):
-    weights = params[name or take('Dense')]['weights']
-    kernel, bias = weights.kernel, weights.bias
-    bias = np.zeros(kernel.shape[-1], np.float32) if bias is None else bias
-    found.append(('dense', {'kernel': kernel, 'bias': bias}))
-
-  def add(*parts):
-    for part in parts:
-      part()
-
-  def relu():
-    found.append(('relu', {}))
-
-  if config.normalization != 'layer':
-    normalize()
-  if config.block == 'residual':
-    add(dense, normalize, relu)
-    for _ in range(config.actor_layers):
-      found.append(('keep', {}))
-      add(dense, normalize, relu, dense, normalize)
-      found.append(('add', {}))
-  else:
-    for _ in range(config.actor_layers):
-      if config.block == 'norm_relu':
-        add(dense, normalize, relu)
-      else:
-        add(dense, relu, normalize)
-  dense('mean')
-  return found
+  steps = networks.steps(config, config.actor_layers)
+  return [
+    # In the files a batch norm with fixed statistics is called `normalize`.
+    ('normalize' if kind == 'batch_norm' else kind, values(kind, name))
+    for kind, name in (*steps, networks.Step('dense', 'mean'))
+  ]
 
 
 def _observation_parts(env: Env) -> list[tuple[str, list[int]]]:

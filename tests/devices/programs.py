@@ -73,7 +73,7 @@ def numbers(folder):
     runner = Runner(config, env, devices)
     state, sums = runner.train_chunk(runner.init(), ITERATIONS)
     stored = runner.placement.store(state)
-    played[name] = runner, state, stored, runner.placement.trim(sums)
+    played[name] = runner, state, stored, runner.placement.without_copies(sums)
   (one, state, stored, sums), (four, placed, spread, four_sums) = (
     played['one'],
     played['four'],
@@ -192,7 +192,8 @@ def faults(folder):
   env = test_numbers.Breaking(-1.0, True)
   runner = Runner(config, env, devices)
   state, _ = runner.train_chunk(runner.init(), at - 1)
-  start = float(runner.placement.trim(state.rollout.env.obs)[seed, 0, 0])
+  obs = runner.placement.without_copies(state.rollout.env.obs)
+  start = float(obs[seed, 0, 0])
   physics = []
   breaking = Runner(config, test_numbers.Breaking(start, True), devices)
   watch = dumps.Watch(breaking, None, physics.append, debug=True)
@@ -210,8 +211,8 @@ def faults(folder):
   result = loop.train(
     config, env, folder / 'run', report=lines.append, devices=devices
   )
-  broken = runner.placement.trim(result.state.replace(iteration=None))
-  clean = runner.placement.trim(clean.replace(iteration=None))
+  broken = runner.placement.without_copies(result.state.replace(iteration=None))
+  clean = runner.placement.without_copies(clean.replace(iteration=None))
   others = np.array([i for i in range(3) if i != seed])
 
   def rest(state):
@@ -221,10 +222,10 @@ def faults(folder):
   (path,) = (folder / 'run' / 'faults').iterdir()
   dump = dumps.load(path)
   index, metrics = dump.replay()
-  kept = result.runner.placement.one(result.state.agent, seed)
+  kept = result.runner.placement.seed(result.state.agent, seed)
   return found | {
     'iteration': result.runner.iteration(result.state),
-    'together': bool(result.runner.together(result.state)),
+    'in_step': bool(result.runner.in_step(result.state)),
     'frozen': broken.frozen.tolist(),
     'others': same_bits(rest(broken), rest(clean)),
     'warnings': [line for line in lines if line.startswith('warning')],
@@ -311,7 +312,7 @@ def data_parallel(folder):
 
   for count in (2, 4, 8):
     devices = jax.devices()[:count]
-    divided = Runner(config, runs.env(), devices, True)
+    divided = Runner(config, runs.env(), devices, data_parallel=True)
     program = jax.jit(learned(divided.trainer)).lower(agent).compile()
     result = program(agent)
     for name, index in (('update', 0), ('updates', UPDATES - 1)):

@@ -51,6 +51,6 @@ def test_the_replay_is_never_gathered_nor_copied(found):
 def test_what_cannot_be_divided_is_refused():
   devices = jax.devices()[:1] * 3
   with pytest.raises(ConfigError, match='for one seed'):
-    Runner(runs.config(num_seeds=2), runs.env(), devices, True)
+    Runner(runs.config(num_seeds=2), runs.env(), devices, data_parallel=True)
   with pytest.raises(ConfigError, match='batch_size=16 cannot be divided'):
-    Runner(runs.config(num_seeds=1), runs.env(), devices, True)
+    Runner(runs.config(num_seeds=1), runs.env(), devices, data_parallel=True)

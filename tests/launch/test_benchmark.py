@@ -92,7 +92,7 @@ def test_bad_flags_are_one_line():
     (('--physics_only', '--task=nothing'), 'neither a task nor'),
     (('--plot=a.png',), '--sweep'),
     (('--sweep=utd', '--sweep_values=1,x'), 'utd'),
-    (('--json=nowhere/a.json',), 'no folder'),
+    (('--json=nowhere/a.json',), 'not a folder'),
   ):
     result = programs.run('benchmark', *flags)
     assert result.returncode == 2

@@ -50,7 +50,7 @@ def test_bad_flags_are_one_line():
     ('--tasks=pendulum',): 'neither a task nor',
     ('--measures=taste',): "has 'taste'",
     ('--physics=magic',): "has 'magic'",
-    ('--json=nowhere/at/all.json',): 'no folder',
+    ('--json=nowhere/at/all.json',): 'not a folder',
     ('--episodes=1',): 'episodes',
   }
   programs.check_errors('parity', cases)

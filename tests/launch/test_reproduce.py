@@ -17,7 +17,7 @@ import scipy.stats
 from mjx_crossq import ConfigError, envs
 from mjx_crossq import config as config_lib
 from mjx_crossq.launch import drawing, reproduce
-from mjx_crossq.launch.jobs import estimate, experiments, jobs
+from mjx_crossq.launch.jobs import experiments, jobs
 from mjx_crossq.results import baselines, comparison
 from mjx_crossq.results.curves import Curves
 
@@ -95,7 +95,7 @@ def test_what_the_flags_change():
 @pytest.mark.parametrize('scale', SCALES)
 def test_every_run_has_a_folder_and_the_flags_that_give_it(scale, tmp_path):
   everything = {c for f in FIGURES for c in experiments.runs(f, scale)}
-  folders = {jobs.folder(tmp_path, config) for config in everything}
+  folders = {jobs.short_name(config) for config in everything}
   assert len(folders) == len(everything)
   bro_like = config_lib.from_preset('sac', reset_at=(15_001, 50_001))
   for config in (*everything, bro_like):
@@ -127,31 +127,6 @@ def test_how_far_a_folder_is(tmp_path):
   assert jobs.reached(config, where) == 0
 
 
-def test_a_failing_run_loses_no_other(tmp_path, capsys):
-  runs = experiments.runs(1, 'smoke')
-  started = []
-
-  def start(config, folder):
-    assert folder == jobs.folder(tmp_path, config)
-    started.append(config)
-    return 9 if config.preset == 'crossq_512' and config.utd == 2 else 0
-
-  missing = dict.fromkeys(runs[1:], 0) | {runs[-1]: 1_000}
-  failed = reproduce.train_all(missing, len(runs), tmp_path, start)
-  assert failed == ['cartpole-swingup, crossq_512, UTD 2 (exit status 9)']
-  assert [(c.preset, c.utd) for c in started] == [
-    ('crossq_512', 2),
-    ('crossq_wn', 2),
-    ('crossq_512', 1),
-    ('crossq_wn', 1),
-  ]
-  shown = capsys.readouterr().out
-  assert '1 of 5 runs are complete' in shown
-  assert (
-    '[2/4] cartpole-swingup, crossq_wn, UTD 2, from env step 1,000' in shown
-  )
-
-
 # ------------------------------------------------------------------ real runs
 
 
@@ -181,7 +156,7 @@ def story(tmp_path_factory):
   """A run cut short, one that fails, and both made whole: what was shown."""
   folder = tmp_path_factory.mktemp('story')
   first, second = (
-    jobs.folder(folder, config)
+    folder / jobs.short_name(config)
     for config in sorted(
       experiments.runs(2, 'smoke', num_seeds=1), key=lambda c: -c.utd
     )
@@ -199,9 +174,8 @@ def story(tmp_path_factory):
 
 def test_a_budget_may_end_early_and_be_raised(story):
   _, first, _, _, shown = story
-  assert '0 of 1 runs are complete' in shown['short']
+  assert '0 of 1 jobs are done' in shown['short']
   assert '1,000 / 1,000 env steps' in shown['short']
-  assert 'UTD 2, from env step 1,000' in shown['whole']
   assert f'resuming {first} at env step 1,000' in shown['whole']
   config = experiments.runs(3, 'smoke', num_seeds=1)[0]
   assert jobs.reached(config, first) == 2_000
@@ -222,18 +196,18 @@ def test_a_run_without_its_last_evaluation_is_not_complete(story, tmp_path):
 
 
 def test_a_failed_run_is_named_and_the_others_are_drawn(story):
-  folder, _, second, _, shown = story
-  assert '[2/2] cartpole-swingup, crossq_wn, UTD 1\n' in shown['failed']
+  folder, first, second, _, shown = story
+  assert f'[1/2] {second.name} is done' in shown['failed']
   assert '2,000 / 2,000 env steps' in shown['failed']
   last = shown['failed'].splitlines()[-2]
-  assert last.startswith('failed: cartpole-swingup, crossq_wn, UTD 2 (exit ')
+  assert last.startswith(f'failed: {first.name} (exit status ')
   assert f'wrote {folder / "figure2" / "figure_tasks.png"}' in shown['failed']
   assert (second / 'checkpoints' / '2000').is_dir()
 
 
 def test_complete_runs_are_left_alone(story):
   _, _, second, before, shown = story
-  assert '1 of 2 runs are complete' in shown['whole']
+  assert '1 of 2 jobs are done' in shown['whole']
   assert before and files_of(second) == before
 
 
@@ -264,7 +238,7 @@ def test_the_first_figure_draws_the_diagnostics(story, capsys):
   runs = [c for c in experiments.runs(1, 'smoke', num_seeds=1) if c.utd == 2]
   output = folder / 'figure1'
   output.mkdir()
-  reproduce.draw(1, runs, folder, output, replicates=50)
+  reproduce.draw(1, reproduce.jobs_of(runs, folder), output, replicates=50)
   assert 'left out: ' in capsys.readouterr().out  # crossq_512 was not run
   text = (output / 'figure_diagnostics.svg').read_text()
   for series in ('q bias mean', 'q bias std', 'critic weight norm'):
@@ -366,25 +340,6 @@ SPEED = {
 }
 
 
-def test_speeds_are_of_what_is_most_alike():
-  config = config_lib.from_preset(
-    'crossq_wn', task='cheetah-run', utd=4, num_seeds=10
-  )
-  other = SPEED | {'task': 'fish-swim', 'utd': 4}
-  near = SPEED | {'utd': 5}
-  assert estimate.nearest(config, [other, SPEED, near]) is near
-  assert estimate.nearest(config, [SPEED, other]) is SPEED
-  for name, value in {
-    'num_seeds': 1,
-    'preset': 'sac',
-    'critic_width': 8,
-  }.items():
-    assert estimate.nearest(config, [SPEED | {name: value}]) is None
-  assert estimate.hours(config, [near], 500_000) == pytest.approx(
-    250_000 * 4 / 250 / 3600
-  )
-
-
 def test_dry_run(tmp_path):
   speeds = tmp_path / 'speeds.json'
   speeds.write_text(json.dumps({'rows': [SPEED]}))
@@ -417,7 +372,7 @@ def test_dry_run(tmp_path):
 
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path):
   config = experiments.runs(3, 'smoke')[0]
-  other = jobs.folder(tmp_path / 'other', config)
+  other = tmp_path / 'other' / jobs.short_name(config)
   other.mkdir(parents=True)
   saved = {'config': config.replace(critic_width=64).to_dict()}
   (other / 'config.json').write_text(json.dumps(saved))

@@ -1,8 +1,10 @@
 """`launch.sweep`: its grid, what it runs and repeats, where it runs it."""
 
+import contextlib
 import fcntl
 import importlib.util
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -13,15 +15,17 @@ import time
 import pytest
 import yaml
 
-from mjx_crossq import ConfigError, from_preset
+from mjx_crossq import ConfigError, from_preset, vary
+from mjx_crossq.config import FIELDS, Config, choices, parse_assignments
 from mjx_crossq.host import run_files as logging
 from mjx_crossq.launch.jobs import (
   backends,
   cloud,
+  costs,
   devices,
-  estimate,
   grid,
   jobs,
+  merging,
   supervision,
 )
 from mjx_crossq.results import curves
@@ -55,7 +59,8 @@ def cells(**axes):
 
 
 def planned(tmp_path, **axes):
-  return grid.Plan(tmp_path).jobs(cells(**axes))
+  plan = grid.Plan(tmp_path)
+  return [job for cell in cells(**axes) for job in plan.jobs_of(cell)]
 
 
 # ------------------------------------------------------------------ the grid
@@ -89,7 +94,7 @@ def test_a_file_has_the_same_axes(tmp_path):
   assert len(found) == 8 and {c.num_seeds for c in found} == {3}
   assert {c.critic_lr for c in found} == {1e-4, 1e-3}
   assert {c.reset_at for c in found} == {(5, 9), ()}
-  folders = {jobs.full_folder(tmp_path, c).name for c in found}
+  folders = {jobs.full_name(c) for c in found}
   assert len(folders) == 8 and all(':' not in name for name in folders)
 
 
@@ -97,7 +102,7 @@ def test_a_file_has_the_same_axes(tmp_path):
   ('text', 'message'),
   [
     ('utd', 'field=value,value'),
-    ('utd=1 utd=2', 'there twice'),
+    ('utd=1 utd=2', 'given twice'),
     ('utdd=1', "did you mean 'utd'"),
     ('utd=1,x', 'not of type int'),
     ('utd=1,0', 'must be at least 1'),
@@ -112,12 +117,12 @@ def test_wrong_grids(text, message):
     grid.cells(grid.parse(text))
 
 
-def test_names_follow_from_the_settings_and_are_short(tmp_path):
+def test_names_follow_from_the_settings_and_are_short():
   """A budget may be raised; what changes the numbers has its own folder."""
   base = from_preset('crossq_wn', task='walker-run')
 
   def name(**changes):
-    return jobs.full_folder(tmp_path, base.replace(**changes)).name
+    return jobs.full_name(base.replace(**changes))
 
   assert name() == 'walker-run-crossq_wn-utd10-seeds1'
   assert name(env_steps=5, log_every=1, eval_every=0) == name()
@@ -153,12 +158,22 @@ def test_seeds_are_divided_evenly():
 def test_blocks_fit_the_memory():
   config = from_preset('crossq_wn', num_seeds=10)
   # A seed has 100 bytes, and .9 of the memory is given.
-  assert grid.blocks_that_fit(config, 1000, 2000) == 1
-  assert grid.blocks_that_fit(config, 1000, 500) == 3  # 4, 4, 2 would fit
-  assert grid.blocks_that_fit(config, 1000, 500, devices=2) == 2
-  assert grid.blocks_that_fit(config, 1000, 120) == 10
+  assert grid.seeds_that_fit(config, 1000, 2000) == 18
+  assert grid.seeds_that_fit(config, 1000, 500) == 4
+  assert grid.blocks_needed(config, 18) == 1
+  assert grid.blocks_needed(config, 4) == 3
+  assert grid.blocks_needed(config, 1) == 10
   with pytest.raises(ConfigError, match='lower replay_capacity'):
-    grid.blocks_that_fit(config, 1000, 100)
+    grid.seeds_that_fit(config, 1000, 100)
+
+
+def test_population_based_training_is_not_divided():
+  config = from_preset(
+    'crossq_wn', num_seeds=10, vary=('gamma=0.9,0.99',), pbt_every=1000
+  )
+  assert grid.blocks_needed(config, 10) == 1
+  with pytest.raises(ConfigError, match='cannot be divided into jobs of 5'):
+    grid.blocks_needed(config, 5)
 
 
 def test_a_division_stays_as_it_was_decided(tmp_path):
@@ -170,13 +185,27 @@ def test_a_division_stays_as_it_was_decided(tmp_path):
   again = grid.Plan(tmp_path)
   assert again.undecided([cell, other]) == [other]
   again.decide({cell: 5, other: 1})
-  found = again.jobs([cell, other], ['--flag'])
+  found = [*again.jobs_of(cell, ['--flag']), *again.jobs_of(other)]
   assert [(j.config.seed, j.config.num_seeds) for j in found] == [
     (0, 3),
     (3, 2),
     (0, 5),
   ]
-  assert len({job.folder for job in found}) == 3
+  name = jobs.full_name(cell)
+  assert [job.name for job in found[:2]] == [
+    f'{name}/seeds-0-2',
+    f'{name}/seeds-3-4',
+  ]
+  assert found[2].name == jobs.full_name(other)
+  # What was decided stays where it is fine enough, and is refused elsewhere.
+  assert not grid.Plan(tmp_path).undecided([cell], seeds_per_job=3)
+  with pytest.raises(ConfigError, match='into 2 job'):
+    grid.Plan(tmp_path).undecided([cell], seeds_per_job=2)
+  (tmp_path / 'sweep.json').unlink()
+  (tmp_path / name / 'seeds-0-2').mkdir(parents=True)
+  with pytest.raises(ConfigError, match='give --seeds_per_job as before'):
+    grid.Plan(tmp_path).undecided([cell])
+  assert grid.Plan(tmp_path).undecided([cell], seeds_per_job=3) == [cell]
   assert found[0].command()[-1] == '--flag'
   (tmp_path / 'sweep.json').write_text('{"jobs": []}')
   with pytest.raises(ConfigError, match='damaged'):
@@ -204,7 +233,7 @@ class Fake:
       )
       header = ','.join(logging.EVAL_HEADER) + '\n'
       (folder / 'eval.csv').write_text(header + rows)
-    job.log.parent.mkdir(exist_ok=True)
+    job.log.parent.mkdir(parents=True, exist_ok=True)
     job.log.write_text(log)
 
   def poll(self):
@@ -261,7 +290,7 @@ def test_failures_are_repeated_unless_they_get_nowhere(tmp_path):
   # UTD 1 got on once, then did not twice.
   assert script.started.count(1) == 3 and script.started.count(2) == 4
   assert failed == [f'{found[0].name} (exit status 1: error: 1000)']
-  assert any('from env step 0 (exit status -9' in text for text in lines)
+  assert any('at env step 0 (exit status -9' in text for text in lines)
   states = [jobs.progress(job).state for job in found]
   assert states == ['failed', 'done']
 
@@ -335,7 +364,7 @@ def test_state_table(tmp_path):
   Fake(done, 2000, 0)
   Fake(partial, 1000, 1)
   Fake(busy, 1000, 1)
-  jobs.ended(busy, 1)
+  jobs.record_exit(busy, 1)
   with (busy.folder / '.lock').open('w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     table = supervision.status_table([done, partial, missing, busy])
@@ -373,25 +402,147 @@ def test_looking_does_not_keep_a_run_from_its_folder(tmp_path):
     pass
 
 
+# ------------------------------------------------------- blocks of seeds
+
+
+def test_blocks_are_merged_as_one_run(tmp_path):
+  """Records in the order of one process; a second merge changes nothing."""
+  (cell,) = cells(utd='1', num_seeds=3, eval_episodes=1)
+  plan = grid.Plan(tmp_path)
+  plan.decide({cell: 2})
+  blocks = plan.jobs_of(cell)
+  assert [job.config.num_seeds for job in blocks] == [2, 1]
+  for job in blocks:
+    Fake(job, 2000, 0)
+    seeds = range(job.config.seed, job.config.seed + job.config.num_seeds)
+    records = [
+      json.dumps({'seed': seed, 'env_step': step}) + '\n'
+      for step in (1000, 2000)
+      for seed in seeds
+    ]
+    (job.folder / 'metrics.jsonl').write_text(''.join(records))
+  folder = tmp_path / jobs.full_name(cell)
+  assert merging.merge(folder, cell, blocks)
+  records = [(r['env_step'], r['seed']) for r in runs.records(folder)]
+  assert records == [(step, seed) for step in (1000, 2000) for seed in range(3)]
+  assert runs.evaluations(folder)[1:] == [
+    [str(seed), '2000', physics, '0', str(10 * index)]
+    for physics in ('mjx', 'dm_control')
+    for seed, index in ((0, 0), (1, 1), (2, 0))
+  ]
+  run = curves.Run.read(folder)
+  assert run.config == cell and [*run.returns()] == [0, 1, 2]
+  assert (folder / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+  assert not merging.merge(folder, cell, blocks)
+  assert before == {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+
+
+def test_variants_are_merged_each(tmp_path):
+  (cell,) = cells(vary='gamma=0.9,0.99', utd='1')
+  plan = grid.Plan(tmp_path)
+  plan.decide({cell: 2})
+  blocks = plan.jobs_of(cell)
+  for job in blocks:
+    logging.write_config(job.folder, job.config)
+    for index, where in enumerate(vary.folders(job.folder, job.config)):
+      logging.write_config(where, job.config)
+      seed = job.config.seed
+      record = json.dumps({'seed': seed, 'env_step': 2000, 'variant': index})
+      (where / 'metrics.jsonl').write_text(record + '\n')
+      header = ','.join(logging.EVAL_HEADER)
+      (where / 'eval.csv').write_text(f'{header}\n{seed},2000,mjx,0,{index}\n')
+  folder = tmp_path / jobs.full_name(cell)
+  assert merging.merge(folder, cell, blocks)
+  for index, (variant, where) in enumerate(
+    zip(vary.variants(cell), vary.folders(folder, cell), strict=True)
+  ):
+    run = curves.Run.read(where)
+    assert run.config == variant.config
+    assert run.returns() == {0: {2000: index}, 1: {2000: index}}
+    assert [r['variant'] for r in runs.records(where)] == [index] * 2
+
+
+# ------------------------------------------------------------------- flags
+
+
+# Fields that may be changed only together with others.
+WITH = {
+  'pbt_every': {'vary': 'gamma=0.9,0.99', 'num_seeds': 2},
+  'critic_value': {'atoms': 51},
+  'atoms': {'critic_value': 'quantile'},
+  'soft_l2': {'weight_norm': False},
+  'optimism': {'normalization': 'layer'},
+}
+
+
+def another(name):
+  """A configuration in which a field is not the preset's."""
+  default = FIELDS[name].default
+  texts = ['gamma=0.9,0.99;tau=0.001,0.005', '15001,50001']
+  if isinstance(default, bool):
+    texts = [str(not default)]
+  elif isinstance(default, str):
+    texts = [*choices(name), 'sac', 'walker-run']
+  elif isinstance(default, int | float):
+    texts = [str(default + 1), str(default + 1000), str(default / 2)]
+  base = from_preset('crossq_wn').to_dict() | WITH.get(name, {})
+  for text in texts:
+    with contextlib.suppress(ConfigError):
+      found = Config.from_dict(base | {name: text})
+      if getattr(found, name) != default:
+        return found
+  raise AssertionError(name)
+
+
+@pytest.mark.parametrize('name', FIELDS)
+def test_every_field_round_trips_through_the_flags_of_a_job(name):
+  config = another(name)
+  preset, *sets = jobs.flags(config)
+  texts = [flag.removeprefix('--set=') for flag in sets]
+  changes = parse_assignments(texts)
+  again = from_preset(preset.removeprefix('--preset='), **changes)
+  assert again == config
+
+
+def test_a_cell_that_varies_two_fields_is_a_command_that_train_takes():
+  text = 'vary=gamma=0.9,0.99;tau=0.001,0.005'
+  (cell,) = grid.cells(grid.parse(f'utd=1 {text}'))
+  assert len(vary.variants(cell)) == 4
+  _, *sets = jobs.flags(cell)
+  (flag,) = (flag for flag in sets if flag.startswith('--set=vary'))
+  assert flag == f'--set={text}'
+  assert parse_assignments([flag.removeprefix('--set=')])['vary'] == cell.vary
+  assert not set('/:;') & set(jobs.full_name(cell))
+
+
 # ----------------------------------------------------------- real processes
 
 GRID = line(**TINY, utd='1,2')
+BLOCKS = (f'--grid={line(**TINY, utd="1")}', '--seeds_per_job=1')
 
 
 def real(folder, *flags, code=0):
-  done = programs.run('sweep', f'--grid={GRID}', f'--workdir={folder}', *flags)
+  done = programs.run('sweep', f'--workdir={folder}', *flags)
   assert done.returncode == code, done.stdout + done.stderr
   return done.stdout
 
 
+def blocks_of(folder):
+  (cell,) = cells(utd='1')
+  plan = grid.Plan(folder)
+  plan.decide({cell: 2})
+  return cell, plan.jobs_of(cell)
+
+
 @pytest.fixture(scope='module')
 def story(tmp_path_factory):
-  """A sweep whose first job is killed in the middle, then gone on with."""
+  """Two blocks of seeds; the first is killed in the middle and continued."""
   folder = tmp_path_factory.mktemp('sweep') / 'runs'
-  shown = {'missing': real(folder, '--status')}
+  shown = {'missing': real(folder, *BLOCKS, '--status')}
   existed = folder.exists()
-  first, _ = sorted(planned(folder, utd='1,2'), key=lambda j: -j.config.utd)
-  command = [sys.executable, '-m', 'mjx_crossq.launch.sweep', f'--grid={GRID}']
+  _, (first, _) = blocks_of(folder)
+  command = [sys.executable, '-m', 'mjx_crossq.launch.sweep', *BLOCKS]
   process = subprocess.Popen(
     [*command, f'--workdir={folder}', '--retries=1'],
     stdout=subprocess.PIPE,
@@ -409,7 +560,7 @@ def story(tmp_path_factory):
   shown['run'] = process.stdout.read()
   assert process.returncode == 0, shown['run']
   before = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
-  shown['again'] = real(folder)
+  shown['again'] = real(folder, *BLOCKS)
   after = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
   return folder, existed, first, shown, before, after
 
@@ -418,35 +569,55 @@ def story(tmp_path_factory):
 def test_a_real_sweep_survives_a_kill(story):
   folder, existed, first, shown, _, _ = story
   assert not existed and shown['missing'].endswith('2 jobs: 2 missing\n')
-  assert f'{first.name} goes on from env step' in shown['run']
+  assert f'{first.name} continues at env step' in shown['run']
   assert '(exit status -9' in shown['run']
-  assert shown['run'].endswith('2 jobs: 2 done\n')
+  assert '2 jobs: 2 done\nmerged 2 blocks of seeds in ' in shown['run']
   log = first.log.read_text()
   assert log.count('resuming') == 1 and 'finished in' in log
-  for job in planned(folder, utd='1,2'):
+  for seed, job in enumerate(blocks_of(folder)[1]):
     returns = curves.Run.read(job.folder).returns()
-    assert {seed: [*steps] for seed, steps in returns.items()} == {
-      0: [1000, 2000],
-      1: [1000, 2000],
-    }
-    steps = [r['env_step'] for r in runs.records(job.folder)]
-    assert steps == [1000, 1000, 2000, 2000]
+    assert {s: [*steps] for s, steps in returns.items()} == {seed: [1000, 2000]}
+    assert [r['env_step'] for r in runs.records(job.folder)] == [1000, 2000]
+
+
+@pytest.mark.slow
+def test_blocks_make_the_records_of_one_run(story, tmp_path):
+  """Line by line; values as near as those of seeds in one program are."""
+  folder, *_ = story
+  cell, _ = blocks_of(folder)
+  one = jobs.Job(cell, tmp_path, 'one')
+  assert jobs.run(one) == 0, jobs.last_line(one)
+  merged = folder / jobs.full_name(cell)
+  ours, theirs = runs.records(merged), runs.records(one.folder)
+  assert [[*r] for r in ours] == [[*r] for r in theirs]
+  for a, b in zip(ours, theirs, strict=True):
+    assert (a['env_step'], a['seed']) == (b['env_step'], b['seed'])
+    assert a == pytest.approx(b, rel=1e-3, abs=1e-4, nan_ok=True)
+  ours, theirs = runs.evaluations(merged), runs.evaluations(one.folder)
+  assert [row[:-1] for row in ours] == [row[:-1] for row in theirs]
+  for a, b in zip(ours[1:], theirs[1:], strict=True):
+    assert float(a[-1]) == pytest.approx(float(b[-1]), rel=1e-3)
+  run = curves.Run.read(merged)
+  assert run.config == cell and [*run.returns()] == [0, 1]
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_done_changes_nothing(story):
   folder, _, _, shown, before, after = story
   assert '2 of 2 jobs are done, 0 to run' in shown['again']
+  assert 'merged' not in shown['again']
   changed = {path for path in after if before.get(path) != after[path]}
   assert changed <= {folder / '.lock', folder / 'sweep.json'}
 
 
 @pytest.mark.slow
-def test_dry_run_says_what_it_costs(story, tmp_path):
-  budgets = estimate.budgets_of(cells(utd='1,2'))
+def test_dry_run_says_what_it_costs(tmp_path):
+  budgets = costs.budgets_of(cells(utd='1,2'))
   seed = next(iter(budgets.values())).total / 2
   gib = 1.5 * seed / 0.9 / 2**30
-  shown = real(tmp_path / 'none', '--dry_run', f'--memory_gib={gib}')
+  shown = real(
+    tmp_path / 'none', f'--grid={GRID}', '--dry_run', f'--memory_gib={gib}'
+  )
   assert not (tmp_path / 'none').exists()
   assert 'no speed was measured' in shown
   assert '4 runs one after the other' in shown
@@ -454,6 +625,7 @@ def test_dry_run_says_what_it_costs(story, tmp_path):
 
 def test_bad_input_starts_nothing(tmp_path):
   (tmp_path / 'bad.yaml').write_text('- 1')
+  (tmp_path / 'per.yaml').write_text('utd: 1\nseeds_per_job: many')
   (tmp_path / 'sky.yaml').write_text('utd: 1\nbackend: cloud')
   good, where = '--grid=utd=1', f'--workdir={tmp_path / "runs"}'
   programs.check_errors(
@@ -462,6 +634,11 @@ def test_bad_input_starts_nothing(tmp_path):
       (): 'or --file is needed',
       (good,): '--workdir is needed',
       (good, where, '--benchmark=x'): 'is for --dry_run',
+      (good, where, '--devices=2'): 'is for --dry_run',
+      (good, where, '--dry_run', '--devices=2'): 'give --benchmark',
+      (good, where, '--dry_run', '--price=2'): '--price is of --devices',
+      (good, where, '--seeds_per_job=0'): 'seeds_per_job',
+      (f'--file={tmp_path / "per.yaml"}', where): 'not of type int',
       ('--file=none.yaml', where): 'cannot be read',
       (f'--file={tmp_path / "bad.yaml"}', where): 'holds no settings',
       (f'--file={tmp_path / "sky.yaml"}', where): "unknown backend 'cloud'",
@@ -506,7 +683,9 @@ def test_files_for_clusters(tmp_path):
     assert len(name) <= 53 and name == name.lower()
     task = yaml.safe_load((tmp_path / 'out/sky' / f'{name}.yaml').read_text())
     where = f'--workdir=/sweep/{job.name}'
-    assert task['run'].startswith(f'python -m launch.train --resume {where} ')
+    assert task['run'].startswith(
+      f'python -m mjx_crossq.launch.train --resume {where} '
+    )
     assert task['file_mounts']['/sweep']['source'] == OPTIONS['storage']
     path = tmp_path / 'out/kubernetes' / f'{name}.yaml'
     pod = yaml.safe_load(path.read_text())['spec']
@@ -525,12 +704,13 @@ def test_files_for_clusters(tmp_path):
 
 def swept(folder, backend, *flags):
   """A real sweep on a backend, whose first job is killed once."""
-  out = real(folder, f'--backend={backend}', *flags)
+  flags = (f'--grid={GRID}', f'--backend={backend}', *flags)
+  out = real(folder, *flags)
   assert out.endswith('2 jobs: 2 done\n'), out
   for job in planned(folder, utd='1,2'):
     assert jobs.complete(job.config, job.folder)
     assert int(job.exit_status.read_text()) == 0
-  again = real(folder, f'--backend={backend}', *flags)
+  again = real(folder, *flags)
   assert '2 of 2 jobs are done, 0 to run' in again
 
 
@@ -557,11 +737,3 @@ def test_submitit_without_slurm(tmp_path):
 )
 def test_a_real_slurm(tmp_path):
   swept(tmp_path / 'runs', 'slurm', '--option=timeout_min=30')
-
-
-def test_memory_of_cells_is_shared_by_those_alike():
-  few = cells(utd='1,2', critic_width='8,16')
-  budgets = estimate.budgets_of(few)
-  assert len({id(b) for b in budgets.values()}) == 2
-  by_width = {c.critic_width: b.agent for c, b in budgets.items()}
-  assert by_width[8] < by_width[16]

@@ -1,10 +1,13 @@
 """Presets, types and ranges of the configuration."""
 
 import json
+import math
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
-from mjx_crossq import Config, ConfigError, from_preset
+from mjx_crossq import Config, ConfigError, from_preset, parsing
 from mjx_crossq import config as config_lib
 
 
@@ -116,6 +119,68 @@ def test_assignments_are_typed():
   assert config_lib.parse_assignments(['reset_at=']) == {'reset_at': ()}
 
 
+# Values of each type that a field has. An entry of `vary` is text without `;`.
+VALUES = {
+  bool: st.booleans(),
+  int: st.integers(),
+  float: st.floats(allow_nan=False, allow_infinity=False),
+  str: st.text(),
+  tuple[int, ...]: st.lists(st.integers()).map(tuple),
+  tuple[str, ...]: st.lists(
+    st.text(st.characters(exclude_characters=';'), min_size=1)
+    .map(str.strip)
+    .filter(bool)
+  ).map(tuple),
+}
+
+
+@pytest.mark.parametrize('name', config_lib.FIELDS)
+@hypothesis.given(data=st.data())
+@hypothesis.settings(max_examples=30)
+def test_text_of_a_field_is_read_as_the_same_value(name, data):
+  kind = config_lib.TYPES[name]
+  value = data.draw(VALUES[kind])
+  again = parsing.typed(name, parsing.to_text(value), kind)
+  assert again == value and type(again) is type(value)
+
+
+def ends(name):
+  """The smallest and the largest value of a field of numbers, just outside."""
+  rules, kind = config_lib.FIELDS[name].metadata, config_lib.TYPES[name]
+  step = 1 if kind in (int, tuple[int, ...]) else 1e-9
+  outside = [
+    rules['above'],
+    rules['below'],
+    rules['least'] - step * max(1, abs(rules['least'])),
+    rules['most'] + step * max(1, abs(rules['most'])),
+  ]
+  outside = [value for value in outside if math.isfinite(value)]
+  return [(value,) if kind == tuple[int, ...] else value for value in outside]
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    for name, kind in config_lib.TYPES.items()
+    if kind in (int, float, tuple[int, ...])
+  ],
+)
+def test_every_number_is_bounded_on_both_sides(name):
+  outside = ends(name)
+  assert len(outside) >= 2
+  for value in outside:
+    with pytest.raises(ConfigError, match=rf'^{name}=.* must be '):
+      from_preset('crossq_wn', **{name: value})
+
+
+def test_several_fields_that_vary_survive_as_text():
+  # Joined by commas they would be read as one entry.
+  vary = ('gamma=0.97,0.99', 'tau=0.1')
+  text = f'vary={parsing.to_text(vary)}'
+  assert config_lib.parse_assignments([text]) == {'vary': vary}
+
+
 @pytest.mark.parametrize(
   ('assignment', 'message'),
   [
@@ -153,6 +218,15 @@ def test_wrong_assignments_are_refused(assignment, message):
     ({'reset_every': 9}, 'less than the 10 updates of one iteration'),
     ({'reset_at': (0, 5)}, 'at least 1 each'),
     ({'critic_with': 3}, "did you mean 'critic_width'"),
+    ({'alpha_b1': 7.0}, 'alpha_b1=7.0 must be below 1'),
+    ({'alpha_b1': -3.0}, 'alpha_b1=-3.0 must be at least 0'),
+    ({'adam_b1': 1}, 'adam_b1=1.0 must be below 1'),  # Adam divides by 1 - b
+    ({'adam_b2': 1.0}, 'adam_b2=1.0 must be below 1'),
+    ({'bn_eps': 0.0}, 'bn_eps=0.0 must be above 0'),
+    ({'log_std_max': 90.0}, 'log_std_max=90.0 must be at most 40'),
+    ({'reset_at': (2**31,)}, 'at most 2,147,483,647 each'),
+    ({'gamma': math.nan}, 'not of type float'),
+    ({'utd': 2.5}, 'not of type int'),
   ],
 )
 def test_wrong_values_are_refused(changes, message):

@@ -121,6 +121,8 @@ def test_the_returns_have_the_entropies_that_follow():
   diagnostics, agent = of_probe(probes.DelayedReward())
 
   class Stub:
+    hyper = diagnostics._agent.hyper
+
     def sample(self, actor, obs, key):
       return jnp.zeros((len(obs), 1)), jnp.full(len(obs), -2.0)
 

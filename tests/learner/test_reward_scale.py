@@ -85,6 +85,7 @@ def test_batches_are_divided_by_the_spread(monkeypatch):
   replay = state.replay.at[:, -2].set(6.0)
   with jax.disable_jit(), pytest.raises(StopIteration):
     trainer._learn(
+      trainer.agent,
       state.agent,
       stats,
       replay,

@@ -109,13 +109,13 @@ def test_the_first_decision_may_break_too():
     next_obs=jnp.full((2, 2), jnp.nan),
     reward=jnp.array([5.0, 6.0]),
   )
-  mended = faults.mend(
+  replaced = faults.replace_broken(
     new, zeros, jnp.array([False, True]), iteration=jnp.int32(0)
   )
-  np.testing.assert_array_equal(mended.obs, new.obs)
-  np.testing.assert_array_equal(mended.next_obs[0], new.obs[0])
-  np.testing.assert_array_equal(mended.reward, [0, 6])
-  np.testing.assert_array_equal(mended.mask, [1, 0])
+  np.testing.assert_array_equal(replaced.obs, new.obs)
+  np.testing.assert_array_equal(replaced.next_obs[0], new.obs[0])
+  np.testing.assert_array_equal(replaced.reward, [0, 6])
+  np.testing.assert_array_equal(replaced.mask, [1, 0])
 
 
 def test_previous_transitions_are_those_of_the_last_add():

@@ -58,8 +58,8 @@ def train(workdir, env_steps=WHOLE, resume=False, **changes):
     config(env_steps=env_steps, **settings),
     env(),
     workdir,
-    resume,
-    lines.append,
+    resume=resume,
+    report=lines.append,
   )
   return result, lines
 

@@ -1,0 +1,328 @@
+"""The fields of the configuration, each with everything that is known about it.
+
+The defaults are `crossq_wn`, the method of *Scaling CrossQ with Weight
+Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
+(arXiv 2502.07523 v2, Table 1) where the paper prints none.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mjx_crossq.errors import ConfigError
+from mjx_crossq.parsing import one_of
+from mjx_crossq.presets import PRESETS
+
+LARGEST = 2**31 - 1
+"""The largest integer that a counter on the device holds."""
+
+MAX_ROWS = 10_000
+"""Rows of one program: seeds times variants."""
+
+
+def field(
+  default: Any,
+  doc: str,
+  *,
+  least: float = -math.inf,
+  most: float = LARGEST,
+  above: float = -math.inf,
+  below: float = math.inf,
+  choices: tuple[str, ...] = (),
+  flag: bool = False,
+  varies: bool = False,
+) -> Any:
+  """A field of `Config`; what is said here is its `metadata`.
+
+  The bounds hold for a number, or for each number of a tuple.
+
+  Args:
+    default: its value in the preset `crossq_wn`.
+    doc: what it means, for people.
+    least: the smallest value.
+    most: the largest value.
+    above: all values are larger than it.
+    below: all values are smaller than it.
+    choices: the values of a field of text; () if it may have any.
+    flag: whether `launch.train` has a flag of this name.
+    varies: whether it may differ between the rows of one program.
+  """
+  metadata = {
+    'doc': doc,
+    'least': least,
+    'most': most,
+    'above': above,
+    'below': below,
+    'choices': choices,
+    'flag': flag,
+    'varies': varies,
+  }
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+  """Refuses a value that is out of a field's bounds or none of its choices.
+
+  Args:
+    name: of the field.
+    value: of the field's type.
+    metadata: of the field.
+
+  Raises:
+    ConfigError: with the bound.
+  """
+  if metadata['choices']:
+    one_of(name, value, metadata['choices'])
+  parts = value if isinstance(value, tuple) else (value,)
+  each = ' each' if isinstance(value, tuple) else ''
+  for part in parts:
+    if isinstance(part, bool | str):
+      continue
+    for holds, words, bound in (
+      (part >= metadata['least'], 'at least', metadata['least']),
+      (part <= metadata['most'], 'at most', metadata['most']),
+      (part > metadata['above'], 'above', metadata['above']),
+      (part < metadata['below'], 'below', metadata['below']),
+    ):
+      if not holds:
+        raise ConfigError(f'{name}={value} must be {words} {bound:,}{each}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `Config`: each with all that is known about it.
+
+  Units: an *env step* is one control step as DMC counts it; a *decision* is
+  one policy query and lasts `action_repeat` env steps; an *update* is one
+  critic gradient step.
+  """
+
+  # The run.
+  task: str = field('cartpole-swingup', 'task; see --list_tasks', flag=True)
+  preset: str = field(
+    'crossq_wn',
+    f'preset that the settings start from: {", ".join(PRESETS)}',
+    flag=True,
+  )
+  physics: str = field(
+    'mjx', 'physics backend', choices=('mjx', 'warp'), flag=True
+  )
+  seed: int = field(0, 'the first of the seeds', least=0, flag=True)
+  num_seeds: int = field(
+    1, 'seeds trained in one program', least=1, most=MAX_ROWS, flag=True
+  )
+  num_envs: int = field(1, 'environments per seed', least=1, flag=True)
+  env_steps: int = field(
+    1_000_000, 'budget per seed in env steps', least=1, flag=True
+  )
+  action_repeat: int = field(
+    2, 'env steps per decision; rewards are summed', least=1, flag=True
+  )
+  utd: int = field(10, 'updates per decision and per seed', least=1, flag=True)
+  log_every: int = field(
+    5_000, 'env steps between log points', least=1, flag=True
+  )
+  eval_every: int = field(
+    25_000,
+    'env steps between evaluations; 0: only at the end',
+    least=0,
+    flag=True,
+  )
+  eval_episodes: int = field(
+    10, 'episodes per evaluation, physics and seed', least=1, flag=True
+  )
+  checkpoint_every: int = field(
+    100_000,
+    'env steps between checkpoints; 0: only at the end',
+    least=0,
+    flag=True,
+  )
+  diagnostics_every: int = field(
+    0, 'env steps between diagnoses; 0: none', least=0, flag=True
+  )
+  vary: tuple[str, ...] = field(
+    (),
+    'field=value,value,... for a field that takes several values in one '
+    'program',
+    flag=True,
+  )
+  pbt_every: int = field(
+    0,
+    'env steps between steps of population based training on the fields that '
+    'vary; 0: none',
+    least=0,
+    flag=True,
+  )
+
+  # Data.
+  replay_capacity: int = field(
+    1_000_000,
+    'replay per seed in env steps (one row holds action_repeat)',
+    least=1,
+  )
+  batch_size: int = field(256, 'transitions per update', least=1)
+  warmup: int = field(
+    5_000, 'uniform random decisions before learning', least=1
+  )
+
+  # Networks: Dense -> ReLU -> normalisation, the input normalised first.
+  critic_width: int = field(
+    512, 'units of a hidden layer of the critic', least=1
+  )
+  critic_layers: int = field(
+    2, 'hidden layers of the critic (residual: blocks of 2)', least=1, most=100
+  )
+  actor_width: int = field(256, 'units of a hidden layer of the actor', least=1)
+  actor_layers: int = field(
+    2, 'hidden layers of the actor (residual: blocks of 2)', least=1, most=100
+  )
+  block: str = field(
+    'relu_norm',
+    'order of a hidden layer; norm_relu has no bias',
+    choices=('relu_norm', 'norm_relu', 'residual'),
+  )
+  num_critics: int = field(2, 'critics in the ensemble', least=1, most=1_000)
+  critic_reduction: str = field(
+    'min', 'value of the ensemble', choices=('min', 'mean')
+  )
+  critic_value: str = field(
+    'scalar',
+    'output of a critic',
+    choices=('scalar', 'categorical', 'quantile'),
+  )
+  atoms: int = field(
+    1, 'atoms of a categorical, or quantiles; 1 of a scalar', least=1
+  )
+  value_limit: float = field(
+    5.0, 'the atoms of a categorical critic are in [-limit, limit]', least=1e-9
+  )
+  initializer: str = field(
+    'orthogonal',
+    'initialiser of the kernels',
+    choices=('orthogonal', 'lecun_normal'),
+  )
+  log_std_bound: str = field(
+    'clip', 'how the log std is bounded', choices=('clip', 'tanh')
+  )
+  # Where float32 holds both exp(2 x) and exp(-2 x).
+  log_std_min: float = field(
+    -10.0, 'lower bound of the log std', least=-40, most=40
+  )
+  log_std_max: float = field(
+    2.0, 'upper bound of the log std', least=-40, most=40
+  )
+  matmul_precision: str = field(
+    'tf32',
+    'matrix products of the networks; tf32 where the device has it, else '
+    'float32',
+    choices=('highest', 'tf32', 'bf16'),
+    flag=True,
+  )
+
+  # Normalisation.
+  normalization: str = field(
+    'batch',
+    'normalisation in a hidden layer',
+    choices=('none', 'layer', 'batch', 'batch_renorm'),
+  )
+  bn_momentum: float = field(
+    0.99, 'decay of the running statistics', least=0, most=1
+  )
+  bn_eps: float = field(1e-3, 'added to the variance', above=0)
+  renorm_warmup: int = field(
+    100_000,
+    'train-mode calls of plain batch norm before renorm starts',
+    least=0,
+  )
+  renorm_r_max: float = field(3.0, 'clip of the renorm scale', least=1)
+  renorm_d_max: float = field(5.0, 'clip of the renorm shift', least=0)
+  weight_norm: bool = field(
+    True, 'project each hidden unit to norm 1 after every optimiser step'
+  )
+  weight_norm_outputs: bool = field(
+    False, 'project the kernels of output layers too (not their biases)'
+  )
+  soft_l2: float = field(
+    0.0,
+    'in place of weight_norm: the losses get soft_l2/2 times the sum of '
+    'squares of the hidden layers, which AdamW then does not decay',
+    least=0,
+  )
+
+  # Learning. Adam divides by 1 - b.
+  critic_lr: float = field(
+    3e-4, 'learning rate of the critic', least=0, varies=True
+  )
+  actor_lr: float = field(
+    3e-4, 'learning rate of the actor', least=0, varies=True
+  )
+  alpha_lr: float = field(
+    1e-4, 'learning rate of the log temperature', least=0, varies=True
+  )
+  lr_decay_steps: int = field(
+    0,
+    'env steps over which all learning rates fall linearly; 0: constant',
+    least=0,
+  )
+  lr_final: float = field(
+    0.1, 'what they fall to, as a share of the first', least=0
+  )
+  adam_b1: float = field(
+    0.9, 'first Adam decay of actor and critic', least=0, below=1
+  )
+  adam_b2: float = field(
+    0.999, 'second Adam decay of actor and critic', least=0, below=1
+  )
+  alpha_b1: float = field(
+    0.9, 'first Adam decay of the temperature', least=0, below=1
+  )
+  weight_decay: float = field(
+    1e-2,
+    'AdamW decay of every parameter that weight_norm leaves free',
+    least=0,
+    varies=True,
+  )
+  gamma: float = field(
+    0.99, 'discount per decision', least=0, most=1, varies=True
+  )
+  tau: float = field(
+    0.005, 'Polyak rate of the target network', least=0, most=1, varies=True
+  )
+  normalize_rewards: bool = field(
+    False, 'learn from rewards over the running std of discounted returns'
+  )
+  target_network: bool = field(True, 'keep a Polyak-averaged target critic')
+  joint_pass: bool = field(
+    True,
+    "critic in one pass over [s; s'], with common batch statistics; "
+    'otherwise one pass for each',
+  )
+  policy_delay: int = field(
+    3, 'updates per actor and temperature update', least=1
+  )
+  optimism: bool = field(False, 'a second, optimistic actor collects data')
+  explore_std: float = field(
+    0.75, "its std as a share of the policy's", least=0
+  )
+  kl_target: float = field(
+    0.05, 'its KL to the policy per action dimension', least=0
+  )
+  reset_every: int = field(
+    0,
+    'updates between full resets of the agent, the replay kept; 0: none',
+    least=0,
+  )
+  reset_at: tuple[int, ...] = field(
+    (),
+    'env steps after which the agent is reset, such as 15001,50001',
+    least=1,
+  )
+  init_alpha: float = field(1.0, 'initial temperature', least=1e-9, varies=True)
+  target_entropy: float = field(
+    -0.5,
+    'entropy target in nats per action dimension: -0.5 means -|A|/2',
+    least=-1_000,
+    most=1_000,
+    varies=True,
+  )
