@@ -10,9 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mjx_crossq.config import ConfigError
 from mjx_crossq.device.trainer import TrainState
-from mjx_crossq.errors import OutOfMemoryError
+from mjx_crossq.errors import ConfigError, OutOfMemoryError
 
 _MIB = 2**20
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mjx_crossq.config import ConfigError
 from mjx_crossq.device import faults
 from mjx_crossq.envs.base import Env
+from mjx_crossq.errors import ConfigError
 from mjx_crossq.learner import reward_scale
 from mjx_crossq.learner.states import Transition
 

@@ -268,10 +268,8 @@ train.run()
 @pytest.mark.parametrize(
   ('flag', 'code', 'message'),
   [
-    ('--help', 0, '--workdir'),
     ('--list_tasks', 0, 'walker-run'),
     ('--uttd=2', 2, 'uttd'),
-    ('--utd=0', 2, 'utd=0 must be at least 1'),
     ('--set=alpha_b1=7', 2, 'alpha_b1=7.0 must be below 1'),
     ('--preset=crosq', 2, "did you mean 'crossq'"),
     ('--task=cheetah-rnu', 2, "Did you mean 'cheetah-run'"),
