@@ -63,7 +63,7 @@ def run(
       prepare()
     from mjx_crossq.config import ConfigError
     from mjx_crossq.device.budget import OutOfMemoryError
-    from mjx_crossq.host.run_files import WriteError
+    from mjx_crossq.errors import WriteError
 
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # orbax tells its life otherwise
@@ -237,7 +237,7 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
 def load_policy(
   workdir: str | None, step: int | None, **changes: Any
 ) -> tuple[Any, Any, int]:
-  """`checkpoint.load_policy` for a program with the flag --workdir.
+  """`policy.loading.load_policy` for a program with the flag --workdir.
 
   Args:
     workdir: folder of the run.
@@ -252,13 +252,13 @@ def load_policy(
   """
   from mjx_crossq import envs
   from mjx_crossq.config import ConfigError
-  from mjx_crossq.host import checkpoint
+  from mjx_crossq.policy import loading
 
   if not workdir:
     raise ConfigError('--workdir is needed')
   load = functools.partial(envs.load, allow_unfaithful=True)
   try:
-    return checkpoint.load_policy(workdir, load, step, **changes)
+    return loading.load_policy(workdir, load, step, **changes)
   except ValueError as error:
     raise ConfigError(error) from None
 

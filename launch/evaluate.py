@@ -25,9 +25,8 @@ _EPISODES = flags.DEFINE_integer(
 def main() -> None:
   """Reads the flags and evaluates."""
   from mjx_crossq import config
-  from mjx_crossq.host.evaluation import StockEvaluation
-  from mjx_crossq.host.observers import has_stock
-  from mjx_crossq.host.run_files import result_table
+  from mjx_crossq.host.evaluation import StockEvaluation, has_stock
+  from mjx_crossq.host.progress import result_table
   from mjx_crossq.limits import CHOICES
 
   cli.use_compilation_cache()

@@ -30,7 +30,7 @@ def main() -> None:
   import jax
 
   from mjx_crossq import config
-  from mjx_crossq.host.observers import has_stock
+  from mjx_crossq.host.evaluation import has_stock
   from mjx_crossq.policy import export
 
   unknown = [name for name in _FORMATS.value if name not in export.FORMATS]

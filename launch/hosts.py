@@ -24,8 +24,8 @@ from typing import Any
 import jax
 
 from mjx_crossq import config as config_lib
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import Config, ConfigError
-from mjx_crossq.host.run_files import replacing
 from mjx_crossq.host.workdir import own_workdir
 from mjx_crossq.launch import cli
 from mjx_crossq.launch.jobs import grid, merging

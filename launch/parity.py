@@ -246,12 +246,10 @@ def _trained(env: Any, workdir: str) -> Any:
 
   from mjx_crossq import envs
   from mjx_crossq.config import ConfigError
-  from mjx_crossq.host import checkpoint
+  from mjx_crossq.policy import loading
 
   load = functools.partial(envs.load, allow_unfaithful=True)
-  runner, policies, _ = checkpoint.load_policy(
-    workdir, load, physics=env.backend
-  )
+  runner, policies, _ = loading.load_policy(workdir, load, physics=env.backend)
   if runner.config.task != env.name:
     raise ConfigError(
       f'--policy was trained on {runner.config.task}; give --tasks='

@@ -173,8 +173,8 @@ def _main(job: Any) -> None:
     preview.dry_run(config, env, devices, _DATA_PARALLEL.value)
     return
   from mjx_crossq import vary
+  from mjx_crossq.host import progress
   from mjx_crossq.host import run as loop
-  from mjx_crossq.host import trackers
   from mjx_crossq.host.preemption import Preemption
 
   cli.use_compilation_cache()
@@ -195,7 +195,7 @@ def _main(job: Any) -> None:
         job.shared(everything, whole, _RESUME.value)
       )
     followers = _followers(workdir, config)
-    bar = trackers.Bar(config.env_steps)
+    bar = progress.Bar(config.env_steps)
     for shown in (bar, *followers):
       stack.enter_context(contextlib.closing(shown))
 
@@ -205,22 +205,20 @@ def _main(job: Any) -> None:
 
     preview.announce(config, devices, _DATA_PARALLEL.value, report)
     with Preemption() as preemption:
-      if job:
-        job.watch(preemption.abort)
       loop.train(
         config,
         env,
-        workdir,
-        _RESUME.value,
-        report,
-        preemption,
-        _DEBUG_NANS.value,
-        follow,
-        devices,
-        _DATA_PARALLEL.value,
+        workdir=workdir,
+        resume=_RESUME.value,
+        report=report,
+        preemption=preemption,
+        debug_nans=_DEBUG_NANS.value,
+        follow=follow,
+        devices=devices,
+        data_parallel=_DATA_PARALLEL.value,
       )
       if job:
-        preemption.rest(lambda: None)
+        preemption.save_by(lambda: None)
         job.finish(everything, whole)
     bar.close()
     minutes, seconds = divmod(round(time.monotonic() - start), 60)

@@ -27,8 +27,7 @@ _CLOSING_SECONDS = 5
 def main() -> None:
   """Reads the flags and opens the window."""
   from mjx_crossq.config import ConfigError
-  from mjx_crossq.host.evaluation import StockEpisodes
-  from mjx_crossq.host.observers import has_stock
+  from mjx_crossq.host.evaluation import StockEpisodes, has_stock
   from mjx_crossq.policy import video, viewing
 
   cli.use_compilation_cache()

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import ConfigError, one_of
-from mjx_crossq.host.run_files import replacing
 from mjx_crossq.launch.jobs.jobs import USAGE_ERROR, Job
 
 _MOUNT = '/sweep'

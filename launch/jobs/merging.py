@@ -5,8 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import Config
-from mjx_crossq.host.run_files import EVAL_HEADER, replacing, write_config
+from mjx_crossq.host.run_files import EVAL_HEADER, write_config
 from mjx_crossq.results import plotting
 
 

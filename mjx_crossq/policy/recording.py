@@ -15,8 +15,7 @@ import numpy as np
 from mjx_crossq.config import ConfigError
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.envs import runtime
-from mjx_crossq.host.evaluation import StockEpisodes
-from mjx_crossq.host.observers import has_stock
+from mjx_crossq.host.evaluation import StockEpisodes, has_stock
 from mjx_crossq.learner.states import Network
 
 

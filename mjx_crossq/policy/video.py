@@ -16,9 +16,9 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import ConfigError
 from mjx_crossq.envs import runtime
-from mjx_crossq.host.run_files import replacing
 from mjx_crossq.policy.recording import Episode
 
 GIF_SHORTEST = 0.02

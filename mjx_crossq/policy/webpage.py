@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import ConfigError
 from mjx_crossq.envs import runtime
-from mjx_crossq.host.run_files import replacing
 from mjx_crossq.policy.recording import Episode
 
 with runtime.quiet():

@@ -140,7 +140,7 @@ def dumped(start, tmp_path_factory):
   result = loop.train(
     config(env_steps=2 * STOP, log_every=10, eval_every=0, checkpoint_every=0),
     Breaking(start, False),
-    workdir,
+    workdir=workdir,
     report=lines.append,
     debug_nans=True,
   )
