@@ -238,7 +238,7 @@ def test_export_acts_in_stock_as_the_run_did(runs, tmp_path):
   evaluated = [float(r[4]) for r in rows if r[:3] == key]
   np.testing.assert_allclose(returns['live'][:3], evaluated, atol=0.01)
   for name in ('numpy', 'stablehlo', 'onnx'):
-    assert f'{name}: differs from the live policy by at most' in done.stdout
+    assert f'{name}: differs from the trained policy by at most' in done.stdout
     np.testing.assert_allclose(returns[name], returns['live'], rtol=0.02)
   assert sorted(os.listdir(tmp_path)) == [
     'numpy_policy.py',
