@@ -158,7 +158,7 @@ class Checkpointer:
       raise WriteError(
         f'cannot save the checkpoint of env step {self._saving} in '
         f'{self._directory}: {line[:300]}; '
-        + (f'that of {max(known)} is whole; ' if known else '')
+        + (f'that of {max(known)} is intact; ' if known else '')
         + 'make room and go on with --resume'
       ) from self._error
 
@@ -171,7 +171,7 @@ class Checkpointer:
       self._error = error
 
   def restore(self, step: int, like: TrainState) -> TrainState:
-    """Reads a whole state.
+    """Reads all of a state.
 
     Args:
       step: env step of the checkpoint.

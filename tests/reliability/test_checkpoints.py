@@ -221,7 +221,7 @@ def test_a_failed_save_names_the_last_good_one(run, tmp_path, monkeypatch):
       ):
         checkpointer.save(80, state)
     assert '\n' not in str(error.value)
-    assert 'that of 40 is whole' in str(error.value)
+    assert 'that of 40 is intact' in str(error.value)
     assert integrity.newest_intact(folder, report=quiet) == 40
     integrity.set_aside(folder, 40)
   like = Runner(runs.config(), runs.env()).abstract_state()
