@@ -234,6 +234,7 @@ class FaultReporter:
     runner: Runner,
     folder: Path | None,
     report: Callable[[str], None],
+    *,
     debug: bool,
   ):
     """No seed is frozen until `start` says so.

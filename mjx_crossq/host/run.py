@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,64 +100,23 @@ def train(
     OutOfMemoryError: the device has no memory left.
     Interrupted: a signal asked the run to stop, and the state is saved.
   """
-  preemption = preemption or Preemption()
   runner = Runner(config, env, devices=devices, data_parallel=data_parallel)
   Budget.of(runner.abstract_state(), runner.placement.devices).check()
-  make_host = functools.partial(
-    Host,
+  host = Host(
     runner,
     env,
     report=report,
-    preemption=preemption,
+    preemption=preemption or Preemption(),
     debug_nans=debug_nans,
     follow=follow,
   )
   with advice_when_out_of_memory():
     if workdir is None:
       report(_COMPILING)
-      host = make_host(files=None, checkpointer=None)
       return host.run(runner.init(), None)
     workdir = Path(workdir)
     with own_workdir(workdir, config, resume):
-      result = _train_in(workdir, runner, env, report, preemption, make_host)
-  for variant, folder in zip(
-    vary.variants(config), vary.folders(workdir, config), strict=True
-  ):
-    title = f'{config.task}, {config.preset}'
-    plotting.learning_curve(
-      folder / 'eval.csv',
-      f'{title}, {variant.name}' if variant.name else title,
-      folder / 'learning_curve.png',
-    )
-  return dataclasses.replace(result, workdir=workdir)
-
-
-def _train_in(workdir, runner, env, report, preemption, make_host):
-  """Trains in a folder that we own, from its newest intact checkpoint."""
-  c = runner.config
-  folder = workdir / 'checkpoints'
-  again = f'to go on: the same command with --workdir={workdir} --resume'
-  preemption.save_by(
-    lambda: report(f'stopped, there is nothing new to save; {again}')
-  )
-  newest = integrity.newest_intact(folder, report=report)
-  for path in integrity.set_aside(folder, newest):
-    report(f'moved to {path}')
-  report(_COMPILING)
-  with Checkpointer(folder, placement=runner.placement) as checkpointer:
-    if newest is None:
-      state, sums = runner.init(), None
-    else:
-      state = checkpointer.restore(newest, runner.abstract_state())
-      sums = checkpointer.restore_sums(newest, runner.zero_sums())
-      report(f'resuming {workdir} at env step {newest:,}')
-    due = bool(newest) and schedule.due(
-      c.eval_every, c, runner.iteration(state)
-    )
-    rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
-    with RunFiles(workdir, c, newest or 0, rows if due else 0) as files:
-      host = make_host(files=files, checkpointer=checkpointer)
-      return host.run(state, sums)
+      return host.run_in(workdir)
 
 
 class Host:
@@ -169,37 +127,61 @@ class Host:
     runner: Runner,
     env: Env,
     *,
-    files: RunFiles | None,
-    checkpointer: Checkpointer | None,
     report: Report,
     preemption: Preemption,
     debug_nans: bool,
     follow: Callable[[int], None],
   ):
-    """Programs are compiled by `run`.
-
-    Args:
-      runner: the compiled programs.
-      env: the environment.
-      files: for records; None writes none.
-      checkpointer: for states; None saves none.
-      report: receives lines for a person.
-      preemption: what to do when the process is asked to stop.
-      debug_nans: find the operation that made a number not finite.
-      follow: called with the env step when the run has advanced.
-    """
+    """Programs are compiled by `run`; the arguments are those of `train`."""
     self._runner = runner
     self._env = env
-    self._files = files
-    self._checkpointer = checkpointer
     self._report = report
     self._preemption = preemption
-    self._diagnosis = Diagnosis(runner, report)
-    folder = files.workdir / 'faults' if files else None
-    self._faults = dumps.FaultReporter(runner, folder, report, debug_nans)
     self._debug = debug_nans
     self._follow = follow
-    self._population = pbt.Population(runner, env, files, report)
+    self._files: RunFiles | None = None
+    self._checkpointer: Checkpointer | None = None
+
+  def run_in(self, workdir: Path) -> Result:
+    """Trains in a folder that we own, from its newest intact checkpoint.
+
+    Args:
+      workdir: the folder.
+    """
+    runner, c, report = self._runner, self._runner.config, self._report
+    folder = workdir / 'checkpoints'
+    again = f'to go on: the same command with --workdir={workdir} --resume'
+    self._preemption.save_by(
+      lambda: report(f'stopped, there is nothing new to save; {again}')
+    )
+    newest = integrity.newest_intact(folder, report=report)
+    for path in integrity.set_aside(folder, newest):
+      report(f'moved to {path}')
+    report(_COMPILING)
+    with contextlib.ExitStack() as stack:
+      checkpointer = Checkpointer(folder, placement=runner.placement)
+      self._checkpointer = stack.enter_context(checkpointer)
+      state, sums, rows = None, None, 0
+      if newest is not None:
+        state = checkpointer.restore(newest, runner.abstract_state())
+        sums = checkpointer.restore_sums(newest, runner.zero_sums())
+        report(f'resuming {workdir} at env step {newest:,}')
+        if schedule.due(c.eval_every, c, runner.iteration(state)):
+          scores = 2 if has_stock(self._env) else 1
+          rows = c.num_seeds * c.eval_episodes * scores
+      files = RunFiles(workdir, c, newest or 0, rows)
+      self._files = stack.enter_context(files)
+      result = self.run(runner.init() if state is None else state, sums)
+    for variant, folder in zip(
+      vary.variants(c), vary.folders(workdir, c), strict=True
+    ):
+      title = f'{c.task}, {c.preset}'
+      plotting.learning_curve(
+        folder / 'eval.csv',
+        f'{title}, {variant.name}' if variant.name else title,
+        folder / 'learning_curve.png',
+      )
+    return dataclasses.replace(result, workdir=workdir)
 
   def run(self, state: TrainState, sums: Metrics | None) -> Result:
     """Trains to the end.
@@ -209,7 +191,14 @@ class Host:
       sums: of the metrics since the last log point; None if there are none.
     """
     runner, c = self._runner, self._runner.config
+    files, report = self._files, self._report
     iteration = runner.iteration(state)
+    self._population = pbt.Population(runner, self._env, files, report)
+    self._diagnosis = Diagnosis(runner, report)
+    dump_folder = files.workdir / 'faults' if files else None
+    self._faults = dumps.FaultReporter(
+      runner, dump_folder, report, debug=self._debug
+    )
     self._faults.start(state)
     if iteration < c.iterations:
       start = time.monotonic()
@@ -217,9 +206,9 @@ class Host:
       jax.block_until_ready(sums)
       seconds = time.monotonic() - start
       return_freed()
-      self._report(f'compiled the training program in {seconds:.0f} s')
+      report(f'compiled the training program in {seconds:.0f} s')
     self._save_between_calls(state, sums)
-    self._evaluation = Evaluation(runner, self._env, self._files)
+    self._evaluation = Evaluation(runner, self._env, files)
     self._progress = Progress(c, iteration)
     self._pace = Pace(c, 1 if self._debug else None)
 
@@ -239,8 +228,8 @@ class Host:
       self._follow(self._step(state))
     if not returns:  # the run had already ended: only its result is reported
       returns = Evaluation(runner, self._env, None)(state, self._step(state))
-    self._report(f'return in {c.eval_episodes} episodes, mean +- std:')
-    self._report(result_table(runner.seeds, returns, runner.variants))
+    report(f'return in {c.eval_episodes} episodes, mean +- std:')
+    report(result_table(runner.seeds, returns, runner.variants))
     return Result(c, state, returns, None, runner)
 
   def _step(self, state: TrainState) -> int:
