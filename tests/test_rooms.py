@@ -39,7 +39,11 @@ HEAVY = {
 }
 """Why a module that needs one of these may be imported within a function."""
 
-WITHIN_FUNCTIONS: dict[tuple[str, str], str] = {}
+WITHIN_FUNCTIONS = {
+  ('mjx_crossq.envs.suite', 'mjx_crossq.envs.warp.physics'): (
+    'the second backend, which only --physics=warp needs'
+  ),
+}
 """Other imports within functions, (importer, imported), with the reason."""
 
 
@@ -65,26 +69,32 @@ def room(module: str) -> str:
 
 
 @functools.cache
-def imports(module: str) -> list[tuple[str, bool, int]]:
-  """What a module imports: full name, whether in a function, and the line."""
+def imports(module: str) -> list[tuple[str, str, int]]:
+  """What a module imports: full name, when, and the line.
+
+  When is 'at once', in a 'function', or for 'types' only.
+  """
   tree = ast.parse(MODULES[module].read_text())
   found = []
 
-  def visit(node, inside):
-    inside |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    if isinstance(node, ast.Import):
-      found.extend((a.name, inside, node.lineno) for a in node.names)
+  def visit(node, when):
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+      when = 'function'
+    elif isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.unparse(node.test):
+      when = 'types'
+    elif isinstance(node, ast.Import):
+      found.extend((a.name, when, node.lineno) for a in node.names)
     elif isinstance(node, ast.ImportFrom):
-      assert not node.level, f'{module}:{node.lineno} is a relative import'
+      assert node.module, f'{module}:{node.lineno} is a relative import'
       for alias in node.names:
         name = f'{node.module}.{alias.name}'
         known = name in MODULES or node.module not in MODULES
         target = name if known else home(node.module, alias.name)
-        found.append((target, inside, node.lineno))
+        found.append((target, when, node.lineno))
     for child in ast.iter_child_nodes(node):
-      visit(child, inside)
+      visit(child, when)
 
-  visit(tree, False)
+  visit(tree, 'at once')
   return found
 
 
@@ -95,24 +105,24 @@ def home(module: str, name: str) -> str:
   return module
 
 
-def edges() -> Iterator[tuple[str, str, bool, str]]:
-  """Importer, imported module of ours, whether in a function, and where."""
+def edges() -> Iterator[tuple[str, str, str, str]]:
+  """Importer, imported module of ours, when, and a line for the message."""
   for module, path in MODULES.items():
     if module != 'mjx_crossq':  # the face knows every room
-      for target, inside, line in imports(module):
+      for target, when, line in imports(module):
         if target in MODULES:
           where = f'{path.relative_to(ROOT)}:{line} imports {target}'
-          yield module, target, inside, where
+          yield module, target, when, where
 
 
 @functools.cache
 def packages(module: str, above: tuple[str, ...] = ()) -> frozenset[str]:
   """Heavy packages that importing a module imports."""
   found = set()
-  for target, inside, _ in imports(module):
-    if not inside and target in MODULES and target not in above:
+  for target, when, _ in imports(module):
+    if when == 'at once' and target in MODULES and target not in above:
       found |= packages(target, (*above, module))
-    elif not inside:
+    elif when == 'at once':
       found.add(target.split('.')[0])
   return frozenset(found & set(HEAVY))
 
@@ -137,10 +147,12 @@ def test_only_three_rooms_know_the_interface_of_environments():
 
 
 def test_imports_within_functions_have_a_reason():
+  late = {(a, b) for a, b, when, _ in edges() if when == 'function'}
+  assert set(WITHIN_FUNCTIONS) <= late
   wrong = [
     where
-    for importer, imported, inside, where in edges()
-    if inside
+    for importer, imported, when, where in edges()
+    if when == 'function'
     and not packages(imported) - packages(importer)
     and (importer, imported) not in WITHIN_FUNCTIONS
   ]

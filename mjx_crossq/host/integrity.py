@@ -21,7 +21,7 @@ _UNFINISHED = f'{SUMS} is missing: it was not saved to the end'
 
 
 def seal(folder: Path) -> None:
-  """Writes the sums of all files below a folder, as the last of its files."""
+  """Writes `SHA256SUMS` for all files below a folder; it appears complete."""
   lines = [f'{_digest(folder / name)}  {name}\n' for name in _files(folder)]
   partial = folder / f'.{SUMS}'
   with partial.open('w', encoding='utf-8') as file:
