@@ -236,7 +236,7 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
 def load_policy(
   workdir: str, step: int | None, **changes: Any
 ) -> tuple[Any, Any, int]:
-  """`checkpoint.load_policy` for a program with the flag --workdir.
+  """`policy.loading.load_policy` for a program with the flag --workdir.
 
   Args:
     workdir: folder of the run.

@@ -6,7 +6,7 @@ python -m launch.evaluate --workdir=runs/... --physics=dm_control
 from absl import flags
 
 from mjx_crossq.config import ConfigError, choices
-from mjx_crossq.host.run_files import result_table
+from mjx_crossq.host.progress import result_table
 from mjx_crossq.launch import cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
@@ -28,8 +28,7 @@ def main() -> None:
   """Reads the flags and evaluates."""
   workdir = cli.needed(_WORKDIR)
   # These load JAX; wrong flags are refused before that.
-  from mjx_crossq.host.evaluation import StockEvaluation
-  from mjx_crossq.host.observers import has_stock
+  from mjx_crossq.host.evaluation import StockEvaluation, has_stock
 
   cli.use_compilation_cache()
   changes = {}

@@ -32,7 +32,7 @@ def main() -> None:
   # These load JAX; wrong flags are refused before that.
   import jax
 
-  from mjx_crossq.host.observers import has_stock
+  from mjx_crossq.host.evaluation import has_stock
   from mjx_crossq.policy import export
 
   unknown = [name for name in _FORMATS.value if name not in export.FORMATS]
@@ -66,7 +66,7 @@ def main() -> None:
     except export.ExportError as error:
       cli.fail(error, cli.RUN_ERROR)
     print(
-      f'{name}: differs from the live policy by at most {worst:.1e} on '
+      f'{name}: differs from the trained policy by at most {worst:.1e} on '
       f'{len(obs):,} observations'
     )
   print(f'written: {folder}')
@@ -74,18 +74,14 @@ def main() -> None:
 
 def _roll_out(exporter, written):
   """Prints returns in stock dm_control, and returns the observations seen."""
-  from mjx_crossq.envs.base import flatten_observation  # loads JAX
   from mjx_crossq.policy import export  # likewise
 
   c, env = exporter.config, exporter.env
   count = -(-_OBSERVATIONS * c.action_repeat // env.episode_length)
 
   def roll_out(name, act):
-    def decide(observation):
-      return act(flatten_observation(observation)[None])[0]
-
     returns, obs = export.stock_episodes(
-      env, c, decide, exporter.seed, exporter.step, count
+      env, c, act, exporter.seed, exporter.step, count
     )
     shown = ' '.join(f'{value:.2f}' for value in returns)
     print(f'{name}: return in stock dm_control {shown}')

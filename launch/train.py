@@ -19,7 +19,7 @@ from mjx_crossq import envs, parsing, vary
 from mjx_crossq.config import Config
 from mjx_crossq.envs import runtime
 from mjx_crossq.errors import ConfigError
-from mjx_crossq.host import trackers
+from mjx_crossq.host import progress, trackers
 from mjx_crossq.host.preemption import Preemption
 from mjx_crossq.launch import cli
 
@@ -128,7 +128,7 @@ def _train(config: Config, env: Any, devices: Sequence[Any]) -> None:
   workdir = Path(_WORKDIR.value or _default_workdir(config))
   with contextlib.ExitStack() as stack:
     followers = _followers(workdir, config)
-    bar = trackers.Bar(config.env_steps)
+    bar = progress.Bar(config.env_steps)
     for shown in (bar, *followers):
       stack.enter_context(contextlib.closing(shown))
 
@@ -140,7 +140,7 @@ def _train(config: Config, env: Any, devices: Sequence[Any]) -> None:
       mjx_crossq.train(
         config,
         env,
-        workdir,
+        workdir=workdir,
         resume=_RESUME.value,
         report=_report,
         preemption=preemption,

@@ -29,8 +29,7 @@ def main() -> None:
   """Reads the flags and opens the window."""
   workdir = cli.needed(_WORKDIR)
   # These load JAX and MuJoCo; wrong flags are refused before that.
-  from mjx_crossq.host.evaluation import StockEpisodes
-  from mjx_crossq.host.observers import has_stock
+  from mjx_crossq.host.evaluation import StockEpisodes, has_stock
   from mjx_crossq.policy import video, viewing
 
   cli.use_compilation_cache()

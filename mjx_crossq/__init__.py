@@ -20,10 +20,10 @@ if TYPE_CHECKING:
   from mjx_crossq.device.runner import Runner
   from mjx_crossq.device.trainer import Trainer, TrainState
   from mjx_crossq.errors import ConfigError
-  from mjx_crossq.host.checkpoint import load_policy
   from mjx_crossq.host.run import Result, train
   from mjx_crossq.learner.agent import Agent
   from mjx_crossq.learner.states import AgentState, Transition
+  from mjx_crossq.policy.loading import load_policy
 
 __version__ = '0.1.0'
 __all__ = [
@@ -53,7 +53,7 @@ _HOMES = {
   'Trainer': 'device.trainer',
   'Transition': 'learner.states',
   'from_preset': 'config',
-  'load_policy': 'host.checkpoint',
+  'load_policy': 'policy.loading',
   'train': 'host.run',
 }
 

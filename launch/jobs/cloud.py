@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import ConfigError, one_of
-from mjx_crossq.host.run_files import replacing
 from mjx_crossq.launch import cli
 from mjx_crossq.launch.jobs.jobs import Job
 

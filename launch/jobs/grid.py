@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from mjx_crossq import config as config_lib
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import FIELDS, Config, ConfigError, one_of
-from mjx_crossq.host.run_files import replacing
 from mjx_crossq.launch import cli
 from mjx_crossq.launch.jobs import jobs
 

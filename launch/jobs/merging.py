@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mjx_crossq import vary
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import Config
-from mjx_crossq.host.run_files import EVAL_HEADER, replacing
+from mjx_crossq.host.run_files import EVAL_HEADER
 from mjx_crossq.launch.jobs.jobs import Job
 from mjx_crossq.results import plotting
 

@@ -1,13 +1,13 @@
 """Checkpoints with orbax: everything a run needs, or the policy alone.
 
 A checkpoint is named by its env step and holds one item for each part of the
-`TrainState`, so that the policy can be read without the replay. When it is
-whole, the checksums of its files are written beside them; what does not
-agree with them is never read.
+`TrainState`, so that the policy can be read without the replay. When all of it
+is on disk, the checksums of its files are written beside them; files that do
+not agree with them are never read.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mjx_crossq import config as config_lib
-from mjx_crossq import vary
 from mjx_crossq.config import ConfigError
 from mjx_crossq.device.placement import OneDevice
-from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
-from mjx_crossq.envs.base import Env
+from mjx_crossq.errors import WriteError
 from mjx_crossq.host import integrity
-from mjx_crossq.host.run_files import WriteError
 from mjx_crossq.learner.agent import Metrics
 from mjx_crossq.learner.states import Network
 
@@ -32,14 +28,15 @@ _ITEMS = ('policy', 'agent', 'rollout', 'replay', 'loop', 'sums')
 
 
 class Checkpointer:
-  """Saves asynchronously, keeps the newest ones, restores exactly.
+  """Saves asynchronously, keeps the newest checkpoints, restores exactly.
 
-  Use it as a context manager: leaving it waits until all is on disk.
+  It is a context manager: leaving it waits until everything is on disk.
   """
 
   def __init__(
     self,
     directory: Path,
+    *,
     keep: int = 3,
     read_only: bool = False,
     placement: OneDevice | None = None,
@@ -48,10 +45,10 @@ class Checkpointer:
 
     Args:
       directory: the folder.
-      keep: how many checkpoints stay.
-      read_only: change nothing, not even what a killed process left.
-      placement: of the states saved and restored; the files do not depend on
-        it. None for the default device.
+      keep: how many checkpoints are kept.
+      read_only: change nothing, not even files that a killed process left.
+      placement: of the states that are saved and restored; the files do not
+        depend on it. None for the default device.
     """
     self._directory = directory.resolve()
     self._placement = placement or OneDevice(1)
@@ -79,7 +76,7 @@ class Checkpointer:
     """Waits for saves in progress and closes.
 
     Raises:
-      WriteError: the last save failed, and no other error is on its way.
+      WriteError: the last save failed, unless another error is being raised.
     """
     try:
       self.wait()
@@ -87,7 +84,7 @@ class Checkpointer:
       if kind is None:
         raise
     finally:
-      # Closing waits once more, and for a failed save fails once more.
+      # After a failed save, orbax would raise its error again here.
       if self._error is None:
         self._manager.close()
 
@@ -103,7 +100,7 @@ class Checkpointer:
     Args:
       step: its env step.
       state: all seeds.
-      sums: of the metrics that are not logged yet; None if all are.
+      sums: of the metrics since the last log point; None if there are none.
 
     Raises:
       WriteError: this save, or the one before, failed.
@@ -119,12 +116,7 @@ class Checkpointer:
       'agent': state.agent,
       'rollout': state.rollout,
       'replay': state.replay,
-      'loop': {
-        'key': state.key,
-        'iteration': state.iteration,
-        'frozen': state.frozen,
-        **({'hyper': state.hyper} if state.hyper else {}),
-      },
+      'loop': _loop(state),
       'sums': self._placement.without_copies(sums or {}),
     }
     self._saving = step
@@ -158,7 +150,7 @@ class Checkpointer:
         self._finishing = None
     if self._error:
       line = ' '.join(str(self._error).split())
-      if 'No space left' in line:  # in the middle of a long report
+      if 'No space left' in line:  # tensorstore's message is very long
         line = 'No space left on device'
       known = [
         step for step in integrity.saved(self._directory) if step < self._saving
@@ -166,12 +158,12 @@ class Checkpointer:
       raise WriteError(
         f'cannot save the checkpoint of env step {self._saving} in '
         f'{self._directory}: {line[:300]}; '
-        + (f'that of {max(known)} is whole; ' if known else '')
+        + (f'that of {max(known)} is intact; ' if known else '')
         + 'make room and go on with --resume'
       ) from self._error
 
   def _finish(self, step: int) -> None:
-    """Writes the checksums as soon as the checkpoint is whole."""
+    """Writes the checksums as soon as the checkpoint is on disk."""
     try:
       self._manager.wait_until_finished()
       integrity.seal(self._directory / str(step))
@@ -179,7 +171,7 @@ class Checkpointer:
       self._error = error
 
   def restore(self, step: int, like: TrainState) -> TrainState:
-    """Reads a whole state.
+    """Reads all of a state.
 
     Args:
       step: env step of the checkpoint.
@@ -189,37 +181,25 @@ class Checkpointer:
       The state, placed.
     """
     like = self._placement.like(like)
-    loop = {'key': like.key, 'iteration': like.iteration}
-    if integrity.format_of(self._directory / str(step)) > 1:
-      loop['frozen'] = like.frozen
-    if like.hyper:
-      loop['hyper'] = like.hyper
     items = self._restore(
       step,
       agent=like.agent,
       rollout=like.rollout,
       replay=like.replay,
-      loop=loop,
+      loop=_loop(like),
     )
-    never = jnp.zeros(like.frozen.shape, bool)
-    return self._placement.restore(
-      TrainState(
-        agent=items['agent'],
-        rollout=items['rollout'],
-        replay=items['replay'],
-        **{'frozen': never, **items['loop']},
-      )
-    )
+    loop = items.pop('loop')
+    return self._placement.restore(TrainState(**items, **loop))
 
   def restore_sums(self, step: int, like: Metrics) -> Metrics | None:
-    """Reads the sums of metrics that were not logged yet; None if all were."""
+    """Reads the sums of metrics since the last log point, if there are any."""
     if not (self._directory / str(step) / 'sums').exists():
       return None
     like = self._placement.like_tree(like)
     return self._placement.place(self._restore(step, sums=like)['sums'])
 
   def restore_policy(self, step: int, like: Network) -> Network:
-    """Reads the actors of all seeds; the replay is not touched."""
+    """Reads the actors of all seeds, and no other item."""
     return self._restore(step, policy=like)['policy']
 
   def _restore(self, step: int, **like: Any) -> Any:
@@ -250,6 +230,12 @@ class Checkpointer:
     return {name: from_dict(stored[name], like[name]) for name in like}
 
 
+def _loop(state: TrainState) -> dict[str, Any]:
+  """The small parts of a state, which share one item."""
+  loop = {name: getattr(state, name) for name in ('key', 'iteration', 'frozen')}
+  return {**loop, 'hyper': state.hyper} if state.hyper else loop
+
+
 def to_dict(tree: Any) -> dict[str, Any]:
   """The leaves of a tree by their path; orbax stores no empty arrays."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -267,66 +253,3 @@ def from_dict(stored: Mapping[str, Any], like: Any) -> Any:
 
 def _name(path: Any) -> str:
   return jax.tree_util.keystr(path, simple=True, separator='.') or 'array'
-
-
-def load_policy(
-  workdir: str | Path,
-  load_env: Callable[..., Env],
-  step: int | None = None,
-  report: Callable[[str], None] = print,
-  **changes: Any,
-) -> tuple[Runner, Network, int]:
-  """Loads the policies of a run.
-
-  Args:
-    workdir: the folder of the run, or of one variant of a run with `vary`,
-      which is then loaded as if it were a run of its own.
-    load_env: makes the environment from the task's name and `physics`:
-      `envs.load`.
-    step: env step of the checkpoint; None for the newest intact one.
-    report: receives a line about each damaged checkpoint.
-    **changes: fields of the configuration to change, such as `eval_episodes`
-      or `physics`.
-
-  Returns:
-    A runner whose `act(policy, obs)` and `evaluate(policy, step)` take the
-    policies, the policies of all seeds, and their env step.
-
-  Raises:
-    ConfigError: if there is no such run or checkpoint, or the run has
-      variants.
-  """
-  workdir = Path(workdir)
-  if not (workdir / 'config.json').exists():
-    raise ConfigError(f'{workdir} holds no run (no config.json)')
-  config, _ = config_lib.load(workdir / 'config.json')
-  if config.vary:
-    first, *_ = vary.folders(workdir, config)
-    raise ConfigError(
-      f'{workdir} has variants; take the folder of one of them, such as {first}'
-    )
-  config = config.replace(**changes)
-  env = load_env(config.task, physics=config.physics)
-  runner, folder = Runner(config, env), workdir / 'checkpoints'
-  whole, rows = runner, slice(None)
-  if parent := vary.parent(workdir):
-    folder = parent / 'checkpoints'
-    everything, _ = config_lib.load(parent / 'config.json')
-    whole = Runner(everything.replace(**changes), env)
-    names = [path.name for path in vary.folders(parent, everything)]
-    first = names.index(workdir.resolve().name) * config.num_seeds
-    rows = slice(first, first + config.num_seeds)
-  if not folder.exists():
-    raise ConfigError(f'{workdir} holds no checkpoint yet')
-  if step is None:
-    step = integrity.newest_intact(folder, 'policy', report)
-    if step is None:
-      raise ConfigError(f'{workdir} holds no checkpoint yet')
-  elif step in integrity.saved(folder) and (
-    wrong := integrity.fault(folder / str(step), 'policy')
-  ):
-    raise ConfigError(f'the checkpoint at env step {step} is damaged: {wrong}')
-  with Checkpointer(folder, read_only=True) as checkpointer:
-    like = whole.abstract_state().agent.actor.network
-    policy = checkpointer.restore_policy(step, like)
-  return runner, jax.tree.map(lambda x: x[rows], policy), step

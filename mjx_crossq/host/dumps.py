@@ -1,6 +1,6 @@
-"""Updates that were not finite, kept so that they can be run again.
+"""Updates that were not finite, saved so that they can be run again.
 
-A dump is an `.npz` of arrays and a line of JSON; nothing of it is a pickle.
+A dump is an `.npz` of arrays and a line of JSON, without any pickle.
 
     dump = dumps.load('runs/mine/faults/seed3-step120000.npz')
     index, metrics = dump.replay()  # the first update that is not finite
@@ -10,7 +10,6 @@ A dump is an `.npz` of arrays and a line of JSON; nothing of it is a pickle.
 import dataclasses
 import functools
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.device import faults
 from mjx_crossq.device import trainer as trainer_lib
@@ -43,7 +43,7 @@ class Dump:
     batches: leaves `(updates, batch_size, ...)`.
     keys: typed keys of the updates' noise, `(updates,)`.
     with_actor: whether an update has the actor's, `(updates,)`.
-    hyper: what the row has in place of the configuration's values.
+    hyper: the row's values of the fields that vary.
   """
 
   config: Config
@@ -56,11 +56,11 @@ class Dump:
   hyper: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def replay(self) -> tuple[int | None, list[dict[str, float]]]:
-    """Does the updates again.
+    """Runs the updates again.
 
     Returns:
-      The first one after which the agent is not finite (None if there is
-      none), and the metrics of each update up to it.
+      The index of the first one after which the agent is not finite (None if
+      there is none), and the metrics of each update up to it.
     """
     state, metrics = self.agent, []
     for index in range(len(self.with_actor)):
@@ -71,10 +71,10 @@ class Dump:
     return None, metrics
 
   def find_op(self, index: int) -> str:
-    """The operation of an update that first gave a NaN, and where it stands.
+    """The operation of an update that first gave a NaN, with its line.
 
     Args:
-      index: the update, as `replay` finds it.
+      index: of the update, as `replay` returns it.
     """
     state = self.agent
     for earlier in range(index):
@@ -100,7 +100,7 @@ class Dump:
 
 
 def first_nan(function: Callable[..., Any], *args: Any) -> str:
-  """The operation of a function that first gives a NaN, or what is infinite."""
+  """The operation that first gives a NaN, or which results are infinite."""
   checked = checkify.checkify(function, errors=checkify.float_checks)
   error, result = jax.jit(checked)(*args)
   found = error.get_exception()
@@ -113,7 +113,7 @@ def first_nan(function: Callable[..., Any], *args: Any) -> str:
 
 
 def _place(found: Any) -> str:
-  """Where an operation stands: the innermost line outside of packages."""
+  """The innermost line outside of installed packages, as ' at FILE:LINE'."""
   trace = getattr(found, 'traceback_info', None)
   for frame in getattr(trace, 'frames', ()):
     if 'site-packages' not in frame.file_name:
@@ -125,13 +125,16 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
   """Writes the dump of a seed that was frozen in the last iteration.
 
   Args:
-    folder: where; it is made.
+    folder: created if it does not exist.
     runner: of the run.
     state: right after that iteration.
     index: of the seed in the run.
 
   Returns:
     The file.
+
+  Raises:
+    WriteError: the operating system refused, for instance on a full disk.
   """
   placement = runner.placement
   done = placement.iteration_of(state.iteration, index)
@@ -165,15 +168,12 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
     'hyper': {name: float(x[index]) for name, x in state.hyper.items()},
   }
   step = done * runner.config.steps_per_iteration
-  folder.mkdir(exist_ok=True)
   variant = runner.variants[index]
   name = f'seed{runner.seeds[index]}' + (f'-{variant}' if variant else '')
   path = folder / f'{name}-step{step}.npz'
-  partial = path.with_suffix('.partial')
-  with partial.open('wb') as file:
-    stored: dict[str, Any] = jax.device_get(arrays)
+  stored: dict[str, Any] = jax.device_get(arrays)
+  with replacing(path) as draft, draft.open('wb') as file:
     np.savez(file, record=np.array(json.dumps(record)), **stored)
-  os.replace(partial, path)
   return path
 
 
@@ -181,7 +181,7 @@ def load(path: str | Path) -> Dump:
   """Reads a dump.
 
   Raises:
-    ConfigError: the file is no dump, or damaged.
+    ConfigError: the file is not a dump, or damaged.
   """
   try:
     with np.load(path, allow_pickle=False) as stored:
@@ -208,7 +208,7 @@ def load(path: str | Path) -> Dump:
     *(OSError, ValueError, KeyError, TypeError, EOFError),
     zipfile.BadZipFile,
   ) as error:
-    raise ConfigError(f'{path} is no dump of ours ({error})') from None
+    raise ConfigError(f'{path} is not an intact dump ({error})') from None
 
 
 def _make_agent(
@@ -228,23 +228,24 @@ def _named(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
   }
 
 
-class Watch:
-  """Looks at a run between two calls of the training program."""
+class FaultReporter:
+  """Reports the faults of a run between two calls of the training program."""
 
   def __init__(
     self,
     runner: Runner,
     folder: Path | None,
     report: Callable[[str], None],
+    *,
     debug: bool,
   ):
-    """Knows of no fault yet.
+    """No seed is frozen until `start` says so.
 
     Args:
       runner: of the run.
       folder: for the dumps; None writes none.
       report: receives a line about each fault.
-      debug: find the operation of each fault; a call is one iteration then.
+      debug: find the operation of each fault; needs calls of one iteration.
     """
     self._runner = runner
     self._folder = folder
@@ -253,18 +254,18 @@ class Watch:
     self._frozen = np.zeros(len(runner.seeds), bool)
 
   def start(self, state: TrainState) -> None:
-    """Takes note of the seeds that are frozen already."""
+    """Stores which seeds are frozen already, and need no report."""
     self._frozen = self._frozen_seeds(state)
 
   def copy(self, state: TrainState) -> TrainState | None:
-    """What `debug` needs of a state that is about to be consumed."""
+    """A copy of what `debug` needs of a state before it is donated."""
     if not self._debug:
       return None
     kept = state.replace(replay=jnp.zeros(()))  # pyright: ignore
     return jax.tree.map(jnp.copy, kept)
 
   def __call__(self, before: TrainState | None, state: TrainState, sums: Any):
-    """Reports what broke since the last call.
+    """Reports the faults since the last call.
 
     Args:
       before: as `copy` gave it.
@@ -288,7 +289,7 @@ class Watch:
         if self._debug:
           dump = load(path)
           first, _ = dump.replay()
-          found = 'not seen again' if first is None else dump.find_op(first)
+          found = 'not reproduced' if first is None else dump.find_op(first)
           line += f'; operation: {found}'
       self._report(line)
     self._frozen = frozen
@@ -297,7 +298,7 @@ class Watch:
     return np.array(self._runner.placement.without_copies(state.frozen))
 
   def _find_physics(self, before: TrainState) -> None:
-    """Does the decision again, operation by operation."""
+    """Repeats a decision of every seed and reports the first NaN in each."""
     trainer, placement = self._runner.trainer, self._runner.placement
     for index in range(len(self._runner.seeds)):
       parts = before.agent, before.rollout, before.key, before.hyper

@@ -1,9 +1,11 @@
-"""Episodes of a policy in stock dm_control, simulated by C on the host.
+"""What is measured of a policy during a run: returns and diagnostics.
 
-The return in this project's own environment is `Runner.evaluate`.
+Returns are measured in this project's own environment, by a program on the
+device, and in stock dm_control, which MuJoCo's C library simulates on the host.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
@@ -11,23 +13,33 @@ from typing import Any
 import numpy as np
 
 from mjx_crossq.device.runner import Runner
+from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs.base import Env, flatten_observation
+from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.learner.states import Network
 
 Cell = tuple[int, int]
 """A row of the seeds, and an episode of an evaluation."""
 
 Watch = Callable[[int, Any, float], None]
-"""Sees an episode's index, stock environment and the last step's reward."""
+"""Receives an episode's index, stock environment and the last reward."""
+
+
+def has_stock(env: Env) -> bool:
+  """Whether the task has a stock environment, in which policies are scored.
+
+  Environments that have one override `Env.stock_env`.
+  """
+  return getattr(type(env), 'stock_env', None) is not Env.stock_env
 
 
 class StockEpisodes:
-  """Stock environments that play one episode each, all in step.
+  """Stock environments that play one episode each, at the same time.
 
-  One batched query of the policy serves every episode; threads step the
+  The policy is queried once per decision for all episodes; threads step the
   environments (MuJoCo releases the interpreter lock). The query has the shape
-  of an evaluation whichever episodes are played, so that an episode has the
-  same bits in any company.
+  of an evaluation whichever episodes are played, because the bits of an action
+  depend on the size of the batch.
   """
 
   def __init__(self, runner: Runner, env: Env, count: int):
@@ -54,13 +66,13 @@ class StockEpisodes:
 
     Args:
       policy: actors of all seeds.
-      step: env step of the policy; with seed and episode it decides the
+      step: env step of the policy; with seed and episode it determines the
         initial state.
-      cells: what each environment plays.
-      watch: is shown every state of an episode, the initial one included, with
-        the reward of the env step before (0 at first). Episodes call it from
-        threads of their own; what it raises ends the play.
-      env_steps: stop after as many; None plays whole episodes.
+      cells: the row and the episode that each environment plays.
+      watch: called at every state of an episode, the initial one included, with
+        the reward of the last env step (0 at first). It is called from several
+        threads; an exception that it raises ends the episodes.
+      env_steps: number of env steps; None plays complete episodes.
 
     Returns:
       Undiscounted returns, one for each cell.
@@ -82,7 +94,7 @@ class StockEpisodes:
       return timestep
 
     def decide(index, action, timestep, repeat):
-      """Repeats the action; an episode that has ended stays so."""
+      """Repeats the action until the episode ends."""
       env, reward = self.stock[index], 0.0
       for _ in range(repeat):
         if timestep.last():
@@ -98,11 +110,11 @@ class StockEpisodes:
       timesteps = list(pool.map(begin, indices))
       for done in range(0, length, c.action_repeat):
         obs = np.stack([flatten_observation(t.observation) for t in timesteps])
-        asked = np.zeros(
+        query = np.zeros(
           (len(self.runner.seeds), c.eval_episodes, obs.shape[1]), obs.dtype
         )
-        asked[rows, episodes] = obs
-        action = self.runner.act(policy, asked)[rows, episodes]
+        query[rows, episodes] = obs
+        action = self.runner.act(policy, query)[rows, episodes]
         action = low + (action.astype(np.float64) + 1) / 2 * (high - low)
         repeats = [min(c.action_repeat, length - done)] * len(self.stock)
         results = pool.map(decide, indices, action, timesteps, repeats)
@@ -112,13 +124,13 @@ class StockEpisodes:
 
 
 def seed_episode(stock: Any, seed: int, step: int, episode: int) -> None:
-  """Makes the next reset the start of an evaluation's episode.
+  """Seeds an environment so that its next reset begins an episode to evaluate.
 
   Args:
     stock: a stock environment.
-    seed: the run's.
+    seed: seed of the run.
     step: env step of the policy.
-    episode: of the evaluation.
+    episode: index of the episode in the evaluation.
   """
   entropy = np.random.SeedSequence([seed, step, episode])
   stock.task.random.seed(entropy.generate_state(1))
@@ -143,7 +155,7 @@ class StockEvaluation:
 
     Args:
       policy: actors of all seeds.
-      step: env step of the policy; with seed and episode it decides the
+      step: env step of the policy; with seed and episode it determines the
         initial state.
 
     Returns:
@@ -151,3 +163,63 @@ class StockEvaluation:
     """
     returns = self._episodes.play(policy, step, self._cells)
     return returns.reshape(self._shape)
+
+
+class Evaluation:
+  """Evaluates policies in both physics and writes their returns."""
+
+  def __init__(self, runner: Runner, env: Env, files: RunFiles | None):
+    """Makes the stock environments, if the task has any.
+
+    Args:
+      runner: the compiled programs.
+      env: the environment.
+      files: where the returns are written; None writes nothing.
+    """
+    self._runner = runner
+    self._files = files
+    self._stock = StockEvaluation(runner, env) if has_stock(env) else None
+
+  def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
+    """Returns `(num_seeds, eval_episodes)` by physics."""
+    policy = state.agent.actor.network
+    returns = {self._runner.config.physics: self._runner.evaluate(policy, step)}
+    if self._stock:
+      returns['dm_control'] = self._stock.returns(policy, step)
+    if self._files:
+      for physics, values in returns.items():
+        self._files.write_returns(self._runner.seeds, step, physics, values)
+    return returns
+
+
+class Diagnosis:
+  """Measures diagnostics, and reports once how long that takes."""
+
+  def __init__(self, runner: Runner, report: Callable[[str], None]):
+    """The program is compiled at the first call.
+
+    Args:
+      runner: the compiled programs.
+      report: receives a line for a person.
+    """
+    self._runner = runner
+    self._report = report
+    self._compiled = False
+
+  def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
+    """Series `diag/...` of a state, `(num_seeds,)` each."""
+    runner = self._runner
+    times = [time.monotonic()]
+    if not self._compiled:
+      runner.compile_diagnose(state)
+      times.append(time.monotonic())
+    found = runner.diagnose(state, step)
+    times.append(time.monotonic())
+    if not self._compiled:
+      compiling, one = np.diff(times)
+      self._report(
+        f'diagnostics: {compiling:.0f} s to compile, and {one:.1f} s each '
+        f'{runner.config.diagnostics_every:,} env steps'
+      )
+      self._compiled = True
+    return {f'diag/{name}': values for name, values in found.items()}

@@ -1,6 +1,6 @@
-"""Whether checkpoints are whole: SHA-256 of every file of them.
+"""Whether checkpoints are complete and undamaged: SHA-256 of every file.
 
-The file of sums is that of coreutils: `sha256sum --check SHA256SUMS` in the
+`SHA256SUMS` has the format of coreutils: `sha256sum --check SHA256SUMS` in the
 folder of a checkpoint verifies it too.
 """
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from mjx_crossq.config import ConfigError
 
 SUMS = 'SHA256SUMS'
-# 1: no checksums, `frozen` or `sums`. 2: with them.
 FORMAT = 2
+"""Recorded in every checkpoint; another version may write another one."""
 _METADATA = '_CHECKPOINT_METADATA'
 _UNFINISHED = f'{SUMS} is missing: it was not saved to the end'
 
 
 def seal(folder: Path) -> None:
-  """Writes the sums of all files below a folder, whole or not at all."""
+  """Writes `SHA256SUMS` for all files below a folder; it appears complete."""
   lines = [f'{_digest(folder / name)}  {name}\n' for name in _files(folder)]
   partial = folder / f'.{SUMS}'
   with partial.open('w', encoding='utf-8') as file:
@@ -42,11 +42,11 @@ def newest_intact(
     report: receives a line about each damaged checkpoint that is passed over.
 
   Returns:
-    Its env step; None if there is no checkpoint at all, or one only that a
-    killed process had no time to finish.
+    Its env step; None if there is no checkpoint, or only one, whose save a
+    killed process did not finish.
 
   Raises:
-    ConfigError: all of them are damaged.
+    ConfigError: there are checkpoints, and all of them are damaged.
   """
   faults = {}
   steps = saved(directory)
@@ -67,20 +67,20 @@ def newest_intact(
     found = '; '.join(f'{step}: {why}' for step, why in faults.items())
     raise ConfigError(
       f'no intact checkpoint in {directory} ({found}); put back a copy, or '
-      'start anew in another --workdir'
+      'start again in another --workdir'
     )
   return None
 
 
 def set_aside(directory: Path, after: int | None) -> list[Path]:
-  """Moves checkpoints out of the way, so that their steps can be saved anew.
+  """Moves checkpoints away, so that their env steps can be saved again.
 
   Args:
     directory: the folder of checkpoints.
-    after: those of later env steps are moved; None moves all.
+    after: checkpoints of later env steps are moved; None moves all.
 
   Returns:
-    Where they are now: in `damaged` beside the folder.
+    Their new folders, in `damaged` beside the folder of checkpoints.
   """
   moved = []
   for step in saved(directory):
@@ -103,37 +103,24 @@ def fault(folder: Path, part: str = '') -> str | None:
   Raises:
     ConfigError: a newer version of this package has written it.
   """
-  kept = (folder / SUMS).exists()
-  if kept and (wrong := _mismatch(folder, part)):
+  finished = (folder / SUMS).exists()
+  if finished and (wrong := _mismatch(folder, part)):
     return wrong
   try:
-    found = format_of(folder)
-  except (OSError, ValueError):
+    record = json.loads((folder / _METADATA).read_text(encoding='utf-8'))
+    found = int(record['custom_metadata']['format'])
+  except (OSError, ValueError, KeyError, TypeError):
     return f'{_METADATA} is missing or damaged'
   if found > FORMAT:
     raise ConfigError(
       f'{folder} has format {found}, this version reads up to {FORMAT}: '
       'upgrade mjx_crossq'
     )
-  if found > 1 and not kept:
-    return _UNFINISHED
-  return None
-
-
-def format_of(folder: Path) -> int:
-  """The format of a checkpoint; the first one was not recorded.
-
-  Raises:
-    OSError, ValueError: it cannot be told.
-  """
-  record = json.loads((folder / _METADATA).read_text(encoding='utf-8'))
-  if not isinstance(record, dict) or 'item_handlers' not in record:
-    raise ValueError(_METADATA)
-  return int((record.get('custom_metadata') or {}).get('format', 1))
+  return None if finished else _UNFINISHED
 
 
 def saved(directory: Path) -> list[int]:
-  """Env steps that have a folder, whole or not, oldest first."""
+  """Env steps that have a folder, intact or not, oldest first."""
   if not directory.is_dir():
     return []
   return sorted(int(name) for name in os.listdir(directory) if name.isdigit())
@@ -153,8 +140,8 @@ def _mismatch(folder: Path, part: str = '') -> str | None:
     text = (folder / SUMS).read_bytes().decode('utf-8')
   except (OSError, ValueError):
     return f'{SUMS} is missing or damaged'
-  *lines, rest = text.split('\n')
-  if rest:
+  *lines, incomplete = text.split('\n')
+  if incomplete:
     return f'{SUMS} is damaged'
   sums: dict[str, str] = {}
   for line in lines:

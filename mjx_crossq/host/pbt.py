@@ -1,14 +1,14 @@
 """Population based training over the rows of one program (arXiv 1711.09846).
 
-Truncation selection: at a step the worst fifth of the rows each take the agent
-and the hyper-parameters of a row of the best fifth (exploit), and multiply each
-hyper-parameter by 0.8 or 1.25 (explore). One program on the device; nothing but
-a few scalars a row comes to the host. The replay and the environments stay the
-row's own.
+Truncation selection: at a step, each row of the worst fifth takes the agent and
+the hyper-parameters of a row of the best fifth (exploit) and multiplies each
+hyper-parameter by 0.8 or 1.25 (explore). Every row keeps its own replay and
+environments. A step is one program on the device; the host receives a few
+scalars per row.
 
-The randomness is of the run's seed and the iteration alone, and a step belongs
-to the first call of the training program after a stop, so that no checkpoint
-comes between: a resumed run equals the undisturbed one.
+The random numbers depend on the run's seed and the iteration only, and no
+checkpoint is written between a step and the call of the training program that
+follows it: a resumed run equals one that was never stopped.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,28 +23,30 @@ from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs.base import Env
 from mjx_crossq.host import schedule
+from mjx_crossq.host.run_files import RunFiles
 
-SHARE = 0.2  # of the rows that are replaced, and that replace them
+SHARE = 0.2  # share of rows that are replaced, and of rows that replace them
 FACTORS = (0.8, 1.25)
 # Folded into the key of the run's first seed; evaluations fold in env steps.
 _STREAM = np.uint32(2**32 - 2)
 
 
 def select(scores: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Which row each row goes on from.
+  """Chooses from which row each row continues.
 
   Args:
-    scores: of the rows, `(rows,)`; -inf for one that cannot be a source, NaN
-      for one that has none yet, which postpones the step.
+    scores: of the rows, `(rows,)`; -inf for a row that cannot be a source. If
+      one is NaN (it has no score yet), no row is replaced.
     key: randomness.
 
   Returns:
-    The rows' sources, `(rows,)`, the row itself where it stays as it is; and
-    which rows are replaced, `(rows,)`. A row is replaced by a better one only.
+    The rows' sources, `(rows,)`, the row itself where it is not replaced; and
+    which rows are replaced, `(rows,)`. The source of a replaced row has a
+    higher score.
   """
   rows = scores.shape[0]
   count = max(1, int(SHARE * rows))
-  order = jnp.argsort(scores)  # NaN comes last; then nothing is done
+  order = jnp.argsort(scores)  # NaN comes last
   drawn = jax.random.randint(key, (count,), rows - count, rows)
   itself = jnp.arange(rows)
   source = itself.at[order[:count]].set(order[drawn])
@@ -56,7 +58,7 @@ def select(scores: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
 def perturb(name: str, values: jax.Array, key: jax.Array) -> jax.Array:
   """Hyper-parameters multiplied by 0.8 or 1.25, each with probability 1/2.
 
-  Of `gamma` it is `1 - gamma` that is multiplied. What is negative stays so.
+  For `gamma`, `1 - gamma` is multiplied.
 
   Args:
     name: the field.
@@ -64,7 +66,7 @@ def perturb(name: str, values: jax.Array, key: jax.Array) -> jax.Array:
     key: randomness.
 
   Returns:
-    New values, within the field's bounds.
+    New values `(rows,)`, within the field's bounds.
   """
   low, high = FACTORS
   up = jax.random.bernoulli(key, shape=values.shape)
@@ -78,19 +80,20 @@ def step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step of the population.
 
-  A row's score is the mean over its environments of the last finished training
-  episode's return. A frozen row has -inf: it is replaced first, goes on from
-  then, and is never a source. With `normalize_rewards` the moments of the
-  returns come with the agent, whose critic is in their unit.
+  A row's score is the return of the last finished training episode, averaged
+  over its environments. A frozen row has -inf: it is never a source, is
+  replaced first, and trains again from then on. With `normalize_rewards` the
+  moments of the returns are copied with the agent, because its critic predicts
+  returns in their unit.
 
   Args:
-    state: of all rows, and perhaps of copies of the last one behind them
-      (devices may hold such), which stay copies; the replay is not looked at.
+    state: of all rows, perhaps followed by copies of the last one that fill
+      the devices (`placement`), which stay copies; the replay is not used.
     key: randomness.
-    rows: how many there are without copies.
+    rows: their number without copies.
 
   Returns:
-    The state, and of each row `score`, `source` and whether it is `replaced`.
+    The state, and for each row `score`, `source` and whether it is `replaced`.
   """
   key_select, key_perturb = jax.random.split(key)
   score = jnp.mean(state.rollout.last_return, axis=1)
@@ -125,25 +128,25 @@ def step(
 
 
 class Population:
-  """The steps of a run; without `config.pbt_every` there are none.
+  """Takes the steps of a run when they are due; without `pbt_every` none is.
 
   Attributes:
-    traces: how often the program was traced; 1 in a healthy run.
+    traces: how often the program was traced; at most 1.
   """
 
   def __init__(
     self,
     runner: Runner,
     env: Env,
-    files: Any,
+    files: RunFiles | None,
     report: Callable[[str], None],
   ):
-    """Compiles nothing yet.
+    """The program is compiled at the first step.
 
     Args:
       runner: of the run.
       env: says how long an episode is.
-      files: `VariantFiles`, which get a record of each step; None for none.
+      files: get a record of each step; None for no records.
       report: receives a line about each step.
     """
     self._runner = runner
@@ -154,7 +157,7 @@ class Population:
     self.traces = 0
 
   def _compile(self, state: TrainState) -> Any:
-    """The program, which leaves each array on the devices it was on."""
+    """The program, which leaves each array on the devices that hold it."""
 
     def traced(state, key):
       self.traces += 1
@@ -166,8 +169,8 @@ class Population:
   def due(self, iteration: int) -> bool:
     """Whether a step comes before an iteration.
 
-    None comes before the scores are those of episodes without warm-up, which
-    began after it and have ended.
+    The first one waits until an episode that began after the warm-up has ended
+    and given a score.
     """
     c = self._runner.config
     if not c.pbt_every or iteration % schedule.interval(c.pbt_every, c):
@@ -176,7 +179,7 @@ class Population:
     return begun >= c.warmup_iterations
 
   def __call__(self, state: TrainState, iteration: int) -> TrainState:
-    """The state after the step that is due, if any; `state` is consumed then.
+    """The state after the step that is due, if any; then `state` is donated.
 
     Args:
       state: of all rows.
@@ -188,9 +191,9 @@ class Population:
     key = jax.random.fold_in(jax.random.key(c.seed), _STREAM)
     key = jax.random.fold_in(key, iteration)
     replay = state.replay
-    rest: Any = state.replace(replay=None)  # pyright: ignore
-    self._step = self._step or self._compile(rest)
-    state, found = self._step(rest, key)
+    state = state.replace(replay=None)  # pyright: ignore
+    self._step = self._step or self._compile(state)
+    state, found = self._step(state, key)
     state = state.replace(replay=replay)  # pyright: ignore
     score, source, replaced = (
       np.asarray(found[name]) for name in ('score', 'source', 'replaced')
@@ -214,9 +217,9 @@ class Population:
 
 
 def series(hyper: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """What varies as series `hyper/...` of shape `(rows,)`.
+  """The values that vary as series `hyper/...` of shape `(rows,)`.
 
-  The values are the shortest decimals that are the same float32.
+  Each is the shortest decimal number that rounds to the same float32.
   """
   return {
     f'hyper/{name}': np.array([float(str(x)) for x in np.asarray(values)])

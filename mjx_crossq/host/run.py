@@ -1,8 +1,7 @@
-"""The host's part of a run: start chunks, log, evaluate, checkpoint, stop."""
+"""A run: the host calls the training program, logs, evaluates and saves."""
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,19 +20,14 @@ from mjx_crossq.device.budget import (
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState, mean_metrics
 from mjx_crossq.envs.base import Env
+from mjx_crossq.errors import WriteError
 from mjx_crossq.host import dumps, integrity, pbt, schedule
 from mjx_crossq.host.checkpoint import Checkpointer
-from mjx_crossq.host.observers import Diagnosis, Evaluation, has_stock
+from mjx_crossq.host.evaluation import Diagnosis, Evaluation, has_stock
 from mjx_crossq.host.pace import Pace
 from mjx_crossq.host.preemption import Preemption
-from mjx_crossq.host.run_files import (
-  Progress,
-  RunFiles,
-  WriteError,
-  evaluation_line,
-  result_table,
-)
-from mjx_crossq.host.variant_files import VariantFiles, open_files
+from mjx_crossq.host.progress import Progress, evaluation_line, result_table
+from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.host.workdir import own_workdir
 from mjx_crossq.learner.agent import Metrics
 from mjx_crossq.learner.states import Network
@@ -45,7 +39,7 @@ _COMPILING = 'compiling (a minute on a CPU, less when it was compiled before)'
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What a run gives back.
+  """The result of a run.
 
   Attributes:
     config: the configuration.
@@ -53,7 +47,7 @@ class Result:
     returns: the last evaluation, `(num_seeds, eval_episodes)` by physics
       (`mjx`, and `dm_control` where the task has a stock environment).
     workdir: where the files are, or None.
-    runner: the compiled programs, to act or go on with.
+    runner: the compiled programs, to act or to go on training.
   """
 
   config: Config
@@ -71,8 +65,8 @@ class Result:
 def train(
   config: Config,
   env: Env,
-  workdir: str | Path | None = None,
   *,
+  workdir: str | Path | None = None,
   resume: bool = False,
   report: Report = print,
   preemption: Preemption | None = None,
@@ -89,12 +83,12 @@ def train(
     workdir: where to write; None writes nothing.
     resume: go on from the newest intact checkpoint of `workdir`, if any.
     report: receives lines for a person.
-    preemption: entered; what to do when the process is asked to stop.
+    preemption: an entered context, which handles signals; None for none.
     debug_nans: find the operation that made a number not finite; slow.
     follow: called with the env step when the run has advanced or written to
       its files; see `trackers`.
-    devices: over which the seeds are spread; None for the default one.
-    data_parallel: spread one seed over them instead.
+    devices: over which the seeds are distributed; None for the default one.
+    data_parallel: distribute one seed over them instead.
 
   Returns:
     The final state and returns.
@@ -104,133 +98,123 @@ def train(
       work as asked.
     WriteError: a file could not be written.
     OutOfMemoryError: the device has no memory left.
-    Interrupted: `preemption` was asked to stop, and the state is saved.
+    Interrupted: a signal asked the run to stop, and the state is saved.
   """
-  preemption = preemption or Preemption()
   runner = Runner(config, env, devices, data_parallel=data_parallel)
   Budget.of(runner.abstract_state(), runner.placement.devices).check()
-  make_host = functools.partial(
-    Host,
+  host = Host(
     runner,
     env,
     report=report,
-    preemption=preemption,
+    preemption=preemption or Preemption(),
     debug_nans=debug_nans,
     follow=follow,
   )
   with advice_when_out_of_memory():
     if workdir is None:
       report(_COMPILING)
-      host = make_host(files=None, checkpointer=None)
       return host.run(runner.init(), None)
     workdir = Path(workdir)
     with own_workdir(workdir, config, resume):
-      result = _train_in(workdir, runner, env, report, preemption, make_host)
-  for variant, folder in zip(
-    vary.variants(config), vary.folders(workdir, config), strict=True
-  ):
-    title = f'{config.task}, {config.preset}'
-    plotting.learning_curve(
-      folder / 'eval.csv',
-      f'{title}, {variant.name}' if variant.name else title,
-      folder / 'learning_curve.png',
-    )
-  return dataclasses.replace(result, workdir=workdir)
-
-
-def _train_in(workdir, runner, env, report, preemption, make_host):
-  """Trains in a folder of ours, from its newest intact checkpoint."""
-  c = runner.config
-  folder = workdir / 'checkpoints'
-  again = f'to go on: the same command with --workdir={workdir} --resume'
-  preemption.rest(
-    lambda: report(f'stopped, there is nothing new to save; {again}')
-  )
-  newest = integrity.newest_intact(folder, report=report)
-  for path in integrity.set_aside(folder, newest):
-    report(f'moved to {path}')
-  report(_COMPILING)
-  with Checkpointer(folder, placement=runner.placement) as checkpointer:
-    if newest is None:
-      state, sums = runner.init(), None
-    else:
-      state = checkpointer.restore(newest, runner.abstract_state())
-      sums = checkpointer.restore_sums(newest, runner.zero_sums())
-      report(f'resuming {workdir} at env step {newest:,}')
-    due = bool(newest) and schedule.due(
-      c.eval_every, c, runner.iteration(state)
-    )
-    rows = c.num_seeds * c.eval_episodes * (2 if has_stock(env) else 1)
-    with open_files(workdir, c, newest or 0, rows if due else 0) as files:
-      host = make_host(files=files, checkpointer=checkpointer)
-      return host.run(state, sums)
+      return host.run_in(workdir)
 
 
 class Host:
-  """The host's part: from stop to stop; at a stop there is work to do."""
+  """Trains from stop to stop: iterations at which the host has work to do."""
 
   def __init__(
     self,
     runner: Runner,
     env: Env,
-    files: RunFiles | VariantFiles | None,
-    checkpointer: Checkpointer | None,
+    *,
     report: Report,
     preemption: Preemption,
     debug_nans: bool,
     follow: Callable[[int], None],
   ):
-    """Compiles nothing yet.
-
-    Args:
-      runner: the compiled programs.
-      env: the environment.
-      files: where records go; None writes nothing.
-      checkpointer: where states go; None saves nothing.
-      report: receives lines for a person.
-      preemption: what to do when the process is asked to stop.
-      debug_nans: find the operation that made a number not finite.
-      follow: called with the env step when there is something new.
-    """
+    """Programs are compiled by `run`; the arguments are those of `train`."""
     self._runner = runner
     self._env = env
-    self._files = files
-    self._checkpointer = checkpointer
     self._report = report
     self._preemption = preemption
-    self._diagnosis = Diagnosis(runner, report)
-    folder = files.workdir / 'faults' if files else None
-    self._watch = dumps.Watch(runner, folder, report, debug_nans)
     self._debug = debug_nans
     self._follow = follow
-    self._population = pbt.Population(runner, env, files, report)
+    self._files: RunFiles | None = None
+    self._checkpointer: Checkpointer | None = None
+
+  def run_in(self, workdir: Path) -> Result:
+    """Trains in a folder that we own, from its newest intact checkpoint.
+
+    Args:
+      workdir: the folder.
+    """
+    runner, c, report = self._runner, self._runner.config, self._report
+    folder = workdir / 'checkpoints'
+    again = f'to go on: the same command with --workdir={workdir} --resume'
+    self._preemption.save_by(
+      lambda: report(f'stopped, there is nothing new to save; {again}')
+    )
+    newest = integrity.newest_intact(folder, report=report)
+    for path in integrity.set_aside(folder, newest):
+      report(f'moved to {path}')
+    report(_COMPILING)
+    with contextlib.ExitStack() as stack:
+      checkpointer = Checkpointer(folder, placement=runner.placement)
+      self._checkpointer = stack.enter_context(checkpointer)
+      state, sums, rows = None, None, 0
+      if newest is not None:
+        state = checkpointer.restore(newest, runner.abstract_state())
+        sums = checkpointer.restore_sums(newest, runner.zero_sums())
+        report(f'resuming {workdir} at env step {newest:,}')
+        if schedule.due(c.eval_every, c, runner.iteration(state)):
+          scores = 2 if has_stock(self._env) else 1
+          rows = c.num_seeds * c.eval_episodes * scores
+      files = RunFiles(workdir, c, newest or 0, rows)
+      self._files = stack.enter_context(files)
+      result = self.run(runner.init() if state is None else state, sums)
+    for variant, folder in zip(
+      vary.variants(c), vary.folders(workdir, c), strict=True
+    ):
+      title = f'{c.task}, {c.preset}'
+      plotting.learning_curve(
+        folder / 'eval.csv',
+        f'{title}, {variant.name}' if variant.name else title,
+        folder / 'learning_curve.png',
+      )
+    return dataclasses.replace(result, workdir=workdir)
 
   def run(self, state: TrainState, sums: Metrics | None) -> Result:
     """Trains to the end.
 
     Args:
-      state: to start from.
-      sums: of metrics not logged yet; None if there are none.
+      state: the first one.
+      sums: of the metrics since the last log point; None if there are none.
     """
     runner, c = self._runner, self._runner.config
+    files, report = self._files, self._report
     iteration = runner.iteration(state)
-    self._watch.start(state)
+    self._population = pbt.Population(runner, self._env, files, report)
+    self._diagnosis = Diagnosis(runner, report)
+    dump_folder = files.workdir / 'faults' if files else None
+    self._faults = dumps.FaultReporter(
+      runner, dump_folder, report, debug=self._debug
+    )
+    self._faults.start(state)
     if iteration < c.iterations:
       start = time.monotonic()
       state, sums = runner.train_chunk(state, iteration, sums)  # only compiles
       jax.block_until_ready(sums)
       seconds = time.monotonic() - start
       return_freed()
-      self._report(f'compiled the training program in {seconds:.0f} s')
-    self._rest(state, sums)
-    self._evaluation = Evaluation(runner, self._env, self._files)
+      report(f'compiled the training program in {seconds:.0f} s')
+    self._save_between_calls(state, sums)
+    self._evaluation = Evaluation(runner, self._env, files)
     self._progress = Progress(c, iteration)
     self._pace = Pace(c, 1 if self._debug else None)
 
     returns = {}
-    if iteration and schedule.is_stop(
-      c, iteration
-    ):  # perhaps it was left half done
+    if iteration and schedule.is_stop(c, iteration):
+      # The earlier process may have been killed before its work was done.
       returns = self._stop(state, sums, 0.0, again=True)
       sums = None
     self._follow(self._step(state))
@@ -242,10 +226,10 @@ class Host:
       returns = self._stop(state, sums, seconds) or returns
       sums = None
       self._follow(self._step(state))
-    if not returns:  # nothing was left to do: only say how it ended
+    if not returns:  # the run had already ended: only its result is reported
       returns = Evaluation(runner, self._env, None)(state, self._step(state))
-    self._report(f'return in {c.eval_episodes} episodes, mean +- std:')
-    self._report(result_table(runner.seeds, returns, runner.variants))
+    report(f'return in {c.eval_episodes} episodes, mean +- std:')
+    report(result_table(runner.seeds, returns, runner.variants))
     return Result(c, state, returns, None, runner)
 
   def _step(self, state: TrainState) -> int:
@@ -253,12 +237,12 @@ class Host:
     return done * self._runner.config.steps_per_iteration
 
   def _advance(self, state, sums, stop):
-    """Iterates to a stop in short calls; less far if asked to end."""
+    """Iterates to a stop in short calls; a signal makes it end before."""
     iteration, total = self._runner.iteration(state), 0.0
     first_call = True
     while iteration < stop:
       with self._preemption.busy():
-        if first_call:  # with it, so that no checkpoint comes between
+        if first_call:  # here, so that no checkpoint is saved in between
           state = self._population(state, iteration)
           first_call = False
         target = self._pace.target(iteration, stop)
@@ -266,31 +250,31 @@ class Host:
         first, iteration = iteration, self._runner.iteration(state)
         self._pace.took(first, iteration, seconds)
         total += seconds
-        self._rest(state, sums)
+        self._save_between_calls(state, sums)
       self._follow(self._step(state))
       if self._preemption.signal is not None:
         break
     return state, sums, total
 
   def _call(self, state, sums, target):
-    """Iterates until something has happened, all devices as far.
+    """Iterates to `target`, or until a seed is frozen; all devices as far.
 
-    A device stops where one of its seeds is frozen, and is looked at then; the
-    others wait for it.
+    A device stops early where one of its seeds is frozen, so that the fault can
+    be reported; the next calls bring it to the iteration of the others.
     """
     seconds = 0.0
     while True:
-      before = self._watch.copy(state)
+      before = self._faults.copy(state)
       start = time.monotonic()
       state, sums = self._runner.train_chunk(state, target, sums)
       jax.block_until_ready(sums)
       seconds += time.monotonic() - start
-      self._watch(before, state, sums)
+      self._faults(before, state, sums)
       if self._runner.in_step(state):
         return state, sums, seconds
 
-  def _rest(self, state, sums):
-    """Says how the state is saved while it does not change."""
+  def _save_between_calls(self, state, sums):
+    """Sets how the state is saved until the training program runs again."""
 
     def save():
       step = self._step(state)
@@ -304,11 +288,11 @@ class Host:
         f'command with {where}--resume'
       )
 
-    self._preemption.rest(save)
+    self._preemption.save_by(save)
     self._save = save
 
   def _stop(self, state, sums, seconds, again=False):
-    """What is due at a stop; `again`: only what is not in the files yet."""
+    """Does what is due; with `again` only what is not in the files yet."""
     c, files = self._runner.config, self._files
     iteration = self._runner.iteration(state)
     step = self._step(state)
@@ -322,7 +306,8 @@ class Host:
         returns = self._evaluation(state, step)
         self._report(evaluation_line(step, returns, self._runner.variants))
     except WriteError:
-      with contextlib.suppress(WriteError):  # it tells more than this one
+      # If this save fails too, the first error is the one to report.
+      with contextlib.suppress(WriteError):
         self._save()
       raise
     saver = self._checkpointer
@@ -354,7 +339,7 @@ class Host:
 
 
 def _train_metrics(sums, last_returns, frozen):
-  """What a chunk of training measured, by the series' names."""
+  """The metrics of a chunk of training by the names of their series."""
   found = {
     'train/episode_return': last_returns,
     'train/frozen': frozen.astype(np.int32),

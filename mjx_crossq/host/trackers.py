@@ -1,8 +1,8 @@
 """A run's files mirrored in TensorBoard and Weights & Biases.
 
-`metrics.jsonl` and `eval.csv` are the record of a run; a tracker follows what
-is appended to them. A seed's series are in a group of its name, `seed3`, and
-their mean over the seeds is in the group `mean`.
+`metrics.jsonl` and `eval.csv` are the record of a run; a tracker receives what
+is appended to them. The series of a seed form a group such as `seed3`; their
+means over the seeds form the group `mean`.
 """
 
 import csv
@@ -14,41 +14,43 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
+from mjx_crossq.atomic import replace_text
 from mjx_crossq.config import Config, ConfigError
-from mjx_crossq.host.run_files import EVAL_HEADER, replacing
+from mjx_crossq.host.run_files import EVAL_HEADER
 
 Values = dict[str, float]
 _NOT_SERIES = ('seed', 'env_step')
 
 
 class Sink(Protocol):
-  """Where series go."""
+  """A tracker that receives series."""
 
   def write(self, kind: str, step: int, groups: Mapping[str, Values]) -> None:
-    """Takes values by series, by group, of one env step.
+    """Records values of one env step.
 
     Args:
-      kind: 'metrics' or the physics of an evaluation; each comes in order.
+      kind: 'metrics' or the physics of an evaluation; the env steps of each
+        kind ascend.
       step: the env step.
       groups: values by series, by group.
     """
     ...
 
   def video(self, path: Path, step: int) -> None:
-    """Takes a GIF of the policy at an env step."""
+    """Records a GIF of the policy at an env step."""
     ...
 
   def close(self) -> None:
-    """Ends the record."""
+    """Finishes the record."""
     ...
 
 
 class Follower:
-  """Hands what is new in a run's files to a sink.
+  """Passes new records of a run's files to a sink.
 
-  A sink that fails is left: the files are complete without it.
+  A sink that fails is not used any more; the run goes on, and its files are
+  complete without it.
   """
 
   def __init__(
@@ -58,12 +60,12 @@ class Follower:
     open_sink: Callable[[Path, Config], Sink],
     report: Callable[[str], None] = print,
   ):
-    """Opens nothing yet.
+    """The sink is opened at the first call.
 
     Args:
-      workdir: folder of the run; need not exist.
+      workdir: folder of the run; need not exist before the first call.
       config: of the run.
-      open_sink: makes the sink when the folder is there.
+      open_sink: opens the sink.
       report: receives a line if the sink fails.
     """
     self._workdir, self._config = workdir, config
@@ -74,13 +76,13 @@ class Follower:
     self._returns = _Tail(workdir / 'eval.csv')
 
   def __call__(self, step: int) -> None:
-    """Mirrors what was appended; called as the run advances."""
+    """Passes on what was appended; called as the run advances."""
     del step
     if not self._failed:
       self._try(self._follow)
 
   def video(self, path: Path, step: int) -> None:
-    """Shows a GIF of the policy.
+    """Passes on a GIF of the policy.
 
     Args:
       path: the file.
@@ -91,9 +93,9 @@ class Follower:
       self._try(lambda: sink.video(path, step))
 
   def close(self) -> None:
-    """Mirrors the rest and closes the sink, if the run ever began."""
+    """Passes on the last records and closes the sink, if it was opened."""
     if self._sink is None:
-      return  # the folder may be somebody else's
+      return  # the run was refused; the folder may hold another run
     self(0)
     if not self._failed:
       self._try(self._sink.close)
@@ -137,15 +139,15 @@ class Follower:
 class TensorBoard:
   """Event files in `tensorboard/` of the folder, a sub-folder for each group.
 
-  They are written anew when a run goes on, from what its files kept.
+  When a run is resumed they are written again, from the run's files.
   """
 
   def __init__(self, workdir: Path, config: Config):
-    """Removes what an earlier process of the run wrote there.
+    """Removes the event files of an earlier process of the run.
 
     Args:
       workdir: of the run.
-      config: goes in as text.
+      config: recorded as text.
     """
     from tensorboardX import SummaryWriter
 
@@ -162,7 +164,7 @@ class TensorBoard:
     return self._writers[group]
 
   def write(self, kind: str, step: int, groups: Mapping[str, Values]) -> None:
-    """See `Sink`."""
+    """Writes the values to the event files of their groups."""
     del kind
     for group, values in groups.items():
       writer = self._writer(group)
@@ -171,7 +173,7 @@ class TensorBoard:
       writer.flush()
 
   def video(self, path: Path, step: int) -> None:
-    """See `Sink`; TensorBoard plays a GIF that comes as an image."""
+    """Records the GIF as an image, which TensorBoard plays."""
     from PIL import Image
     from tensorboardX.proto import summary_pb2
 
@@ -188,7 +190,7 @@ class TensorBoard:
     self._writer('mean').file_writer.add_summary(summary, step)
 
   def close(self) -> None:
-    """See `Sink`."""
+    """Closes the event files."""
     for writer in self._writers.values():
       writer.close()
 
@@ -196,18 +198,18 @@ class TensorBoard:
 class WandB:
   """One run of Weights & Biases; series are `<group>/<name>`.
 
-  What a run wrote before it was stopped cannot be taken back there, so
-  `wandb.json` in the folder keeps how far it was; what comes up to there
-  again, which is the same, is left out.
+  Records cannot be removed there. When a run is resumed from an earlier env
+  step it produces the same records again; they are left out, up to the env
+  step that `wandb.json` in the folder names.
   """
 
   def __init__(self, workdir: Path, config: Config, **settings: Any):
-    """Starts the run, or goes on with it.
+    """Starts the run, or resumes it.
 
     Args:
-      workdir: of the run; its name is the run's.
-      config: goes in as it is.
-      **settings: `project`, `group`, `mode`, as `wandb.init` takes them.
+      workdir: of the run; its name becomes that of the run.
+      config: recorded with the run.
+      **settings: `project`, `group`, `mode`, passed on to `wandb.init`.
     """
     import wandb  # pyright: ignore[reportMissingImports]
 
@@ -229,7 +231,7 @@ class WandB:
     self._run.define_metric('*', step_metric='env_step')
 
   def write(self, kind: str, step: int, groups: Mapping[str, Values]) -> None:
-    """See `Sink`."""
+    """Records values that are later than `wandb.json` names."""
     if step <= self._last.get(kind, -1):
       return
     values = {
@@ -239,23 +241,23 @@ class WandB:
     }
     self._run.log({'env_step': step, **values})
     self._last[kind] = step
-    with replacing(self._state_file) as draft:
-      draft.write_text(json.dumps({'id': self._run.id, 'last': self._last}))
+    record = {'id': self._run.id, 'last': self._last}
+    replace_text(self._state_file, json.dumps(record))
 
   def video(self, path: Path, step: int) -> None:
-    """See `Sink`."""
+    """Records the GIF beside the series."""
     import wandb  # pyright: ignore[reportMissingImports]
 
     video = wandb.Video(str(path), format='gif')
     self._run.log({'env_step': step, 'policy': video})
 
   def close(self) -> None:
-    """See `Sink`."""
+    """Ends the run there."""
     self._run.finish()
 
 
 def check_wandb(mode: str) -> None:
-  """Refuses what `wandb.init` could not do later.
+  """Checks before the run that `wandb.init` will work.
 
   Args:
     mode: 'online' or 'offline'.
@@ -275,43 +277,8 @@ def check_wandb(mode: str) -> None:
     )
 
 
-class Bar:
-  """A progress bar on a terminal's stderr; elsewhere nothing."""
-
-  def __init__(self, env_steps: int, stream: Any = None):
-    """Shows nothing yet.
-
-    Args:
-      env_steps: budget of the run.
-      stream: a text stream; None for stderr.
-    """
-    self._total = env_steps
-    self._stream = stream
-    self._bar: tqdm | None = None
-
-  def __call__(self, step: int) -> None:
-    """Moves the bar."""
-    if self._bar is None:
-      self._bar = tqdm(
-        total=self._total,
-        initial=step,
-        unit='env step',
-        unit_scale=True,
-        dynamic_ncols=True,
-        leave=False,
-        file=self._stream,
-        disable=None,  # where the stream is no terminal
-      )
-    self._bar.update(step - self._bar.n)
-
-  def close(self) -> None:
-    """Removes the bar."""
-    if self._bar is not None:
-      self._bar.close()
-
-
 class _Tail:
-  """What was appended to a file since the last look, in whole groups."""
+  """Reads what was appended to a file since the last call, by groups."""
 
   def __init__(self, path: Path):
     self._path = path
@@ -323,7 +290,7 @@ class _Tail:
     read: Callable[[str], tuple[Any, dict[str, Any]] | None],
     count: int,
   ) -> Iterator[Sequence[dict[str, Any]]]:
-    """Yields the records of each key, in order, when they are all there.
+    """Yields the records of each key, in order, once all are in the file.
 
     Args:
       read: key and record of a line; None for a header.
@@ -342,7 +309,7 @@ class _Tail:
         continue
       key, record = found
       if self._open and self._open[0][0] != key:
-        self._open = []  # an incomplete group, which nothing will complete
+        self._open = []  # an incomplete group that will not be completed
       self._open.append((key, record))
       if len(self._open) == count:
         yield [record for _, record in self._open]

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and who may write in it."""
+"""The folder of a run: which run it holds, which process may write there."""
 
 import contextlib
 import errno
@@ -10,36 +10,37 @@ from pathlib import Path
 
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
-from mjx_crossq.host.run_files import WriteError, write_config
+from mjx_crossq.errors import WriteError
+from mjx_crossq.host.run_files import write_config
 
 _LOCK = '.lock'
-# What a process may leave that was killed before it wrote `config.json`.
+# Files of a process that was killed before it had written `config.json`.
 _OURS = {_LOCK, '.writable', 'config.json.partial'}
 
 
 @contextlib.contextmanager
 def own_workdir(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
-  """Makes the folder, or refuses it before anything in it is touched.
+  """Makes the folder, or refuses it before anything in it is changed.
 
-  While the context lasts no other process can own the folder; the lock ends
-  with the process, however that ends.
+  In the context no other process can own the folder. The operating system
+  releases the lock when the process ends, whatever the reason.
 
   Args:
     workdir: the folder.
-    config: of the run; a new folder gets it as `config.json`.
+    config: of the run; written to `config.json` of a new folder.
     resume: whether the folder may hold this run already.
 
   Raises:
-    ConfigError: if it holds something else, a run that was not to be
-      resumed, or a run with another configuration; if another process is at
-      work there; or if it cannot be written.
+    ConfigError: if it holds something else, a run although `resume` is False,
+      or a run with another configuration; if another process owns it; or if it
+      cannot be written.
   """
   try:
     _refuse_foreign(workdir, config, resume)
   except OSError as error:
     raise _unwritable(workdir, error) from None
   with locked(workdir):
-    _refuse_foreign(workdir, config, resume)  # it may be new since
+    _refuse_foreign(workdir, config, resume)  # it may have changed meanwhile
     try:
       probe = workdir / '.writable'
       probe.write_text('x')
@@ -55,7 +56,7 @@ def own_workdir(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-  """Makes a folder, and keeps other processes from owning it.
+  """Makes a folder, which no other process can own in the context.
 
   Args:
     workdir: the folder.
@@ -85,19 +86,19 @@ def _refuse_foreign(workdir: Path, config: Config, resume: bool) -> None:
 
 
 def in_use(workdir: Path) -> bool:
-  """Whether a process is at work in a folder; nothing is changed there."""
+  """Whether a process owns a folder; nothing is changed there."""
   try:
     with (workdir / _LOCK).open('r', encoding='utf-8') as lock:
       fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
   except BlockingIOError:
     return True
-  except OSError:  # no folder, no process has been there, or no locks
+  except OSError:  # no folder, no lock file, or a file system without locks
     return False
   return False
 
 
 def _lock(lock) -> None:
-  """Takes the lock of a folder; who only looks (`in_use`) has it briefly."""
+  """Takes the lock of a folder; `in_use` holds it for a moment only."""
   for attempt in reversed(range(5)):
     try:
       return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,13 +119,13 @@ def _acquire(lock, workdir: Path) -> None:
       'choose another --workdir'
     ) from None
   except OSError as error:
-    # Some network file systems have no locks; then nothing guards the folder.
+    # Some network file systems have no locks: the folder is not protected.
     if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
       raise _unwritable(workdir, error) from None
   lock.seek(0)
   lock.truncate()
   lock.write(f'{os.getpid()}\n')
-  with contextlib.suppress(OSError):  # a full disk: the number is a courtesy
+  with contextlib.suppress(OSError):  # the number is only for the message
     lock.flush()
 
 
@@ -138,11 +139,11 @@ def _refuse_other_run(workdir: Path, config: Config, resume: bool) -> None:
 
 
 def check_continuable(workdir: Path, config: Config) -> None:
-  """Refuses to go on with a run as another one.
+  """Refuses to resume a run with another configuration.
 
   Args:
     workdir: the folder of a run.
-    config: with which it is to go on.
+    config: the configuration with which it is to be resumed.
 
   Raises:
     ConfigError: it was started with other settings, or its `config.json`

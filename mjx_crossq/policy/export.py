@@ -1,8 +1,8 @@
-"""A trained policy as files that need none of this project.
+"""A trained policy as files that can be used without this project.
 
-The policy becomes a list of layers with their numbers, from which the NumPy
-file and the ONNX model are written; StableHLO is compiled from the network
-itself. Each file is read back and compared with the live policy.
+The NumPy file and the ONNX model are written from a list of the network's
+layers with their parameters; StableHLO is compiled from the network itself.
+Each file is read back and compared with the trained policy.
 """
 
 import dataclasses
@@ -27,15 +27,16 @@ from mjx_crossq.learner.states import Network
 from mjx_crossq.policy import numpy_policy
 
 TOLERANCE = 1e-5
-"""Largest difference of an exported action from the live one, as a share of
-half the action's range."""
+"""Largest difference between an exported policy's action and the trained
+policy's, as a share of half the action's range."""
 
 Layer = tuple[str, dict[str, Any]]
 Act = Callable[[np.ndarray], np.ndarray]
+"""Maps `(rows, observation_size)` to stock actions `(rows, action_size)`."""
 
 
 class ExportError(RuntimeError):
-  """A file does not act as the policy does; it is not to be used."""
+  """A file does not act like the trained policy; it must not be used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Exporter:
 
   @functools.cached_property
   def _act(self) -> Any:
-    """The live policy in float32: `(rows, obs)` to actions as stock takes."""
+    """The trained policy in float32: `(rows, obs)` to stock actions."""
     c = self.config.replace(matmul_precision='highest')
     agent = Agent(c, self._observation_size, self.env.action_size)
     low, high = map(jnp.float32, self.env.action_range)
@@ -74,17 +75,17 @@ class Exporter:
     return jax.jit(act)
 
   def live(self, obs: np.ndarray) -> np.ndarray:
-    """Actions of the live policy, `(rows, action_size)`, for `(rows, obs)`."""
+    """Actions of the trained policy, `(rows, action_size)`."""
     return np.asarray(self._act(jnp.asarray(obs, jnp.float32)))
 
   @functools.cached_property
   def layers(self) -> list[Layer]:
-    """What the network does before its tanh."""
+    """The network's layers up to its tanh."""
     return _layers(self.config, self.network)
 
   @functools.cached_property
   def meta(self) -> dict[str, Any]:
-    """What every file says of itself."""
+    """Description of the policy that every file contains."""
     return {
       'format': 1,
       'task': self.config.task,
@@ -99,10 +100,10 @@ class Exporter:
     """Writes `policy.npz`, and `numpy_policy.py` that reads it.
 
     Args:
-      folder: an existing one.
+      folder: an existing folder.
 
     Returns:
-      What was written, read back.
+      The policy, read back from the file.
     """
     arrays = {
       f'{index}.{name}': value
@@ -123,10 +124,10 @@ class Exporter:
     number of rows, on CPU, CUDA and TPU.
 
     Args:
-      folder: an existing one.
+      folder: an existing folder.
 
     Returns:
-      What was written, read back.
+      The policy, read back from the file.
 
     Raises:
       ConfigError: flatbuffers is not installed.
@@ -141,13 +142,13 @@ class Exporter:
     return lambda x: np.asarray(stored.call(jnp.asarray(x, jnp.float32)))
 
   def onnx(self, folder: Path) -> Act:
-    """Writes `policy.onnx`: `observation` to `action`, as above.
+    """Writes `policy.onnx`: float32 `observation` to `action`, for any rows.
 
     Args:
-      folder: an existing one.
+      folder: an existing folder.
 
     Returns:
-      What was written, read back.
+      The policy, read back from the file.
 
     Raises:
       ConfigError: onnx or onnxruntime is not installed.
@@ -160,39 +161,39 @@ class Exporter:
     return onnx_export.write(path, self.layers, low, high, self.meta)
 
   def check(self, act: Act, obs: np.ndarray, name: str) -> float:
-    """Compares what was written with the live policy.
+    """Compares an exported policy with the trained one.
 
     Args:
-      act: what a writer returned.
+      act: the policy that a writer returned.
       obs: `(rows, observation_size)`.
-      name: how to call it.
+      name: name of the format, for the message.
 
     Returns:
       The largest difference, as a share of half an action's range.
 
     Raises:
-      ExportError: it is above `TOLERANCE`.
+      ExportError: the difference is above `TOLERANCE`.
     """
     low, high = self.env.action_range
     gap = np.abs(act(obs) - self.live(obs)) / (high - low) * 2
     worst = float(gap.max())
     if not worst <= TOLERANCE:
       raise ExportError(
-        f'{name} differs from the live policy by {worst:.1e} on '
+        f'{name} differs from the trained policy by {worst:.1e} on '
         f'{len(obs):,} observations'
       )
     return worst
 
 
 FORMATS = ('numpy', 'stablehlo', 'onnx')
-"""The writers of `Exporter`."""
+"""Names of the formats, which are the names of `Exporter`'s writers."""
 
 
 def require(*packages: str) -> None:
-  """Refuses what cannot be written here.
+  """Checks that the packages which a format needs are installed.
 
   Raises:
-    ConfigError: one of the packages is not installed.
+    ConfigError: one of them is not.
   """
   missing = [p for p in packages if importlib.util.find_spec(p) is None]
   if missing:
@@ -204,19 +205,21 @@ def require(*packages: str) -> None:
 def stock_episodes(
   env: Env, config: Config, act: Act, seed: int, step: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Runs whole episodes in stock dm_control, as a user of the files would.
+  """Plays complete episodes in stock dm_control, as a user of the files would.
+
+  They begin like the episodes of the policy's evaluation.
 
   Args:
     env: a task with a stock environment.
     config: for the action repeat.
-    act: a stock observation to an action.
+    act: the policy.
     seed: of the policy.
-    step: its env step; they begin as the episodes of its evaluation do.
-    count: how many.
+    step: env step of the policy.
+    count: number of episodes.
 
   Returns:
-    Undiscounted returns, `(episodes,)`, and every observation that was acted
-    on, `(decisions, observation_size)`.
+    Undiscounted returns, `(episodes,)`, and the observation of each decision,
+    `(decisions, observation_size)`.
   """
   stock: Any = env.stock_env(0)
   returns, seen = [], []
@@ -225,7 +228,7 @@ def stock_episodes(
     timestep, total = stock.reset(), 0.0
     while not timestep.last():
       seen.append(flatten_observation(timestep.observation))
-      action = act(timestep.observation)
+      action = act(seen[-1][None])[0]
       for _ in range(config.action_repeat):
         timestep = stock.step(action)
         total += timestep.reward
@@ -264,7 +267,7 @@ def _layers(config: Config, network: Network) -> list[Layer]:
 
 
 def _observation_parts(env: Env) -> list[tuple[str, list[int]]]:
-  """Name and shape of an observation's parts, in order."""
+  """Name and shape of each part of an observation, in order."""
   stock = env.stock_env(0)
   if stock is None:
     return [('observation', [int(env.observation_size)])]  # pyright: ignore

@@ -1,7 +1,7 @@
-"""A trained policy with nothing but NumPy.
+"""A trained policy that needs only NumPy.
 
-This file is whole: copy it, with a `policy.npz`, to wherever the policy is to
-act. `python -m launch.export` puts both in one folder.
+This file imports nothing else of the project: copy it, with a `policy.npz`, to
+where the policy is used. `python -m launch.export` writes both to one folder.
 
     policy = Policy('policy.npz')
     action = policy(timestep.observation)  # a dict of stock dm_control,
@@ -20,8 +20,8 @@ class Policy:
   """The deterministic policy of one seed.
 
   Attributes:
-    meta: what the file says of itself: `task`, `env_step`, `seed`,
-      `action_repeat` (env steps that an action is to be held),
+    meta: description of the policy: `task`, `env_step`, `seed`,
+      `action_repeat` (env steps for which an action is repeated),
       `observation` (name and shape of each part, in order), `layers`.
     low: lower bounds of an action, `(action_size,)`.
     high: upper bounds, `(action_size,)`.
@@ -31,7 +31,7 @@ class Policy:
     """Reads a policy.
 
     Args:
-      path: a file that `launch.export` wrote; it holds no pickle.
+      path: a `policy.npz` that `launch.export` wrote; it has no pickle.
     """
     with np.load(path, allow_pickle=False) as stored:
       self.meta: dict[str, Any] = json.loads(str(stored['meta']))
@@ -63,7 +63,7 @@ class Policy:
     return np.clip(action, self.low, self.high)
 
   def normalized(self, observation: Mapping[str, Any] | Any) -> np.ndarray:
-    """The action in [-1, 1]; see `__call__`."""
+    """The action in [-1, 1], `(..., action_size)`, for such an observation."""
     x = self._flat(observation)
     skips = []
     for kind, p in self._layers:

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 
 _OPSET, _IR = 17, 10
-"""Old enough for every runtime of the last years; 17 has LayerNormalization."""
+"""Opset 17 is the first with LayerNormalization; older runtimes read it too."""
 
 
 def write(
@@ -24,13 +24,13 @@ def write(
 
   Args:
     path: the file.
-    layers: of `export.Exporter.layers`.
-    low: lower bounds of an action.
-    high: upper bounds.
-    meta: goes into the model's properties as JSON, by key.
+    layers: as `export.Exporter.layers` has them.
+    low: lower bounds of an action, `(action_size,)`.
+    high: upper bounds, `(action_size,)`.
+    meta: written to the model's properties as JSON, by key.
 
   Returns:
-    What was written, read back by onnxruntime.
+    The policy, read back from the file by onnxruntime.
   """
   graph = _Graph()
   x = graph.body('observation', layers)
@@ -71,7 +71,7 @@ def write(
 
 
 class _Graph:
-  """Nodes and constants of a model in the making."""
+  """Nodes and constants of a model that is being built."""
 
   def __init__(self):
     self.nodes: list[Any] = []
@@ -88,7 +88,7 @@ class _Graph:
     return output
 
   def body(self, x: str, layers: Any) -> str:
-    """Adds the layers that `numpy_policy` runs."""
+    """Adds the layers, which are those that `numpy_policy` computes."""
     skips = []
     for kind, p in layers:
       if kind == 'dense':

@@ -1,8 +1,8 @@
 """Episodes of a policy, recorded so that they can be drawn.
 
-Where the task has a stock environment they are its episodes, with the returns
-that `StockEvaluation` gives; any other environment with a MuJoCo model plays
-its own.
+If the task has a stock environment, the episodes are played there and have the
+returns that `StockEvaluation` measures. Any other environment that has a MuJoCo
+model plays them itself.
 """
 
 import dataclasses
@@ -15,21 +15,20 @@ import numpy as np
 from mjx_crossq.config import ConfigError
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.envs import runtime
-from mjx_crossq.host.evaluation import StockEpisodes
-from mjx_crossq.host.observers import has_stock
+from mjx_crossq.host.evaluation import StockEpisodes, has_stock
 from mjx_crossq.learner.states import Network
 
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
-  """What is needed to draw an episode.
+  """An episode's states, with the model to draw them.
 
   Attributes:
     seed: of the policy.
     dt: seconds between two states.
     states: qpos, qvel and act after each env step, `(steps + 1, n)`; the first
       is the initial state.
-    returns: the sum of rewards until then, `(steps + 1,)`.
+    returns: the sum of rewards up to each state, `(steps + 1,)`.
     physics: dm_control's `Physics` with the model of the episode.
   """
 
@@ -45,7 +44,7 @@ class Episode:
     return len(self.states) - 1
 
   def place(self, at: int) -> Any:
-    """Its physics, at the state after `at` env steps, or at the last one."""
+    """Its physics in the state after `at` env steps, or in the last state."""
     self.physics.set_state(self.states[min(at, self.steps)])
     self.physics.forward()
     return self.physics
@@ -66,10 +65,10 @@ def record(
     runner: of the run.
     policy: actors of all seeds.
     step: env step of the policy.
-    rows: which of the runner's seeds; None for all.
-    episode: which of the evaluation's.
-    env_steps: stop after as many; None plays whole episodes.
-    seconds: the same in simulated time.
+    rows: indices of the runner's seeds; None for all.
+    episode: index of the episode in the evaluation.
+    env_steps: number of env steps; None plays complete episodes.
+    seconds: the same as simulated time.
 
   Returns:
     One episode for each row.
@@ -98,6 +97,7 @@ def _limit(dt: float, env_steps: int | None, seconds: float | None):
 
 
 def _stock(runner, env, policy, step, rows, episode, env_steps, seconds):
+  """Plays in stock dm_control."""
   played = StockEpisodes(runner, env, len(rows))
   dt = played.stock[0].control_timestep()
   states: list[list[np.ndarray]] = [[] for _ in rows]
@@ -115,7 +115,7 @@ def _stock(runner, env, policy, step, rows, episode, env_steps, seconds):
 
 
 def _own(runner, env, policy, step, rows, episode, env_steps, seconds):
-  """Of an environment of others; one env step at a time, compiled."""
+  """Plays in an environment without a stock one, env step by env step."""
   model = getattr(env, 'mj_model', None)
   if model is None or not hasattr(env, 'physics_states'):
     raise ConfigError(
@@ -135,13 +135,13 @@ def _own(runner, env, policy, step, rows, episode, env_steps, seconds):
   rewards = [[] for _ in rows]
   alive = np.ones(len(rows), bool)
 
-  def see(reward):
+  def record_state(reward):
     for index, placed in enumerate(env.physics_states(state)):
       if alive[index]:
         states[index].append(placed)
         rewards[index].append(float(reward[index]))
 
-  see(np.zeros(len(rows)))
+  record_state(np.zeros(len(rows)))
   action: Any = None
   for done in range(length):
     if done % c.action_repeat == 0:
@@ -150,7 +150,7 @@ def _own(runner, env, policy, step, rows, episode, env_steps, seconds):
       obs[rows, episode] = state.obs
       action = runner.act(policy, obs)[rows, episode]
     state = advance(state, action)
-    see(np.asarray(state.reward))
+    record_state(np.asarray(state.reward))
     alive &= np.asarray(state.done) == 0
     if not alive.any():
       break
@@ -159,7 +159,7 @@ def _own(runner, env, policy, step, rows, episode, env_steps, seconds):
 
 
 def _episodes(runner, rows, dt, states, rewards, physics):
-  """What was seen of each row's episode, put together."""
+  """An `Episode` for each row."""
   return [
     Episode(
       seed=runner.seeds[row],

@@ -1,7 +1,7 @@
-"""Recorded episodes drawn, labelled, side by side, in a file.
+"""Videos of recorded episodes, side by side, with labels.
 
-Frames are drawn by dm_control's renderer. `MUJOCO_GL` must name a backend that
-works before dm_control is imported; `launch.opengl` chooses one.
+Frames are drawn by dm_control's renderer. `MUJOCO_GL` must name a working
+backend before dm_control is imported; `launch.opengl` chooses one.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import ConfigError
 from mjx_crossq.envs import runtime
-from mjx_crossq.host.run_files import replacing
 from mjx_crossq.policy.recording import Episode
 
 GIF_SHORTEST = 0.02
-"""Seconds; browsers show a frame that is shorter for a tenth of a second."""
+"""Seconds; browsers show a shorter frame for a tenth of a second instead."""
 
 _GAP = 2  # pixels between the panels of a grid
-_SHADOW = 2048  # texels; more cost memory and are not seen at this size
-_CAMERAS = ('side', 'x')  # preferred to a model's first
+_SHADOW = 2048  # texels; more cost memory and make no visible difference
+_CAMERAS = ('side', 'x')  # preferred to the model's first camera
 _BACKGROUND = (24, 24, 27)
 
 
@@ -53,11 +53,11 @@ def stride(dt: float, fps: float, shortest: float = 0.0) -> int:
 
   Args:
     dt: seconds of an env step.
-    fps: frames per second that are wished for.
-    shortest: seconds that a frame takes at least.
+    fps: desired frames per second.
+    shortest: shortest duration of a frame in seconds.
 
   Returns:
-    The count, at least 1, that comes nearest.
+    The number of env steps, at least 1, whose duration is closest to a frame's.
   """
   return max(1, round(1 / (fps * dt)), math.ceil(shortest / dt - 1e-6))
 
@@ -65,8 +65,8 @@ def stride(dt: float, fps: float, shortest: float = 0.0) -> int:
 class Clip:
   """Frames of episodes side by side, each with its seed, return and time.
 
-  The last frame is the last state; an episode that ended before the longest
-  one stays on its own last state.
+  The last frame is the last state of the longest episode; a shorter episode
+  stays in its own last state.
   """
 
   def __init__(
@@ -76,14 +76,14 @@ class Clip:
     every: int = 1,
     camera: str | int | None = None,
   ):
-    """Draws nothing yet.
+    """Frames are drawn when they are indexed.
 
     Args:
       episodes: one or more, of one task.
       size: width and height of an episode's panel, in pixels.
       every: env steps from frame to frame.
-      camera: name or number of the model's; None for one at the side, or its
-        first.
+      camera: name or number of a camera of the model; None for one at the
+        side, or the first.
 
     Raises:
       ConfigError: there is no such camera.
@@ -161,8 +161,8 @@ def grid(panels: Sequence[np.ndarray]) -> np.ndarray:
     panels: uint8, `(height, width, 3)` each.
 
   Returns:
-    The picture, as square in panels as it goes and of even width and height,
-    which video codecs ask for.
+    The picture, with about as many rows as columns of panels, and with even
+    width and height, which video codecs require.
   """
   columns = math.ceil(math.sqrt(len(panels)))
   rows = math.ceil(len(panels) / columns)
@@ -179,7 +179,7 @@ def grid(panels: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def write_gif(frames: Frames, path: Path) -> None:
-  """Writes a GIF that repeats for ever, with one palette for all frames.
+  """Writes a GIF that repeats endlessly, with one palette for all frames.
 
   Args:
     frames: what to show.
@@ -193,7 +193,8 @@ def write_gif(frames: Frames, path: Path) -> None:
     image = Image.fromarray(frames[index])
     return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
-  # A GIF counts in hundredths of a second: rounded times, not durations.
+  # A GIF has hundredths of a second. The times of the frames are rounded, not
+  # their durations, so that the errors do not add up.
   ends = np.round(100 * frames.dt * np.arange(len(frames) + 1)).astype(int)
   with replacing(path) as file:
     reduced(0).save(
@@ -231,10 +232,10 @@ def write_mp4(frames: Frames, path: Path) -> None:
       output_params=['-crf', '20', '-movflags', '+faststart', '-f', 'mp4'],
     )
     with contextlib.closing(writer):
-      with runtime.quiet():  # JAX warns of any process that is started
+      with runtime.quiet():  # JAX warns when a process is started
         writer.send(None)
-      rest = (frames[i] for i in range(1, len(frames)))
-      for frame in itertools.chain([first], rest):
+      others = (frames[i] for i in range(1, len(frames)))
+      for frame in itertools.chain([first], others):
         writer.send(np.ascontiguousarray(frame))
 
 
@@ -282,7 +283,7 @@ def choose_camera(model: Any, camera: str | int | None = None) -> str | int:
 
 @functools.cache
 def _font(size: tuple[int, int]) -> ImageFont.FreeTypeFont:
-  """One that suits a panel; matplotlib brings it, with digits of one width."""
+  """DejaVu Sans, which matplotlib installs; its digits have one width."""
   width, height = size
   path = Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
   return ImageFont.truetype(path, max(8, min(height // 16, width // 22)))

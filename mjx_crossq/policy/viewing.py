@@ -1,4 +1,4 @@
-"""A policy played for somebody who watches, at the speed of a clock."""
+"""A policy played in an interactive viewer, in real time."""
 
 import itertools
 import time
@@ -23,12 +23,12 @@ def show(
   """Plays the episodes of an evaluation in turn until the window is closed.
 
   Args:
-    episodes: `StockEpisodes` of one environment, which the viewer shows.
+    episodes: of one stock environment, which the viewer shows.
     policy: actors of all seeds.
     step: env step of the policy.
-    row: of the seed.
-    viewer: as `mujoco.viewer.launch_passive` returns.
-    speed: times real time.
+    row: index of the seed.
+    viewer: as `mujoco.viewer.launch_passive` returns it.
+    speed: as a multiple of real time.
   """
   period = episodes.stock[0].control_timestep() / speed
   due = time.monotonic()
@@ -39,7 +39,7 @@ def show(
     if not viewer.is_running():
       raise _ClosedError
     viewer.sync()
-    # What is late is not made up for: the motion would jump.
+    # After a delay the motion continues at its speed; catching up would jump.
     now = time.monotonic()
     due = max(due + period, now)
     time.sleep(due - now)

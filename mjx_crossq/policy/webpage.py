@@ -1,8 +1,8 @@
-"""Recorded episodes as a page with brax's 3D viewer.
+"""Recorded episodes as a web page with brax's 3D viewer.
 
-The page holds the geoms and their motion; the viewer's code is loaded from the
-web when it is opened. Brax draws geoms in plain colours: sites, tendons, skins
-and textures are not shown.
+The page contains the geoms and their motion; a browser loads the viewer's code
+from the internet. The viewer draws geoms in plain colours, without sites,
+tendons, skins and textures.
 """
 
 import html
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from mjx_crossq.atomic import replacing
 from mjx_crossq.config import ConfigError
 from mjx_crossq.envs import runtime
-from mjx_crossq.host.run_files import replacing
 from mjx_crossq.policy.recording import Episode
 
 with runtime.quiet():
@@ -66,16 +66,17 @@ _HIDDEN_GROUP = 3  # MuJoCo shows the groups below
 def write(
   episodes: Sequence[Episode], path: Path, title: str, every: int = 1
 ) -> None:
-  """Writes a page on which each episode can be played and looked around in.
+  """Writes a page with an interactive viewer for each episode.
 
   Args:
     episodes: one or more.
     path: the file; replaced if it exists.
     title: above the episodes.
-    every: env steps from one recorded pose to the next.
+    every: env steps from one pose on the page to the next.
 
   Raises:
     ConfigError: the viewer cannot show a geom of the model.
+    WriteError: the file cannot be written.
   """
   figures = [
     _FIGURE.format(
@@ -97,8 +98,8 @@ def viewer(episode: Episode, every: int = 1) -> str:
   """Brax's page of one episode.
 
   Args:
-    episode: what to show.
-    every: env steps from one recorded pose to the next.
+    episode: the episode to show.
+    every: env steps from one pose on the page to the next.
 
   Returns:
     HTML.
@@ -112,13 +113,14 @@ def viewer(episode: Episode, every: int = 1) -> str:
 
 
 def trajectory(episode: Episode, every: int = 1) -> str:
-  """The model and its poses as brax's viewer reads them.
+  """The model and its poses in the form that brax's viewer reads.
 
-  `brax.io.mjcf.load_model` would refuse what brax cannot simulate, which is
-  most of the suite; of its `System` the viewer needs only what is copied here.
+  `brax.io.mjcf.load_model` refuses models that brax cannot simulate, which are
+  most of the suite. The viewer needs only those fields of its `System` that
+  are copied here.
 
   Args:
-    episode: what to show.
+    episode: the episode to show.
     every: env steps from one pose to the next.
 
   Returns:
@@ -151,7 +153,7 @@ def _system(model: Any) -> types.SimpleNamespace:
   shown = np.flatnonzero((rgba[:, 3] > 0) & (model.geom_group < _HIDDEN_GROUP))
   kind, size = np.array(model.geom_type), np.array(model.geom_size)
   mesh = np.array(model.geom_dataid)
-  # The viewer's planes are given by their sides, MuJoCo's by half of them.
+  # The viewer's size of a plane is its sides, MuJoCo's is half of them.
   size[kind == int(_GEOM.mjGEOM_PLANE), :2] *= 2
   meshes = _Meshes(model)
   for geom in shown:
@@ -179,7 +181,7 @@ def _system(model: Any) -> types.SimpleNamespace:
 def _colors(model: Any) -> np.ndarray:
   """Colours of geoms, `(ngeom, 4)`; those of textures are averaged."""
   rgba = np.array(model.geom_rgba)
-  # A geom's own colour wins over its material's where it is not the default.
+  # As in MuJoCo, a geom's own colour is used unless it is the default.
   plain = (rgba == [0.5, 0.5, 0.5, 1]).all(axis=1) & (model.geom_matid >= 0)
   for geom in np.flatnonzero(plain):
     material = model.geom_matid[geom]
@@ -195,7 +197,7 @@ def _colors(model: Any) -> np.ndarray:
 
 
 class _Meshes:
-  """A model's meshes, by the names of its fields, and more of them."""
+  """A model's meshes, to which more can be added, by its fields' names."""
 
   def __init__(self, model: Any):
     self.nmesh = model.nmesh
@@ -206,7 +208,7 @@ class _Meshes:
     )
 
   def add(self, radii: np.ndarray) -> int:
-    """Adds an ellipsoid, which the viewer has none of; returns its number."""
+    """Adds an ellipsoid, which the viewer cannot draw; returns its number."""
     vert, face = _sphere()
     self.mesh_faceadr = np.append(self.mesh_faceadr, len(self.mesh_face))
     self.mesh_vertadr = np.append(self.mesh_vertadr, len(self.mesh_vert))

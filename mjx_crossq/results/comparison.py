@@ -1,31 +1,33 @@
-"""Our IQM beside each published number at the same env steps."""
+"""The IQM of our runs beside published ones at the same env steps."""
 
 import csv
 import dataclasses
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mjx_crossq.results import summaries
 from mjx_crossq.results.curves import Curves, LabelledCurves
 
-# The env steps at which a table compares, as far as our runs reach.
+# Env steps at which runs are compared, as far as our runs reach.
 STEPS = (25_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A number of the table.
+  """One IQM of the comparison.
 
   Attributes:
-    env_step: where it was read off.
+    env_step: the env step at which runs are compared.
     tasks: the task, or a title for the pooled ones.
-    label: whose it is.
-    published: whether it is not ours.
-    runs: how many, over all tasks.
+    label: name of the runs.
+    published: whether the runs were published by others.
+    runs: their number over all tasks.
     iqm: interquartile mean of return / 1000 over runs (and tasks).
     low: lower end of its 95 % bootstrap interval.
     high: upper end.
-    between: whether that is between two evaluations, so read off a line.
+    between: whether the env step is between two evaluations, so that returns
+      are interpolated.
   """
 
   env_step: int
@@ -45,14 +47,14 @@ def rows(
   groups: Mapping[str, Sequence[str]],
   replicates: int = 2000,
 ) -> list[Row]:
-  """Compares at `STEPS` and at the last env step that ours all reach.
+  """Compares at `STEPS` and at the last env step that all of our runs reach.
 
-  A label is left out where it lacks a task of the group, or has no points on
-  both sides of the env step: nothing is extrapolated.
+  A label is left out if a task of the group is missing, or if its evaluations
+  do not enclose the env step: nothing is extrapolated.
 
   Args:
-    ours: returns by label and task.
-    published: likewise.
+    ours: returns of our runs by label and task.
+    published: returns of published runs.
     groups: tasks to pool, by title.
     replicates: of the stratified bootstrap.
   """
@@ -90,21 +92,24 @@ def rows(
 
 def to_csv(found: Iterable[Row]) -> str:
   """The rows as CSV with a header."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(field.name for field in dataclasses.fields(Row))
-  for row in found:
-    values = dataclasses.astuple(row)
-    writer.writerow(f'{x:.4f}' if isinstance(x, float) else x for x in values)
-  return text.getvalue()
+  return _csv(
+    [field.name for field in dataclasses.fields(Row)],
+    (
+      [
+        f'{x:.4f}' if isinstance(x, float) else x
+        for x in dataclasses.astuple(row)
+      ]
+      for row in found
+    ),
+  )
 
 
 def to_markdown(found: Sequence[Row]) -> str:
-  """A table for each env step: a row a task or group, a column a label."""
+  """A table per env step, with a row per task or group, a column per label."""
   parts = [
-    'IQM of return / 1000 over runs (their number) with its 95 % bootstrap '
-    'interval. `~`: between two evaluations, read off the line that joins '
-    'them. Published numbers are those of docs/baselines.md.'
+    'IQM of return / 1000 over runs with its 95 % bootstrap interval and the '
+    'number of runs. `~`: interpolated linearly between two evaluations. '
+    'docs/baselines.md says where published numbers come from.'
   ]
   for step in sorted({row.env_step for row in found}):
     here = [row for row in found if row.env_step == step]
@@ -112,36 +117,39 @@ def to_markdown(found: Sequence[Row]) -> str:
       dict.fromkeys(r.label for r in sorted(here, key=lambda r: r.published))
     )
     cells = {(row.tasks, row.label): _cell(row) for row in here}
-    lines = [
-      ['', *labels],
-      ['---'] * (1 + len(labels)),
-      *(
-        [tasks, *(cells.get((tasks, label), '-') for label in labels)]
-        for tasks in dict.fromkeys(row.tasks for row in here)
-      ),
-    ]
+    lines = (
+      [tasks, *(cells.get((tasks, label), '-') for label in labels)]
+      for tasks in dict.fromkeys(row.tasks for row in here)
+    )
     parts.append(f'## {step:,} env steps')
-    parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
-  return '\n\n'.join(parts).replace('|  |', '| |') + '\n'
+    parts.append(summaries.markdown(['', *labels], lines))
+  return '\n\n'.join(parts) + '\n'
 
 
 def points(series: Mapping[str, LabelledCurves]) -> str:
-  """What a figure draws, as CSV: a row a run and point.
+  """The data of a figure as CSV, with a row for each point of each run.
 
   Args:
     series: curves by name, label and task.
   """
+  return _csv(
+    ('series', 'label', 'task', 'run', 'env_step', 'value'),
+    (
+      (name, label, task, run, f'{step:.0f}', f'{value:.6g}')
+      for name, labelled in series.items()
+      for label, by_task in labelled.items()
+      for task, curves in by_task.items()
+      for run, values in enumerate(curves.values)
+      for step, value in zip(curves.steps, values, strict=True)
+    ),
+  )
+
+
+def _csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(('series', 'label', 'task', 'run', 'env_step', 'value'))
-  for name, labelled in series.items():
-    for label, by_task in labelled.items():
-      for task, curves in by_task.items():
-        for run, values in enumerate(curves.values):
-          for step, value in zip(curves.steps, values, strict=True):
-            writer.writerow(
-              (name, label, task, run, f'{step:.0f}', f'{value:.6g}')
-            )
+  writer.writerow(header)
+  writer.writerows(lines)
   return text.getvalue()
 
 

@@ -2,10 +2,10 @@
 
 Runs are grouped by label (preset and UTD) and task. The runs of a group may
 have been evaluated at different env steps. They are put on one grid: that of
-the run with the fewest points, within the range that every run covers, with
-the other runs interpolated linearly between their points. Nothing is
-extrapolated, so a group ends where its shortest run does, and every point has
-all runs.
+the run with the fewest points, within the range that every run covers. The
+other runs are interpolated linearly between their points. Nothing is
+extrapolated, so a group ends where its shortest run ends, and every point is
+a statistic of all runs.
 """
 
 import csv
@@ -26,7 +26,7 @@ from mjx_crossq.vary import FOLDER
 Trace = Mapping[int, float]
 """A value at each env step, of one run."""
 
-# Where runs that are the same experiment may differ.
+# Fields in which runs of the same experiment may differ.
 _NOT_IN_LABEL = ('task', 'preset', 'utd', 'physics', 'seed', 'num_seeds')
 
 
@@ -80,14 +80,14 @@ def align(traces: Sequence[Trace]) -> Curves:
 
 
 def common_steps(curves: Iterable[Curves]) -> np.ndarray:
-  """The grid on which all of the curves can be compared.
+  """The grid on which all curves can be compared.
 
   Args:
     curves: of different runs, tasks or labels.
 
   Returns:
-    Env steps `(points,)`: those of the curves with the fewest points within
-    the range that all cover, and the end of that range.
+    Env steps `(points,)`: within the range that all curves cover, the points of
+    the curves that have the fewest there, and the end of the range.
 
   Raises:
     ValueError: they have no env step in common.
@@ -103,11 +103,11 @@ def common_steps(curves: Iterable[Curves]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A folder that `launch.train` wrote.
+  """A run that `launch.train` wrote to a folder.
 
   Attributes:
     workdir: the folder.
-    config: what was run there.
+    config: its configuration.
     versions: of Python and packages, and the commit, as the run wrote them.
   """
 
@@ -125,7 +125,7 @@ class Run:
     workdir = Path(workdir)
     if (workdir / FOLDER).is_dir():
       raise ConfigError(
-        f'{workdir} has variants, each a run; give {workdir / FOLDER}/*'
+        f'{workdir} has variants, which are runs; give {workdir / FOLDER}/*'
       )
     for name in ('config.json', 'eval.csv'):
       if not (workdir / name).is_file():
@@ -143,8 +143,8 @@ class Run:
   def returns(self) -> dict[int, Trace]:
     """Mean evaluation return by env step, for each seed.
 
-    Those of stock dm_control where the run has them, of the run's own physics
-    otherwise.
+    The returns in stock dm_control if the run has them, otherwise those in its
+    own physics.
 
     Raises:
       ConfigError: there is no evaluation yet.
@@ -177,7 +177,7 @@ class Run:
         record = json.loads(line)
         seed, step = record['seed'], record['env_step']
       except (ValueError, KeyError):
-        continue  # a record that a killed process left torn
+        continue  # a line that a killed process wrote in part
       for name, value in record.items():
         numeric = isinstance(value, int | float)
         if numeric and any(fnmatch.fnmatchcase(name, p) for p in patterns):
@@ -198,7 +198,7 @@ def read_returns(path: Path) -> dict[str, dict[int, dict[int, np.ndarray]]]:
         seed, step = int(row['seed']), int(row['env_step'])
         value = float(row['episode_return'])
       except (ValueError, TypeError, KeyError):
-        continue  # a row that a killed process left torn
+        continue  # a row that a killed process wrote in part
       found[row['physics']][seed][step].append(value)
   return {
     physics: {
@@ -210,13 +210,13 @@ def read_returns(path: Path) -> dict[str, dict[int, dict[int, np.ndarray]]]:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-  """A name for what each run trained: preset and UTD.
+  """A label for each run: preset and UTD.
 
   Fields in which runs of the same preset and UTD differ are added, so that
-  only runs of one experiment share a name.
+  only runs of one experiment have the same label.
 
   Args:
-    runs: the runs to tell apart.
+    runs: the runs to distinguish.
   """
   names = [f'{r.config.preset}, UTD {r.config.utd}' for r in runs]
   alike = defaultdict(list)
@@ -251,14 +251,13 @@ def diagnostics(
 ) -> dict[str, dict[str, dict[str, Curves]]]:
   """Logged series by name, label and task.
 
-  A value that was not finite, and so was written as null, is left out.
+  Values that were not finite, which are null in the files, are left out.
 
   Args:
     runs: as `evaluations` takes them.
     patterns: of the series' names, such as `diag/*`.
   """
   found = [run.metrics(patterns) for run in runs]
-  # In the order of the records, which is that of the quantities in them.
   names = list(dict.fromkeys(name for series in found for name in series))
   return {
     name: _grouped(runs, [series.get(name, {}) for series in found])
@@ -269,7 +268,7 @@ def diagnostics(
 def _grouped(
   runs: Sequence[Run], traces: Sequence[Mapping[int, Trace]]
 ) -> dict[str, dict[str, Curves]]:
-  """Each run's traces by seed, put together by label and task."""
+  """The traces of all runs, which are given by seed, by label and task."""
   groups: dict = defaultdict(lambda: defaultdict(dict))
   for run, label, seeds in zip(runs, labels(runs), traces, strict=True):
     group = groups[label][run.config.task] if seeds else {}

@@ -1,4 +1,4 @@
-"""Figures of several runs, laid out as those of the paper.
+"""Figures of several runs in the layout of the paper (arXiv 2506.03758).
 
 `task_grid` is its figure 3, `aggregate` its figure 2 with the interval chart
 of Agarwal et al. (arXiv 2108.13264) below, `diagnostics` its figure 1.
@@ -30,7 +30,7 @@ _SCORE = 'IQM of return / 1000'
 def task_grid(
   curves: LabelledCurves, tasks: Sequence[str], pooled: Mapping[str, Bands]
 ) -> 'Figure':
-  """A panel a task; those that pool tasks are framed, in the first column.
+  """A panel per task; framed panels in the first column pool several tasks.
 
   Args:
     curves: returns by label and task.
@@ -38,7 +38,7 @@ def task_grid(
     pooled: `over_tasks` by title and label.
   """
   if len(tasks) == 1:
-    pooled = {}  # they would show the same again
+    pooled = {}  # these panels would show the same
   rows = max(len(pooled), min(3, -(-len(tasks) // 5)), -(-len(tasks) // 6))
   left = 1 if pooled else 0
   columns = left + -(-len(tasks) // rows)
@@ -65,7 +65,7 @@ def task_grid(
 
 
 def seeds(curves: LabelledCurves, tasks: Sequence[str]) -> 'Figure':
-  """A panel a task with a line a seed.
+  """A panel per task with a line per seed.
 
   Args:
     curves: values by label and task.
@@ -78,15 +78,18 @@ def seeds(curves: LabelledCurves, tasks: Sequence[str]) -> 'Figure':
   for axes in panels.flat:
     axes.set_visible(False)
   for axes, task in zip(panels.flat, tasks, strict=False):
-    for row in range(
-      max(len(c[task].values) for c in _with_task(curves, task))
-    ):
+    counts = [
+      len(by_task[task].values)
+      for by_task in curves.values()
+      if task in by_task
+    ]
+    for row in range(max(counts)):
       _panel(axes, _one_seed(curves, task, row), curves, task, signed=True)
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
   for axes in panels[:, 0]:
     axes.set_ylabel('return', fontsize=8)
   _label_steps(panels)
-  _legend(figure, curves, 'A line a seed.')
+  _legend(figure, curves, 'One line per seed.')
   return figure
 
 
@@ -96,10 +99,10 @@ def aggregate(
   compared: Mapping[str, Mapping[str, Aggregate]],
   step: float,
 ) -> 'Figure':
-  """Pooled curves above, intervals of the aggregates at one env step below.
+  """Pooled curves above, intervals of the statistics at one env step below.
 
   Args:
-    curves: returns by label and task; for the legend.
+    curves: returns by label and task, for the legend.
     pooled: `over_tasks` by title and label.
     compared: `compare` by the same titles.
     step: the env step of the comparison.
@@ -133,7 +136,7 @@ def aggregate(
 def diagnostics(
   series: Mapping[str, LabelledCurves], tasks: Sequence[str]
 ) -> 'Figure':
-  """A row a series, a column a task: IQM and 90 % range over seeds.
+  """A row per series, a column per task: IQM and 90 % range over seeds.
 
   Args:
     series: curves by label and task, for each series by name; the first has
@@ -160,7 +163,7 @@ def diagnostics(
 
 
 def readable(series: str) -> str:
-  """A series' name on an axis: `diag/weight_norm/l0` is weight norm, l0."""
+  """The label of a series' axis: 'weight norm, l0' for diag/weight_norm/l0."""
   name = series.split('/', 1)[-1]
   return name.replace('/', ', ').replace('_', ' ')
 
@@ -179,7 +182,7 @@ def _panel(
   title: str = '',
   signed: bool = False,
 ) -> None:
-  """Lines with shaded ranges; the axis starts at 0 unless `signed`."""
+  """Draws lines with shaded ranges; the y axis starts at 0 unless `signed`."""
   styles = plotting.line_styles(list(curves))
   axes.set_visible(True)
   for label, band in bands.items():
@@ -212,7 +215,7 @@ def _panel(
 def _intervals(
   part, by_label: Mapping[str, Aggregate], curves: LabelledCurves
 ) -> None:
-  """A panel an aggregate: an interval a label, and a mark at the value."""
+  """A panel per statistic: an interval per label, and a mark at the value."""
   names = list(next(iter(by_label.values())).values)
   styles = plotting.line_styles(list(curves))
   for axes, name in zip(
@@ -264,12 +267,8 @@ def _seed_bands(curves: LabelledCurves, task: str) -> dict[str, Band]:
   }
 
 
-def _with_task(curves: LabelledCurves, task: str) -> list:
-  return [by_task for by_task in curves.values() if task in by_task]
-
-
 def _one_seed(curves: LabelledCurves, task: str, row: int) -> dict[str, Band]:
-  """A seed of each label that has so many, as a band of no width."""
+  """The line of one seed of each label, as a band of zero width."""
   found = {}
   for label, by_task in curves.items():
     if task in by_task and row < len(by_task[task].values):
@@ -288,7 +287,7 @@ def _legend_rows(width: float, curves: LabelledCurves) -> int:
 
 
 def _legend(figure: 'Figure', curves: LabelledCurves, note: str) -> None:
-  """One legend below, headed by what line and shade mean."""
+  """One legend below, whose title explains lines and shades."""
   from matplotlib.lines import Line2D
 
   figure.legend(
@@ -313,7 +312,7 @@ def _legend(figure: 'Figure', curves: LabelledCurves, note: str) -> None:
 
 
 def _with_runs(label: str, curves: LabelledCurves) -> str:
-  """The label and how many runs it has in a task."""
+  """The label and its number of runs per task."""
   counts = {len(c.values) for c in curves[label].values()}
   runs = '-'.join(str(n) for n in sorted({min(counts), max(counts)}))
   return f'{label} ({runs} {"run" if runs == "1" else "runs"})'

@@ -1,4 +1,4 @@
-"""How every figure looks, and the learning curve of a run."""
+"""The style of all figures, and the learning curve of a run."""
 
 import io
 from collections.abc import Sequence
@@ -45,23 +45,23 @@ def new_figure(width: float, height: float) -> 'Figure':
 
 
 def tidy(axes: 'Axes') -> None:
-  """A light grid and no box."""
+  """Draws a light grid and removes the frame."""
   axes.grid(alpha=0.3)
   axes.spines[['top', 'right']].set_visible(False)
 
 
 class Style(NamedTuple):
-  """How a label's lines look."""
+  """Style of a label's lines."""
 
   colour: str
   dash: Dash
 
 
 def line_styles(labels: Sequence[str]) -> dict[str, Style]:
-  """A colour for each label; dashes tell apart those of one colour.
+  """A colour for each label; labels of the same colour differ in their dashes.
 
   Args:
-    labels: in the order in which they take the colours.
+    labels: in the order of the colours.
   """
   count = len(COLOURS)
   return {
@@ -79,10 +79,10 @@ def short_number(x: float, _: object = None) -> str:
 
 
 def save(figure: 'Figure', stem: Path) -> list[Path]:
-  """Writes a figure as PNG and as SVG with its text as text.
+  """Writes a figure as PNG, and as SVG with its text as text.
 
   Args:
-    figure: what to write.
+    figure: the figure.
     stem: the files' path without the suffix.
 
   Returns:
@@ -108,7 +108,7 @@ def svg(figure: 'Figure') -> bytes:
   import matplotlib
 
   file = io.BytesIO()
-  # No date, no random identifiers.
+  # Neither a date nor random identifiers.
   with matplotlib.rc_context(
     {'svg.fonttype': 'none', 'svg.hashsalt': 'mjx_crossq'}
   ):
@@ -117,12 +117,12 @@ def svg(figure: 'Figure') -> bytes:
 
 
 def learning_curve(eval_csv: Path, title: str, output: Path) -> None:
-  """Draws mean return over env steps: a line a seed and physics.
+  """Draws mean return over env steps, with a line per seed and physics.
 
   Args:
-    eval_csv: what a run wrote.
+    eval_csv: the file of a run.
     title: printed above.
-    output: image file; the suffix decides the format.
+    output: image file; the suffix determines the format.
   """
   figure = new_figure(6.4, 4.0)
   axes = figure.add_subplot()

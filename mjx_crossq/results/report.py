@@ -1,4 +1,4 @@
-"""Runs on one HTML page that needs no network and no other file."""
+"""An HTML page about several runs, without network access or other files."""
 
 import base64
 import html
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 MAX_VIDEO_BYTES = 20 * 2**20
-"""Videos that are larger are named, not shown."""
+"""Larger videos are listed by name only."""
 _VIDEOS = {'.gif': 'image/gif', '.mp4': 'video/mp4', '.webm': 'video/webm'}
 
 _STYLE = """
@@ -70,7 +70,7 @@ def figure(drawn: 'Figure', alt: str, caption: str = '') -> str:
 
   Args:
     drawn: the figure.
-    alt: what it shows, for those who do not see it.
+    alt: what it shows, for readers who cannot see it.
     caption: below it.
   """
   source = _data('image/svg+xml', plotting.svg(drawn))
@@ -80,11 +80,11 @@ def figure(drawn: 'Figure', alt: str, caption: str = '') -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-  """A table; cells that are numbers are shown with thousands' marks.
+  """A table; numbers have thousands' separators.
 
   Args:
-    header: a cell a column.
-    rows: the same.
+    header: one cell per column.
+    rows: likewise.
   """
 
   def cell(value, tag):
@@ -101,11 +101,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def overview(runs: Sequence[Run], labels: Sequence[str]) -> str:
-  """A row a run: how far it is, and its last returns.
+  """A table with the progress and the last returns of each run.
 
   Args:
     runs: the runs.
-    labels: a name for each.
+    labels: their labels.
   """
   rows = []
   for run, label in zip(runs, labels, strict=True):
@@ -144,11 +144,11 @@ def overview(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
 
 def configuration(run: Run, label: str) -> str:
-  """What a run differs in from its preset, all of it, and the versions.
+  """A run's changes of its preset, all its settings, and the versions.
 
   Args:
     run: the run.
-    label: its name.
+    label: its label.
   """
   settings, versions = run.config.to_dict(), run.versions
   preset = from_preset(run.config.preset).to_dict()
@@ -160,9 +160,9 @@ def configuration(run: Run, label: str) -> str:
   name = html.escape(f'{run.config.task}, {label}: {run.workdir}')
   return (
     f'<details><summary>{name}</summary>'
-    '<h3>Other than the preset</h3>'
-    + (table(('field', 'value', 'preset'), changed) if changed else 'Nothing.')
-    + '<h3>All</h3>'
+    '<h3>Changes of the preset</h3>'
+    + (table(('field', 'value', 'preset'), changed) if changed else 'None.')
+    + '<h3>All settings</h3>'
     + table(('field', 'value'), settings.items())
     + '<h3>Versions</h3>'
     + table(('package', 'version'), versions.items())
@@ -173,7 +173,7 @@ def configuration(run: Run, label: str) -> str:
 def videos(run: Run) -> str:
   """The videos in a run's folder and its `videos/`.
 
-  Not those deeper: trackers keep copies there.
+  Deeper folders are left out, because trackers keep copies there.
 
   Args:
     run: the run.

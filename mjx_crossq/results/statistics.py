@@ -4,10 +4,10 @@ Definitions are those of *Deep Reinforcement Learning at the Edge of the
 Statistical Precipice* (arXiv 2108.13264) and of its library rliable, which the
 tests compare with. Everywhere
 
-  `scores` is a sequence with one array a task, `(runs, ...)`.
+  `scores` is a sequence with one array `(runs, ...)` per task.
 
-The number of runs may differ between tasks; the trailing axes (evaluation
-points, say) are the same for all tasks and are kept by every statistic.
+The number of runs may differ between tasks; the trailing axes (for instance
+evaluation points) are the same for all tasks and are kept by every statistic.
 Scores have no unit here: divide DMC returns by 1,000, their maximum, first.
 The IQM pools the runs of all tasks, so that a task with more runs weighs more
 in it; in the other statistics every task weighs the same.
@@ -19,7 +19,7 @@ import numpy as np
 
 Scores = Sequence[np.ndarray]
 
-# Numbers that a block of bootstrap replicates may hold.
+# Largest size of an array of bootstrap replicates.
 _BLOCK = 2**22
 
 
@@ -30,7 +30,7 @@ def iqm(scores: Scores) -> np.ndarray:
   as `scipy.stats.trim_mean` does.
 
   Args:
-    scores: one array a task, `(runs, ...)`.
+    scores: one array `(runs, ...)` per task.
 
   Returns:
     The trailing shape.
@@ -44,7 +44,7 @@ def mean(scores: Scores) -> np.ndarray:
   """Mean of the tasks' means.
 
   Args:
-    scores: one array a task, `(runs, ...)`.
+    scores: one array `(runs, ...)` per task.
 
   Returns:
     The trailing shape.
@@ -56,7 +56,7 @@ def median(scores: Scores) -> np.ndarray:
   """Median of the tasks' means.
 
   Args:
-    scores: one array a task, `(runs, ...)`.
+    scores: one array `(runs, ...)` per task.
 
   Returns:
     The trailing shape.
@@ -65,10 +65,12 @@ def median(scores: Scores) -> np.ndarray:
 
 
 def optimality_gap(scores: Scores, target: float = 1.0) -> np.ndarray:
-  """How far runs stay below a target, averaged over tasks; less is better.
+  """By how much runs stay below a target, averaged over tasks.
+
+  Less is better.
 
   Args:
-    scores: one array a task, `(runs, ...)`.
+    scores: one array `(runs, ...)` per task.
     target: scores above it count as the target.
 
   Returns:
@@ -81,7 +83,7 @@ def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
   """Share of runs that score above each threshold, averaged over tasks.
 
   Args:
-    scores: one array a task, `(runs, ...)`.
+    scores: one array `(runs, ...)` per task.
     thresholds: `(k,)`.
 
   Returns:
@@ -93,11 +95,11 @@ def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
 def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
   """Probability that a run of X scores above one of Y, averaged over tasks.
 
-  Ties count half: in each task it is the Mann-Whitney U statistic over its
-  maximum.
+  Ties count half: in each task it is the Mann-Whitney U statistic divided by
+  its maximum.
 
   Args:
-    x: scores of the one algorithm, one array a task, `(runs, ...)`.
+    x: scores of the one algorithm, one array `(runs, ...)` per task.
     y: scores of the other in the same tasks, in the same order.
 
   Returns:
@@ -115,14 +117,14 @@ def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
 
 
 def area_under_curve(steps: np.ndarray, returns: np.ndarray) -> np.ndarray:
-  """Area under learning curves by trapezoids, over the length of the axis.
+  """Area under learning curves by trapezoids, divided by the axis' length.
 
   Args:
     steps: `(points,)` ascending, at least two, in any unit.
     returns: `(..., points)`.
 
   Returns:
-    The leading shape, in the unit of `returns`: the curves' mean height.
+    The leading shape, in the unit of `returns`: the mean over the axis.
 
   Raises:
     ValueError: there are fewer than two points, or they do not ascend.
@@ -142,16 +144,16 @@ def bootstrap(
 ) -> np.ndarray:
   """A statistic of resampled runs: the stratified bootstrap.
 
-  Each replicate draws, in each task by itself, as many runs as there are,
-  with replacement. A run is drawn whole, so the points of a curve stay
-  together.
+  Each replicate draws as many runs as there are from each task, with
+  replacement. A run is drawn with all its trailing axes, so that the points of
+  a curve stay together.
 
   Args:
     statistic: one of this module, or another that reduces the runs' axis and
-      keeps the trailing axes; thresholds are bound by a lambda.
-    *scores: what the statistic takes, resampled independently.
-    replicates: how many.
-    seed: of the draws.
+      keeps the trailing axes; other arguments are bound by a lambda.
+    *scores: arguments of the statistic, resampled independently.
+    replicates: their number.
+    seed: of the random numbers.
 
   Returns:
     `(replicates, ...)` with the shape of the statistic.
@@ -184,9 +186,9 @@ def interval(
   Args:
     statistic: as `bootstrap` takes it.
     *scores: as `bootstrap` takes them.
-    level: the probability that the interval is to hold, in (0, 1).
+    level: confidence level, in (0, 1).
     replicates: of the bootstrap.
-    seed: of its draws.
+    seed: of the random numbers.
 
   Returns:
     The lower and the upper ends, each with the shape of the statistic.
@@ -198,7 +200,7 @@ def interval(
 
 
 def _checked(scores: Scores) -> list[np.ndarray]:
-  """The tasks' scores as float arrays; refuses tasks without runs and NaN."""
+  """The scores as float arrays; refuses tasks without runs, and NaN."""
   arrays = [np.asarray(x, float) for x in scores]
   if not arrays or not all(x.ndim and len(x) for x in arrays):
     raise ValueError('scores need a task, and every task a run')

@@ -1,7 +1,7 @@
-"""The numbers behind the figures: bands over seeds and tasks, comparisons."""
+"""The numbers of the figures: bands over seeds and tasks, comparisons."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ AGGREGATES = {
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-  """A line and the range around it, each `(points,)`.
+  """A line with a range around it, each `(points,)`.
 
   Attributes:
     steps: env steps.
@@ -39,11 +39,12 @@ class Band:
 
 @dataclasses.dataclass(frozen=True)
 class Aggregate:
-  """Statistics of a label at one env step, each `(value, low, high)`.
+  """Statistics of a label at one env step.
 
   Attributes:
-    runs: how many, over all tasks.
-    values: by the names in `AGGREGATES`, of return / 1000.
+    runs: their number over all tasks.
+    values: `(value, low, high)` by the names in `AGGREGATES`, of return / 1000;
+      the last two are the 95 % interval.
   """
 
   runs: int
@@ -51,7 +52,7 @@ class Aggregate:
 
 
 def over_seeds(curves: Curves) -> Band:
-  """IQM over the runs, and the range of the middle 90 % of them.
+  """IQM over the runs, and their 5 % and 95 % quantiles.
 
   Args:
     curves: of one label in one task.
@@ -63,7 +64,7 @@ def over_seeds(curves: Curves) -> Band:
 def over_tasks(tasks: Mapping[str, Curves], replicates: int = 2000) -> Band:
   """IQM of return / 1000 over tasks and runs, with its 95 % interval.
 
-  The tasks are put on one grid as `curves.common_steps` does.
+  The tasks are interpolated to the grid of `curves.common_steps`.
 
   Args:
     tasks: returns of one label by task.
@@ -124,17 +125,33 @@ def compare(
 
 
 def table(compared: Mapping[str, Aggregate]) -> str:
-  """The comparison as Markdown, a row a label.
+  """The comparison as Markdown with one row per label.
 
   Args:
-    compared: what `compare` gives.
+    compared: as `compare` returns it.
   """
-  heads = ['', 'runs', *(f'{name} (95 % interval)' for name in AGGREGATES)]
-  lines = [' | '.join(heads), ' | '.join(['---'] * len(heads))]
-  for label, aggregate in compared.items():
-    cells = [
-      f'{value:.3f} ({low:.3f}-{high:.3f})'
-      for value, low, high in aggregate.values.values()
+  header = ['', 'runs', *(f'{name} (95 % interval)' for name in AGGREGATES)]
+  rows = (
+    [
+      label,
+      str(aggregate.runs),
+      *(
+        f'{value:.3f} ({low:.3f}-{high:.3f})'
+        for value, low, high in aggregate.values.values()
+      ),
     ]
-    lines.append(' | '.join([label, str(aggregate.runs), *cells]))
-  return '\n'.join(f'| {line} |'.replace('|  |', '| |') for line in lines)
+    for label, aggregate in compared.items()
+  )
+  return markdown(header, rows)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """A Markdown table.
+
+  Args:
+    header: one cell per column.
+    rows: likewise.
+  """
+  lines = [header, ['---'] * len(header), *rows]
+  text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  return text.replace('|  |', '| |')

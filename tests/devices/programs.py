@@ -106,13 +106,13 @@ def numbers(folder):
 def checkpoints(folder):
   """Five seeds on eight devices, then three, then one; and on one alone."""
   config = runs.config(num_seeds=5, diagnostics_every=runs.WHOLE)
-  whole = loop.train(config, runs.env(), folder / 'whole', report=quiet)
+  whole = loop.train(config, runs.env(), workdir=folder / 'whole', report=quiet)
   found = {'placements': [], 'traces': []}
   for steps, count in ((40, 8), (80, 3), (120, 1)):
     result = loop.train(
       config.replace(env_steps=steps),
       runs.env(),
-      folder / 'moved',
+      workdir=folder / 'moved',
       resume=True,
       report=quiet,
       devices=jax.devices()[:count],
@@ -196,7 +196,7 @@ def faults(folder):
   start = float(obs[seed, 0, 0])
   physics = []
   breaking = Runner(config, test_numbers.Breaking(start, True), devices)
-  watch = dumps.Watch(breaking, None, physics.append, debug=True)
+  watch = dumps.FaultReporter(breaking, None, physics.append, debug=True)
   watch(watch.copy(state), state, {'env_faults': np.ones(4)})
   clean, _ = runner.train_chunk(state, stop)
 
@@ -209,7 +209,7 @@ def faults(folder):
   except ValueError as refusal:
     found['refused'] = str(refusal)
   result = loop.train(
-    config, env, folder / 'run', report=lines.append, devices=devices
+    config, env, workdir=folder / 'run', report=lines.append, devices=devices
   )
   broken = runner.placement.without_copies(result.state.replace(iteration=None))
   clean = runner.placement.without_copies(clean.replace(iteration=None))
@@ -247,12 +247,12 @@ def population(folder):
     critic_lr=3e-3,
   )
   env = test_vary_runs.env()
-  one = loop.train(config, env, folder / 'one', report=quiet)
+  one = loop.train(config, env, workdir=folder / 'one', report=quiet)
   for steps, count in ((runs.SAVE, 4), (runs.WHOLE, 3)):
     four = loop.train(
       config.replace(env_steps=steps),
       env,
-      folder / 'four',
+      workdir=folder / 'four',
       resume=True,
       report=quiet,
       devices=jax.devices()[:count],
@@ -326,21 +326,21 @@ def divided_runs(folder, config):
   """A run on one device, one on four, and one that changes over."""
   # Large beside a batch, so that what is done to it is seen.
   config = config.replace(replay_capacity=400_000)
-  one = loop.train(config, runs.env(), folder / 'one', report=quiet)
+  one = loop.train(config, runs.env(), workdir=folder / 'one', report=quiet)
   four = loop.train(
     config,
     runs.env(),
-    folder / 'four',
+    workdir=folder / 'four',
     report=quiet,
     devices=jax.devices()[:4],
     data_parallel=True,
   )
   half = config.replace(env_steps=80)
-  loop.train(half, runs.env(), folder / 'moved', report=quiet)
+  loop.train(half, runs.env(), workdir=folder / 'moved', report=quiet)
   moved = loop.train(
     config,
     runs.env(),
-    folder / 'moved',
+    workdir=folder / 'moved',
     resume=True,
     report=quiet,
     devices=jax.devices()[:4],

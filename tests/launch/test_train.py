@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -231,7 +233,7 @@ def test_export_acts_in_stock_as_the_run_did(runs, tmp_path):
   # Another program, whose rounding grows over 1,000 steps of an episode.
   np.testing.assert_allclose(returns['live'][:3], evaluated, rtol=0.01)
   for name in ('numpy', 'stablehlo', 'onnx'):
-    assert f'{name}: differs from the live policy by at most' in done.stdout
+    assert f'{name}: differs from the trained policy by at most' in done.stdout
     np.testing.assert_allclose(returns[name], returns['live'], rtol=0.02)
   assert sorted(os.listdir(tmp_path)) == [
     'numpy_policy.py',

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from mjx_crossq import ConfigError, from_preset
-from mjx_crossq.host import trackers
+from mjx_crossq.host import progress, trackers
 from mjx_crossq.host.run_files import RunFiles
 
 CONFIG = from_preset('quickstart', seed=3, num_seeds=2, eval_episodes=2)
@@ -209,7 +209,7 @@ def test_wandb_is_refused_before_the_run(monkeypatch):
 def test_bar_is_for_terminals(terminal):
   stream = io.StringIO()
   stream.isatty = lambda: terminal
-  bar = trackers.Bar(1000, stream)
+  bar = progress.Bar(1000, stream)
   bar(100)
   bar(600)
   bar.close()

@@ -18,8 +18,8 @@ from PIL import Image
 
 from mjx_crossq import ConfigError, Runner, envs, from_preset
 from mjx_crossq.envs import adapters
+from mjx_crossq.errors import WriteError
 from mjx_crossq.host.evaluation import StockEpisodes, StockEvaluation
-from mjx_crossq.host.run_files import WriteError
 from mjx_crossq.policy import recording, video, viewing, webpage
 from tests.learner.probes import Counter
 

@@ -63,7 +63,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_compiled(
   monkeypatch.setattr(Runner, 'init', None)
   config = runs.config(replay_capacity=1_000_000)
   with pytest.raises(ConfigError, match='lower replay_capacity'):
-    loop.train(config, runs.env(), tmp_path / 'run')
+    loop.train(config, runs.env(), workdir=tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 

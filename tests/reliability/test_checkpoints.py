@@ -5,15 +5,14 @@ import shutil
 import subprocess
 
 import jax
-import orbax.checkpoint as ocp
 import pytest
 
 from mjx_crossq import ConfigError, Runner, load_policy
+from mjx_crossq.errors import WriteError
 from mjx_crossq.host import checkpoint as checkpoint_lib
 from mjx_crossq.host import integrity
 from mjx_crossq.host import run as loop
 from mjx_crossq.host.checkpoint import Checkpointer
-from mjx_crossq.host.run_files import WriteError
 from tests.reliability import runs
 
 STEPS = [40, 80, 120]
@@ -22,7 +21,7 @@ STEPS = [40, 80, 120]
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run') / 'run'
-  result = loop.train(runs.config(), runs.env(), workdir, report=quiet)
+  result = loop.train(runs.config(), runs.env(), workdir=workdir, report=quiet)
   return workdir, result
 
 
@@ -120,7 +119,7 @@ def test_a_damaged_replay_costs_nothing_but_time(run, copy):
     flip(path)
   lines = []
   again = loop.train(
-    runs.config(), runs.env(), copy, resume=True, report=lines.append
+    runs.config(), runs.env(), workdir=copy, resume=True, report=lines.append
   )
   assert sum('warning' in line for line in lines) == 1
   assert any('moved to' in line for line in lines)
@@ -139,7 +138,9 @@ def test_all_damaged_is_refused_in_one_line_and_nothing_moved(copy):
     truncate(copy / 'checkpoints' / str(step) / 'agent' / '_METADATA')
   before = files(copy)
   with pytest.raises(ConfigError, match='no intact checkpoint') as error:
-    loop.train(runs.config(), runs.env(), copy, resume=True, report=quiet)
+    loop.train(
+      runs.config(), runs.env(), workdir=copy, resume=True, report=quiet
+    )
   assert '\n' not in str(error.value)
   assert all(f'{step}: agent/_METADATA' in str(error.value) for step in STEPS)
   assert files(copy) == before
@@ -188,28 +189,6 @@ def test_a_later_format_is_refused_by_name(copy):
     integrity.newest_intact(folder.parent)
 
 
-def test_the_first_format_is_read(run, tmp_path):
-  """As it was before there were sums, `frozen` and a format."""
-  state = run[1].state
-  items = {
-    'agent': state.agent,
-    'rollout': state.rollout,
-    'replay': state.replay,
-    'loop': {'key': state.key, 'iteration': state.iteration},
-  }
-  with ocp.CheckpointManager(tmp_path / 'old', item_names=(*items,)) as manager:
-    saved = {
-      name: ocp.args.StandardSave(checkpoint_lib.to_dict(item))
-      for name, item in items.items()
-    }
-    manager.save(120, args=ocp.args.Composite(**saved))
-  assert integrity.newest_intact(tmp_path / 'old') == 120
-  like = run[1].runner.abstract_state()
-  with Checkpointer(tmp_path / 'old', read_only=True) as checkpointer:
-    runs.assert_same_bits(checkpointer.restore(120, like), state)
-    assert checkpointer.restore_sums(120, run[1].runner.zero_sums()) is None
-
-
 def test_checkpoints_hold_no_pickle(run):
   """Nothing that could run code when it is loaded."""
   for path in files(run[0] / 'checkpoints'):
@@ -242,7 +221,7 @@ def test_a_failed_save_names_the_last_good_one(run, tmp_path, monkeypatch):
       ):
         checkpointer.save(80, state)
     assert '\n' not in str(error.value)
-    assert 'that of 40 is whole' in str(error.value)
+    assert 'that of 40 is intact' in str(error.value)
     assert integrity.newest_intact(folder, report=quiet) == 40
     integrity.set_aside(folder, 40)
   like = Runner(runs.config(), runs.env()).abstract_state()

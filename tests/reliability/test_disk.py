@@ -7,11 +7,11 @@ import time
 import pytest
 
 from mjx_crossq import ConfigError
+from mjx_crossq.errors import WriteError
 from mjx_crossq.host import integrity
 from mjx_crossq.host import run as loop
 from mjx_crossq.host import run_files as logging_lib
 from mjx_crossq.host.checkpoint import Checkpointer
-from mjx_crossq.host.run_files import WriteError
 from tests.reliability import runs
 
 
@@ -22,7 +22,7 @@ def quiet(_):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('whole') / 'run'
-  return loop.train(runs.config(), runs.env(), workdir, report=quiet)
+  return loop.train(runs.config(), runs.env(), workdir=workdir, report=quiet)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def remount(folder, option):
 def finish(workdir, whole):
   """Goes on where there is room; nothing is lost."""
   result = loop.train(
-    runs.config(), runs.env(), workdir, resume=True, report=quiet
+    runs.config(), runs.env(), workdir=workdir, resume=True, report=quiet
   )
   runs.assert_same_bits(result.state, whole.state)
   assert runs.records(workdir) == runs.records(whole.workdir)
@@ -55,7 +55,7 @@ def finish(workdir, whole):
 def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(disk, whole):
   workdir = disk / 'run'
   with pytest.raises(WriteError, match='No space left on device') as error:
-    loop.train(runs.config(), runs.env(), workdir, report=quiet)
+    loop.train(runs.config(), runs.env(), workdir=workdir, report=quiet)
   assert '\n' not in str(error.value) and '--resume' in str(error.value)
   newest = integrity.newest_intact(workdir / 'checkpoints', report=quiet)
   assert newest is not None and newest < runs.WHOLE
@@ -66,7 +66,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(disk, whole):
 def test_a_read_only_disk_is_refused_at_once(disk):
   remount(disk, 'ro')
   with pytest.raises(ConfigError, match=r'cannot write to .*Read-only'):
-    loop.train(runs.config(), runs.env(), disk / 'run', report=quiet)
+    loop.train(runs.config(), runs.env(), workdir=disk / 'run', report=quiet)
 
 
 def test_records_that_cannot_be_written_end_the_run(
@@ -88,7 +88,7 @@ def test_records_that_cannot_be_written_end_the_run(
   lines = []
   with monkeypatch.context() as patch, pytest.raises(WriteError, match='space'):
     patch.setattr(logging_lib, 'append', full)
-    loop.train(runs.config(), runs.env(), workdir, report=lines.append)
+    loop.train(runs.config(), runs.env(), workdir=workdir, report=lines.append)
   assert any('all is saved' in line for line in lines)
   newest = integrity.saved(workdir / 'checkpoints')[-1]
   assert newest % runs.SAVE  # between two checkpoints: nothing is done twice
@@ -111,7 +111,7 @@ def test_a_disk_slower_than_the_run_loses_nothing(tmp_path, whole, monkeypatch):
 
   monkeypatch.setattr(Checkpointer, '_finish', slow)
   workdir = tmp_path / 'run'
-  result = loop.train(runs.config(), runs.env(), workdir, report=report)
+  result = loop.train(runs.config(), runs.env(), workdir=workdir, report=report)
   assert trained and not saving
   steps = integrity.saved(workdir / 'checkpoints')
   assert steps == list(range(runs.SAVE, runs.WHOLE + 1, runs.SAVE))

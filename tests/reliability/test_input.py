@@ -195,7 +195,7 @@ def test_a_run_is_not_overwritten(tmp_path):
     with pytest.raises(ConfigError), own_workdir(tmp_path / 'run', bad, resume):
       pass
   with pytest.raises(ConfigError, match='other settings: gamma'):
-    loop.train(other, runs.env(), tmp_path / 'run', resume=True)
+    loop.train(other, runs.env(), workdir=tmp_path / 'run', resume=True)
   assert tree(tmp_path) == before
 
 

@@ -140,7 +140,7 @@ def dumped(start, tmp_path_factory):
   result = loop.train(
     config(env_steps=2 * STOP, log_every=10, eval_every=0, checkpoint_every=0),
     Breaking(start, False),
-    workdir,
+    workdir=workdir,
     report=lines.append,
     debug_nans=True,
   )
@@ -218,5 +218,5 @@ def test_dumps_that_are_none_are_refused(dumped, tmp_path, damage):
     np.savez(bad, record=np.array({'config': 1}, dtype=object))
   else:
     np.savez(bad, record=np.array(json.dumps({'config': {}})))
-  with pytest.raises(ConfigError, match='no dump of ours'):
+  with pytest.raises(ConfigError, match='not an intact dump'):
     dumps.load(bad)

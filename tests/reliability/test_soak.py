@@ -69,7 +69,7 @@ def test_memory_and_open_files_do_not_grow(tmp_path):
     checkpoint_every=100_000,
   )
   with pytest.raises(OverError):
-    loop.train(config, runs.env(), tmp_path / 'run', report=sample)
+    loop.train(config, runs.env(), workdir=tmp_path / 'run', report=sample)
   # The first fifth warms up: compilers, caches, the first saves.
   memory, files = np.array(samples[len(samples) // 5 :]).T
   half = len(memory) // 2

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from mjx_crossq import ConfigError, vary
+from mjx_crossq import ConfigError, load_policy, vary
 from mjx_crossq import config as config_lib
-from mjx_crossq.host import checkpoint, dumps
+from mjx_crossq.host import dumps
 from mjx_crossq.host import run as loop
-from mjx_crossq.host.checkpoint import Checkpointer
-from mjx_crossq.host.variant_files import VariantFiles
+from mjx_crossq.host.checkpoint import Checkpointer, to_dict
+from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.results import curves
 from tests import rounding
 from tests.learner.probes import Counter
@@ -57,7 +57,7 @@ def train(workdir, env_steps=WHOLE, resume=False, **changes):
   result = loop.train(
     config(env_steps=env_steps, **settings),
     env(),
-    workdir,
+    workdir=workdir,
     resume=resume,
     report=lines.append,
   )
@@ -147,12 +147,12 @@ def test_a_variant_is_loaded_by_its_folder(runs):
   folder, whole, *_ = runs
   load = lambda *_, **__: env()  # noqa: E731
   path = folder / 'whole' / 'variants' / NAMES[1]
-  runner, policy, step = checkpoint.load_policy(path, load)
+  runner, policy, step = load_policy(path, load)
   assert step == WHOLE and runner.seeds == [0, 1]
   assert runner.config.actor_lr == 3e-3 and not runner.config.vary
   assert_same_bits(policy, jax.tree.map(lambda x: x[2:], whole.policy))
   for read in (
-    lambda x: checkpoint.load_policy(x, load),
+    lambda x: load_policy(x, load),
     curves.Run.read,
   ):
     with pytest.raises(ConfigError, match='has variants'):
@@ -165,7 +165,7 @@ def test_a_run_without_vary_has_the_state_it_always_had(runs):
     'actor_lr',
     'gamma',
   }
-  parts = {name.split('.')[0] for name in checkpoint.to_dict(alone.state)}
+  parts = {name.split('.')[0] for name in to_dict(alone.state)}
   every = {'agent', 'rollout', 'replay', 'key', 'iteration', 'frozen'}
   assert parts == every
   with Checkpointer(folder / 'alone' / 'checkpoints') as saved:
@@ -180,7 +180,7 @@ def test_a_kill_between_two_variants_writes_nothing_twice(tmp_path):
     files.write_metrics({'seed': s, 'env_step': step} for s in (0, 1, 0, 1))
     files.write_returns([0, 1, 0, 1], step, 'mjx', np.full((4, 2), step))
 
-  with VariantFiles(tmp_path, c, 0) as files:
+  with RunFiles(tmp_path, c, 0) as files:
     for step in (20, 40, 60):
       write(files, step)
   first, second = vary.folders(tmp_path, c)
@@ -188,7 +188,7 @@ def test_a_kill_between_two_variants_writes_nothing_twice(tmp_path):
   for name in NAMED:  # as if the kill had come after the first one's at 40
     lines = (second / name).read_text().splitlines(keepends=True)
     (second / name).write_text(''.join(x for x in lines if '40' not in x))
-  with VariantFiles(tmp_path, c, 40, 4) as files:
+  with RunFiles(tmp_path, c, 40, 4) as files:
     assert not files.has_metrics and not files.has_returns
     write(files, 40)
     write(files, 60)

@@ -23,7 +23,7 @@ def load(
 
   Args:
     algorithm: such as 'BRO_utd10'; see `algorithms`.
-    tasks: names of tasks; None for all that it has.
+    tasks: names of tasks; None for all of the algorithm's.
 
   Returns:
     Returns of its runs by task.
@@ -64,10 +64,11 @@ def _runs(seeds: Mapping[str, Mapping[int, list[float]]]) -> list[Trace]:
   """The distinct runs of a task.
 
   As released, SimbaV2_utd8 has copies of its dog and humanoid runs: five runs
-  in 14 traces, up to three traces of two runs under one seed. In such a seed
-  one run has two copies and the other one, so the value that occurs more
-  often belongs to the one and the rarer value to the other; where they agree
-  there is one value. Runs of other seeds that agree everywhere are kept.
+  in 14 traces. Up to three traces have the same seed, and then two of them are
+  copies of one run. So of the values at an env step, the one that occurs twice
+  belongs to one run and the other value to the other run; if all agree, there
+  is one value. Copies under different seeds are dropped. Where every seed has
+  one value for each env step, each trace is a run.
   """
   if all(len(x) == 1 for trace in seeds.values() for x in trace.values()):
     return [{s: x[0] for s, x in trace.items()} for trace in seeds.values()]
