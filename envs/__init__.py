@@ -2,11 +2,12 @@
 
 `envs.load('cheetah-run')` gives a task that mirrors stock dm_control. Names
 are `domain-task` with the suite's own spelling. Importing this package is
-light: a domain's module, and with it MuJoCo, is imported by `load`.
+cheap: `load` imports the domain's module, and with it JAX and MuJoCo.
 """
 
 if __name__ != 'mjx_crossq.envs':
-  # A second copy of these modules would have a registry of its own.
+  # Imported under another name, the modules would exist twice, each with its
+  # own registry of tasks.
   raise ImportError('import it as mjx_crossq.envs')
 
 from mjx_crossq.envs import runtime
@@ -74,7 +75,7 @@ _PAPER = (
 
 
 def _load_suite(domain: str, task: str) -> 'Env':
-  """Builds a task of the suite; its module is called as the domain."""
+  """Builds a task of the suite from the module that has its domain's name."""
   return importlib.import_module(f'{__name__}.{domain}').make(task)
 
 
@@ -134,7 +135,7 @@ def register(name: str, factory: Callable[[], 'Env']) -> None:
   """Adds a task, so that `load(name)` and every flag accept it.
 
   Args:
-    name: how the task is called; a dash between domain and task is the habit.
+    name: the new task's name, by convention `domain-task`.
     factory: builds the environment; called once per `load`.
 
   Raises:

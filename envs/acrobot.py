@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 
@@ -26,22 +27,22 @@ class Acrobot(suite.SuiteEnv):
     self._margin = 0.0 if task == 'swingup_sparse' else 1.0
     super().__init__('acrobot', task)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     return suite.Initial(
       jax.random.uniform(rng, (2,), minval=-jp.pi, maxval=jp.pi)
     )
 
+  @override
   def observe(self, data):
-    """See base class."""
     arms = data.xmat[np.array([self.mj_model.body(name).id for name in _ARMS])]
     return {
       'orientations': jp.concatenate([arms[:, 0, 2], arms[:, 2, 2]]),
       'velocity': data.qvel,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     target, tip = (self.mj_model.site(name) for name in ('target', 'tip'))
     distance = jp.linalg.norm(
       data.site_xpos[target.id] - data.site_xpos[tip.id]

@@ -1,4 +1,4 @@
-"""Environments of others behind our interface: brax, Playground, your own.
+"""Environments from brax, Playground and users, behind our interface.
 
 `envs.load` takes them by a name with a colon:
 
@@ -23,22 +23,23 @@ import numpy as np
 from mjx_crossq.envs import base, runtime
 
 EPISODE_LENGTH = 1000
-"""Env steps of an episode where the environment does not say."""
+"""Time limit of an episode, in env steps, if the environment defines none."""
 
 
 class Adapted(base.Env):
   """An environment with brax's interface as one of ours.
 
-  The other's whole state is this one's `pipeline_state`, as the list of its
-  arrays: loops need every step's to be of the same types, and some states have
-  Python numbers among theirs. Actions are taken to be in [-1, 1], as brax's and
-  Playground's are, and `done` to be a true termination.
+  The wrapped environment's whole state is kept in `pipeline_state`, as a list
+  of arrays of fixed types: the state of a compiled loop must not change its
+  types, and some environments return Python numbers in theirs. Actions are
+  assumed to be in [-1, 1], as they are in brax and Playground, and `done` to be
+  a true termination rather than a time limit.
   """
 
   terminates = True
 
   def __init__(self, env: Any, name: str, episode_length: int):
-    """Computes shapes only.
+    """Wraps the environment; only shapes are computed.
 
     Args:
       env: with `reset`, `step`, `action_size`.
@@ -51,7 +52,7 @@ class Adapted(base.Env):
     self._env = env
     self.name = name
     self.episode_length = episode_length
-    # Not env.observation_size: brax computes a reset, uncompiled, to know it.
+    # Not env.observation_size, for which brax runs an uncompiled reset.
     self._treedef: Any = None
     obs, self._types = jax.eval_shape(
       self._flat_reset, jax.eval_shape(jax.random.key, 0)
@@ -86,17 +87,17 @@ class Adapted(base.Env):
 
   @property
   def mj_model(self) -> Any | None:
-    """The C model, if it has one and says so as brax or Playground do."""
+    """The C model, if the environment has one where brax or Playground do."""
     owner = getattr(self._env, 'sys', self._env)
     return getattr(owner, 'mj_model', None)
 
   @property
   def control_timestep(self) -> float:
-    """Seconds of an env step; of environments with a `mj_model`."""
+    """Seconds of an env step; only for environments with a `mj_model`."""
     return float(self._env.dt)
 
   def physics_states(self, states: base.State) -> list[np.ndarray]:
-    """What MuJoCo calls the state; of environments with a `mj_model`.
+    """MuJoCo's state vector; only for environments with a `mj_model`.
 
     Args:
       states: a batch of this environment's.
@@ -193,7 +194,7 @@ def _playground(name: str) -> tuple[Any, int]:
 
 
 def _imported(module: str, function: str) -> tuple[Any, int]:
-  """What a user's function returns; its `episode_length`, if it has one."""
+  """The environment that a user's function returns, and its episode length."""
   try:
     make: Callable[[], Any] = functools.reduce(
       getattr, function.split('.'), importlib.import_module(module)

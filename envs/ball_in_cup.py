@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import suite
 
@@ -19,8 +20,8 @@ class BallInCup(suite.SuiteEnv):
 
   clear_resets = True
 
+  @override
   def initial(self, rng):
-    """See base class."""
     low = jp.array([_LOW[0], _HIGH[0]])
     high = jp.array([_LOW[1], _HIGH[1]])
     home = jp.asarray(self.mj_model.qpos0, jp.float32)
@@ -32,12 +33,12 @@ class BallInCup(suite.SuiteEnv):
 
     return self._without_contact(rng, draw)
 
+  @override
   def observe(self, data):
-    """See base class."""
     return {'position': data.qpos, 'velocity': data.qvel}
 
+  @override
   def reward(self, data):
-    """See base class."""
     m = self.mj_model
     xz = np.array([0, 2])
     target, ball = m.site('target').id, m.body('ball').id

@@ -20,7 +20,7 @@ with runtime.quiet():
 
 @struct.dataclass
 class State(brax_base.State):
-  """Environment state: brax's, with the physics state within reach.
+  """brax's environment state, with properties for the physics state.
 
   Fields are those of `brax.envs.base.State`; `obs` is a float32 vector,
   `reward` and `done` float32 scalars (before any `vmap`).

@@ -14,7 +14,7 @@ _keys = jax.jit(jax.vmap(base.episode_key))
 
 @jax.jit
 def _select(rows: jax.Array, new: Any, old: Any) -> Any:
-  """Takes rows `(num_envs,)` of trees of batches from `new`."""
+  """Takes the marked rows, bool `(num_envs,)`, from `new`, else `old`."""
 
   def select(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -30,12 +30,12 @@ class Batch:
     state: its state with an axis `(num_envs,)` before all others; None before
       the first episode.
     seeds: `(num_envs,)` uint32.
-    episodes: how many each began with its seed, less one, `(num_envs,)`.
+    episodes: index of the episode since the seed was set, `(num_envs,)`.
     steps: since the episode began, `(num_envs,)`.
   """
 
   def __init__(self, task: base.Env, num_envs: int):
-    """Simulates nothing yet.
+    """Builds the batch; `begin` begins the first episodes.
 
     Args:
       task: of the suite, or any other.
@@ -94,7 +94,7 @@ class Batch:
   def terminated(self) -> np.ndarray:
     """Which ended by themselves, bool `(num_envs,)`.
 
-    It waits for the device only if the task can.
+    The host waits for the device only if the task can terminate.
     """
     if not self.task.terminates:
       return np.zeros(len(self.steps), bool)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jp
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 from mjx_crossq.envs.mjx.physics import Data
@@ -28,13 +29,13 @@ class Balance(suite.SuiteEnv):
     self._sparse = task.endswith('_sparse')
     super().__init__('cartpole', task)
 
+  @override
   def stock_xml(self):
-    """See base class."""
     poles = {'two_poles': 2, 'three_poles': 3}.get(self._task, 1)
     return suite.import_stock('cartpole').get_model_and_assets(poles)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     nv = self.mj_model.nv
     pos_rng, vel_rng = jax.random.split(rng)
     if self._swing_up:
@@ -50,16 +51,16 @@ class Balance(suite.SuiteEnv):
     """Cosine of each pole's angle to the vertical, `(poles,)`."""
     return data.xmat[2:, 2, 2]
 
+  @override
   def observe(self, data):
-    """See base class."""
     poles = jp.stack([data.xmat[2:, 2, 2], data.xmat[2:, 0, 2]], axis=-1)
     return {
       'position': jp.concatenate([data.qpos[:1], poles.ravel()]),
       'velocity': data.qvel,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     cart, cosine = data.qpos[0], self._cosine(data)
     if self._sparse:
       cart_in_bounds = rewards.tolerance(cart, _CART_RANGE)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jp
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 from mjx_crossq.envs.mjx import physics
@@ -19,8 +20,8 @@ def make(task: str) -> 'Cheetah':
 class Cheetah(suite.SuiteEnv):
   """Run forward."""
 
+  @override
   def initial(self, rng):
-    """See base class."""
     # Stock steps the model until it lies on the floor. The first of the steps
     # takes its forces from the default pose, because stock sets the joints
     # without recomputing what follows from them; `_data` are at that pose.
@@ -39,12 +40,12 @@ class Cheetah(suite.SuiteEnv):
     qpos0 = jp.asarray(self.mj_model.qpos0, jp.float32)
     return jp.where(limited, super()._random_joints(rng), qpos0)
 
+  @override
   def observe(self, data):
-    """See base class."""
     return {'position': data.qpos[1:], 'velocity': data.qvel}
 
+  @override
   def reward(self, data):
-    """See base class."""
     speed = self._sensor(data, 'torso_subtreelinvel')[0]
     return rewards.tolerance(
       speed,

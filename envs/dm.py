@@ -30,7 +30,7 @@ class Environment(dm_env.Environment):
   """
 
   def __init__(self, task: base.Env, seed: int | None = None):
-    """Simulates nothing yet.
+    """Builds the environment; `reset` begins the first episode.
 
     Args:
       task: of the suite, or any other.
@@ -121,10 +121,10 @@ class Environment(dm_env.Environment):
 
   @property
   def physics(self) -> Any:
-    """Stock's `Physics`, put where the simulation is: to read and to render.
+    """Stock's `Physics` in the simulation's current state, to read or render.
 
-    A later step does not change what this returned; what is changed in it has
-    no effect on the simulation.
+    It is a copy: later steps do not change it, and changing it has no effect on
+    the simulation.
     """
     physics, state = self._known.physics, self._state
     if state is None:
@@ -144,7 +144,7 @@ class Environment(dm_env.Environment):
     return self._stock
 
   def _observation(self) -> OrderedDict[str, np.ndarray]:
-    """The flat observation, taken apart as the spec has it."""
+    """The flat observation split into the arrays of the spec."""
     flat, result = np.asarray(self._state.obs), OrderedDict()
     for name, spec in self._observation_spec.items():
       part, flat = np.split(flat, [int(np.prod(spec.shape))])

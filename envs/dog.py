@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 from mjx_crossq.envs.mjx import physics
@@ -45,14 +46,14 @@ class Dog(suite.SuiteEnv):
     mass = m.body('torso').subtreemass[0]
     self._weight = float(-m.opt.gravity[2] * mass)
 
+  @override
   def stock_xml(self):
-    """See base class."""
-    # Stock's stand has the floor of walk.
+    # In stock, 'stand' has the same floor as 'walk'.
     size = _TIME_LIMIT * max(1.0, self._speed)
     return suite.import_stock('dog').get_model_and_assets(size)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     turn_rng, velocity_rng, act_rng = jax.random.split(rng, 3)
     half = jax.random.uniform(turn_rng, maxval=jp.pi)
     quaternion = jp.stack([jp.cos(half), 0.0, 0.0, jp.sin(half)])
@@ -65,7 +66,7 @@ class Dog(suite.SuiteEnv):
     return suite.Initial(qpos, qvel, act)
 
   def _heights(self, data) -> jax.Array:
-    """Of torso and pelvis, `(2,)`, metres."""
+    """Heights of torso and pelvis, `(2,)`, metres."""
     m = self.mj_model
     return data.xpos[np.array([m.body(n).id for n in ('torso', 'pelvis')]), 2]
 
@@ -75,12 +76,12 @@ class Dog(suite.SuiteEnv):
     return data.xmat[np.array([m.body(n).id for n in _UPRIGHT_BODIES]), 2]
 
   def _velocity(self, data) -> jax.Array:
-    """Of the centre of mass in the torso's frame, `(3,)`, metres per second."""
+    """Velocity of the centre of mass in the torso's frame, `(3,)`, m/s."""
     frame = data.xmat[self.mj_model.body('torso').id]
     return self._sensor(data, 'torso_linvel') @ frame
 
+  @override
   def observe(self, data):
-    """See base class."""
     m = self.mj_model
     hinges = m.jnt_type == physics.mujoco.mjtJoint.mjJNT_HINGE
     return {
@@ -95,8 +96,8 @@ class Dog(suite.SuiteEnv):
       'actuator_state': data.act,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     factors = []
     for height, enough in zip(
       self._heights(data), self._stand_heights, strict=True
@@ -139,12 +140,12 @@ class Fetch(Dog):
     'with MJX nothing touches the target, a disc of 8 mm on the floor'
   )
 
+  @override
   def stock_xml(self):
-    """See base class."""
     return suite.import_stock('dog').get_model_and_assets(remove_ball=False)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     dog_rng, *keys = jax.random.split(rng, 5)
     initial = super().initial(dog_rng)
     m = self.mj_model
@@ -165,23 +166,23 @@ class Fetch(Dog):
     )
 
   def _position(self, data, name: str) -> jax.Array:
-    """Of ball or target, metres."""
+    """Position of the ball or target, `(3,)`, metres."""
     return data.geom_xpos[self.mj_model.geom(name).id]
 
   def _head(self, data) -> tuple[jax.Array, jax.Array]:
-    """Position, metres, and frame of the head."""
+    """Position `(3,)`, metres, and frame `(3, 3)` of the head."""
     head = self.mj_model.site('head').id
     return data.site_xpos[head], data.site_xmat[head]
 
   def _point_velocity(self, data, body: int, point: jax.Array) -> jax.Array:
-    """Of a body's point, metres per second."""
+    """Velocity of a point of a body, `(3,)`, metres per second."""
     # A body's spatial velocity is given at its tree's centre of mass.
     centre = data.subtree_com[self.mj_model.body_rootid[body]]
     angular, linear = data.cvel[body, :3], data.cvel[body, 3:]
     return linear + jp.cross(angular, point - centre)
 
+  @override
   def observe(self, data):
-    """See base class."""
     m = self.mj_model
     head, frame = self._head(data)
     ball = self._position(data, 'ball')
@@ -192,8 +193,8 @@ class Fetch(Dog):
       'target_position': (self._position(data, 'target') - head) @ frame,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     m = self.mj_model
     ball, goal = (self._position(data, name) for name in ('ball', 'target'))
     bites = [m.site(f'{jaw}_bite').id for jaw in ('upper', 'lower')]
@@ -212,6 +213,6 @@ class Fetch(Dog):
       sigmoid='reciprocal',
       margin=float(m.geom('floor').size[0]),
     )
-    # A ball that has been fetched may be let go of.
+    # Once the ball is at the target, the dog need not hold it any longer.
     reach = jp.where(to_goal < 2 * radius, 1.0, reach)
     return super().reward(data) * reach * (fetched + 1) / 2

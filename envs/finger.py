@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import suite, target
 
@@ -21,13 +22,13 @@ def make(task: str) -> 'Finger':
 
 
 class Finger(suite.SuiteEnv):
-  """What the tasks share."""
+  """Observations and initial states that all tasks share."""
 
   from_solve = ('touch',)
   clear_resets = True
 
+  @override
   def initial(self, rng):
-    """See base class."""
     return self._without_contact(
       rng, lambda rng, _: suite.Initial(self._random_joints(rng))
     )
@@ -36,8 +37,8 @@ class Finger(suite.SuiteEnv):
     """Position of a site's sensor relative to the spinner, `(x, z)`, metres."""
     return (self._sensor(data, name) - self._sensor(data, 'spinner'))[_XZ]
 
+  @override
   def observe(self, data):
-    """See base class."""
     tip = self._from_spinner(data, 'tip')
     velocities = ('proximal_velocity', 'distal_velocity', 'hinge_velocity')
     return {
@@ -50,19 +51,19 @@ class Finger(suite.SuiteEnv):
 class Spin(Finger):
   """Flick the spinner until it turns fast."""
 
+  @override
   def model_at(self, params):
-    """See base class."""
     hinge = self._qvel_at('hinge')
     return self.model.replace(
       dof_damping=self.model.dof_damping.at[hinge].set(_SPIN_DAMPING)
     )
 
+  @override
   def write_params(self, physics, params):
-    """See base class."""
     physics.named.model.dof_damping['hinge'] = _SPIN_DAMPING
 
+  @override
   def reward(self, data):
-    """See base class."""
     velocity = self._sensor(data, 'hinge_velocity')[0]
     return (velocity <= -_SPIN_VELOCITY).astype(jp.float32)
 
@@ -82,8 +83,8 @@ class Turn(Finger, target.TargetEnv):
     super().__init__('finger', task)
     self._radius = _TARGET_SIZES[task]
 
+  @override
   def initial(self, rng):
-    """See base class."""
     joints_rng, target_rng = jax.random.split(rng)
     angle = jax.random.uniform(target_rng, minval=-jp.pi, maxval=jp.pi)
     hinge = jp.asarray(self.mj_model.body('spinner').pos[_XZ], jp.float32)
@@ -92,8 +93,8 @@ class Turn(Finger, target.TargetEnv):
     initial = super().initial(joints_rng)
     return initial._replace(params={'target': position})
 
+  @override
   def write_params(self, physics, params):
-    """See base class."""
     physics.named.model.site_size['target', 0] = self._radius
     super().write_params(physics, params)
 
@@ -104,13 +105,13 @@ class Turn(Finger, target.TargetEnv):
     )
     return jp.linalg.norm(to_target) - self._radius
 
+  @override
   def observe(self, data):
-    """See base class."""
     return super().observe(data) | {
       'target_position': self._from_spinner(data, 'target'),
       'dist_to_target': self._distance(data),
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     return (self._distance(data) <= 0).astype(jp.float32)

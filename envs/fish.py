@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jp
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite, target
 
@@ -24,10 +25,10 @@ def make(task: str) -> 'Fish':
 
 
 class Fish(suite.SuiteEnv):
-  """What the tasks share."""
+  """Observations and initial states that both tasks share."""
 
+  @override
   def initial(self, rng):
-    """See base class."""
     turn_rng, joints_rng = jax.random.split(rng)
     quaternion = jax.random.normal(turn_rng, (4,))
     angles = jax.random.uniform(
@@ -45,16 +46,16 @@ class Fish(suite.SuiteEnv):
 class Upright(Fish):
   """Right itself."""
 
+  @override
   def observe(self, data):
-    """See base class."""
     return {
       'joint_angles': data.qpos[self._qpos_at(*_JOINTS)],
       'upright': self._uprightness(data),
       'velocity': data.qvel,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     return rewards.tolerance(self._uprightness(data), (1.0, 1.0), margin=1)
 
 
@@ -63,8 +64,8 @@ class Swim(Fish, target.TargetEnv):
 
   target_axes = (0, 1, 2)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     fish_rng, target_rng = jax.random.split(rng)
     low, high = jp.array(_TARGET_LOW), jp.array(_TARGET_HIGH)
     position = jax.random.uniform(target_rng, (3,), minval=low, maxval=high)
@@ -76,8 +77,8 @@ class Swim(Fish, target.TargetEnv):
     offset = data.geom_xpos[goal] - data.geom_xpos[mouth]
     return offset @ data.geom_xmat[mouth]
 
+  @override
   def observe(self, data):
-    """See base class."""
     return {
       'joint_angles': data.qpos[self._qpos_at(*_JOINTS)],
       'upright': self._uprightness(data),
@@ -85,8 +86,8 @@ class Swim(Fish, target.TargetEnv):
       'velocity': data.qvel,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     m = self.mj_model
     radii = float(m.geom('mouth').size[0] + m.geom('target').size[0])
     in_target = rewards.tolerance(

@@ -14,13 +14,13 @@ from mjx_crossq.envs import base
 from mjx_crossq.envs.vector import AutoresetMode, VectorEnv, gymnasium
 
 NAMESPACE = 'mjx_crossq'
-"""What stands before the slash in the names of `gymnasium.make`."""
+"""Namespace of the tasks in `gymnasium.make`, before the slash."""
 
 
 class Env(gymnasium.Env):
   """One environment of a task; actions are in [-1, 1].
 
-  For one at a time; a `VectorEnv` is what the device is good at.
+  It simulates a single environment; a `VectorEnv` is much faster on a device.
 
   Attributes:
     task: the environment behind it.
@@ -30,7 +30,7 @@ class Env(gymnasium.Env):
   render_mode = None
 
   def __init__(self, task: base.Env, record_episodes: bool = True):
-    """Simulates nothing yet.
+    """Builds the environment; `reset` begins the first episode.
 
     Args:
       task: of the suite, or any other.
@@ -109,7 +109,7 @@ def make(
   allow_unfaithful: bool = False,
   record_episodes: bool = False,
 ) -> Env:
-  """What `gymnasium.make` calls; see `envs.load` and `Env`.
+  """Entry point of `gymnasium.make`; see `envs.load` and `Env`.
 
   `record_episodes` is off, because gymnasium's wrappers record episodes.
   """
@@ -126,7 +126,7 @@ def make_vec(
   max_episode_steps: int | None = None,
   record_episodes: bool = False,
 ) -> VectorEnv:
-  """What `gymnasium.make_vec` calls; see `envs.load` and `VectorEnv`.
+  """Entry point of `gymnasium.make_vec`; see `envs.load` and `VectorEnv`.
 
   `record_episodes` is off, because gymnasium's wrappers record episodes.
   """
@@ -143,7 +143,7 @@ def make_vec(
 def register_all() -> None:
   """Makes all tasks known to gymnasium, as 'mjx_crossq/<task>-v0'.
 
-  Again after `envs.register`, for the tasks that came since.
+  Call it again after `envs.register` to add new tasks.
   """
   for task in envs.ALL_TASKS:
     name = f'{NAMESPACE}/{task}-v0'

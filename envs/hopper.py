@@ -1,6 +1,7 @@
 """Planar one-legged hopper; mirrors `dm_control.suite.hopper`."""
 
 import jax.numpy as jp
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 
@@ -29,12 +30,12 @@ class Hopper(suite.SuiteEnv):
     self._hopping = task == 'hop'
     super().__init__('hopper', task)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     return suite.Initial(self._random_joints(rng))
 
+  @override
   def observe(self, data):
-    """See base class."""
     touch = self._sensor(data, 'touch_toe', 'touch_heel')
     return {
       'position': data.qpos[1:],
@@ -42,8 +43,8 @@ class Hopper(suite.SuiteEnv):
       'touch': jp.log1p(touch),
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     torso, foot = (self.mj_model.body(n).id for n in ('torso', 'foot'))
     height = data.xipos[torso, 2] - data.xipos[foot, 2]
     standing = rewards.tolerance(height, (_STAND_HEIGHT, 2.0))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 
@@ -38,22 +39,22 @@ class Humanoid(suite.SuiteEnv):
     self._pure_state = task == 'run_pure_state'
     super().__init__(domain, task)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     return self._without_contact(
       rng, lambda rng, _: suite.Initial(self._random_joints(rng))
     )
 
   def _head_height(self, data) -> jax.Array:
-    """In metres."""
+    """Height of the head, in metres."""
     return data.xpos[self.mj_model.body('head').id, 2]
 
   def _velocity(self, data) -> jax.Array:
-    """Of the centre of mass, `(3,)`, metres per second."""
+    """Velocity of the centre of mass, `(3,)`, metres per second."""
     return self._sensor(data, f'{self.trunk}_subtreelinvel')
 
+  @override
   def observe(self, data):
-    """See base class."""
     if self._pure_state:
       return {'position': data.qpos, 'velocity': data.qvel}
     m = self.mj_model
@@ -69,8 +70,8 @@ class Humanoid(suite.SuiteEnv):
       'velocity': data.qvel,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     standing = rewards.tolerance(
       self._head_height(data),
       bounds=(_STAND_HEIGHT, float('inf')),

@@ -1,4 +1,4 @@
-"""Initial states: what a draw is, and how stock draws."""
+"""Initial states: their type, and how stock draws them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,8 +14,9 @@ Params = dict[str, jax.Array]
 position, say), by name. It lives in `State.info`."""
 
 MAX_DRAWS = 1000
-"""Draws of an initial state before the last one is taken as it is. Stock gives
-up, or never does; the bound keeps a NaN from hanging the device."""
+"""Largest number of draws of an initial state; the last is taken as it is. Some
+of stock's tasks give up, others never do. A state with NaNs would otherwise be
+drawn again for ever."""
 
 
 class Initial(NamedTuple):
@@ -43,10 +44,10 @@ def until(
   """Draws until no geoms touch, as stock does.
 
   Args:
-    touches: whether any do.
+    touches: whether geoms of a candidate touch.
     rng: a key.
-    draw: maps a key and the candidate before to a candidate.
-    start: what comes before the first; None where no draw looks at it.
+    draw: maps a key and the previous candidate to a candidate.
+    start: the candidate that the first draw gets; None if draws ignore it.
 
   Returns:
     The first candidate without contact.

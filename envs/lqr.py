@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import suite
 
@@ -10,8 +11,8 @@ _CONTROL_COST = 0.1
 _TERMINAL_NORM = 1e-6
 """Norm of the state below which an episode ends by itself."""
 _MODEL_SEED = 0
-"""Stock draws the springs' stiffness when it loads the task. We keep to what it
-draws with this seed, in `stock_env` too."""
+"""Seed with which stock, on loading the task, draws the springs' stiffness. We
+always use this seed, in `stock_env` too."""
 
 
 def make(task: str) -> 'LQR':
@@ -27,35 +28,35 @@ class LQR(suite.SuiteEnv):
 
   terminates = True
 
+  @override
   def stock_xml(self):
-    """See base class."""
     bodies, actuators = map(int, self._task.removeprefix('lqr_').split('_'))
     return suite.import_stock('lqr').get_model_and_assets(
       bodies, actuators, np.random.RandomState(_MODEL_SEED)
     )
 
+  @override
   def stock_env(self, seed):
-    """See base class."""
     stock = super().stock_env(_MODEL_SEED)
     stock.task.random.seed(seed)
     return stock
 
+  @override
   def initial(self, rng):
-    """See base class."""
     direction = jax.random.normal(rng, (self.mj_model.nq,))
     radius = np.sqrt(2).astype(np.float32)
     return suite.Initial(radius * direction / jp.linalg.norm(direction))
 
+  @override
   def observe(self, data):
-    """See base class."""
     return {'position': data.qpos, 'velocity': data.qvel}
 
+  @override
   def reward(self, data):
-    """See base class."""
     state_cost = jp.sum(jp.square(data.qpos)) / 2
     return 1 - state_cost - _CONTROL_COST * jp.sum(jp.square(data.ctrl)) / 2
 
+  @override
   def done(self, data):
-    """See base class."""
     state = jp.concatenate([data.qpos, data.qvel])
     return jp.linalg.norm(state) < _TERMINAL_NORM

@@ -1,4 +1,4 @@
-"""What manipulator and stacker share: a planar arm with a hand."""
+"""The planar arm with a hand that manipulator and stacker share."""
 
 import jax
 import jax.numpy as jp
@@ -48,7 +48,7 @@ class Arm(suite.SuiteEnv):
     return qpos.at[self._qpos_at(*ARM_JOINTS)].set(angles)
 
   def _observe_arm(self, data) -> dict[str, jax.Array]:
-    """The observations that begin all tasks'."""
+    """The observations with which those of all tasks begin."""
     angles = data.qpos[self._qpos_at(*ARM_JOINTS)]
     return {
       'arm_pos': jp.stack([jp.sin(angles), jp.cos(angles)], axis=-1),
@@ -65,6 +65,6 @@ class Arm(suite.SuiteEnv):
     )
 
   def _site_distance(self, data, first: str, second: str) -> jax.Array:
-    """Between two sites, metres."""
+    """Distance between two sites, metres."""
     a, b = (self.mj_model.site(name).id for name in (first, second))
     return jp.linalg.norm(data.site_xpos[a] - data.site_xpos[b])

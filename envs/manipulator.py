@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import manipulation, rewards, suite
 from mjx_crossq.envs.mjx import physics
@@ -45,8 +46,8 @@ class Bring(manipulation.Arm):
     self._moved = moved
     self._moved_ids = np.array([self.mj_model.body(name).id for name in moved])
 
+  @override
   def stock_xml(self):
-    """See base class."""
     return suite.import_stock('manipulator').make_model(
       self._object == 'peg', self._insert
     )
@@ -54,8 +55,8 @@ class Bring(manipulation.Arm):
   def _joints(self) -> list[str]:
     return [f'{self._object}_{axis}' for axis in 'xzy']
 
+  @override
   def initial(self, rng):
-    """See base class."""
 
     # Stock redraws everything but the object's velocity, which the last draw
     # that set one leaves.
@@ -71,7 +72,7 @@ class Bring(manipulation.Arm):
     return self._without_contact(rng, draw, start)
 
   def _draw(self, rng: jax.Array, qvel: jax.Array) -> suite.Initial:
-    """One candidate."""
+    """Draws one candidate for the initial state."""
     keys = jax.random.split(rng, 6)
     qpos = self._random_arm(
       keys[0], jp.asarray(self.mj_model.qpos0, jp.float32)
@@ -106,8 +107,8 @@ class Bring(manipulation.Arm):
     qvel = qvel.at[at].set(jp.where(placed, qvel[at], speed))
     return suite.Initial(qpos, qvel, params=params)
 
+  @override
   def default_params(self):
-    """See base class."""
     xz = np.array([0, 2])
     body = self._moved_ids[0]
     return {
@@ -115,8 +116,8 @@ class Bring(manipulation.Arm):
       'turn': self.model.body_quat[body, xz],
     }
 
+  @override
   def model_at(self, params):
-    """See base class."""
     ids, xz = self._moved_ids[:, None], np.array([0, 2])
     model = self.model
     return model.replace(
@@ -124,24 +125,24 @@ class Bring(manipulation.Arm):
       body_quat=model.body_quat.at[ids, xz].set(params['turn']),
     )
 
+  @override
   def read_params(self, physics):
-    """See base class."""
     model = physics.named.model
     return {
       'target': np.array(model.body_pos[self._moved[0], ['x', 'z']]),
       'turn': np.array(model.body_quat[self._moved[0], ['qw', 'qy']]),
     }
 
+  @override
   def write_params(self, physics, params):
-    """See base class."""
     if not params:
       return
     for name in self._moved:
       physics.named.model.body_pos[name, ['x', 'z']] = params['target']
       physics.named.model.body_quat[name, ['qw', 'qy']] = params['turn']
 
+  @override
   def observe(self, data):
-    """See base class."""
     return self._observe_arm(data) | {
       'hand_pos': self._pose(data, 'hand'),
       'object_pos': self._pose(data, self._object),
@@ -150,13 +151,13 @@ class Bring(manipulation.Arm):
     }
 
   def _close(self, data, first: str, second: str) -> jax.Array:
-    """1 where two sites are close."""
+    """Reward that is 1 where two sites are close."""
     close = manipulation.CLOSE
     distance = self._site_distance(data, first, second)
     return rewards.tolerance(distance, (0.0, close), 2 * close)
 
+  @override
   def reward(self, data):
-    """See base class."""
     if self._object == 'ball':
       return self._close(data, 'ball', 'target_ball')
     grasp = self._close(data, 'peg_grasp', 'grasp')

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 
@@ -17,20 +18,20 @@ def make(task: str) -> 'SwingUp':
 class SwingUp(suite.SuiteEnv):
   """Swing the pole up and keep it within 8 degrees of the vertical."""
 
+  @override
   def initial(self, rng):
-    """See base class."""
     angle = jax.random.uniform(rng, (1,), minval=-jp.pi, maxval=jp.pi)
     return suite.Initial(angle)
 
+  @override
   def observe(self, data):
-    """See base class."""
     pole = data.xmat[self.mj_model.body('pole').id]
     return {
       'orientation': jp.stack([pole[2, 2], pole[0, 2]]),
       'velocity': data.qvel,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     pole = data.xmat[self.mj_model.body('pole').id]
     return rewards.tolerance(pole[2, 2], (_COSINE_BOUND, 1.0))

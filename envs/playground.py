@@ -3,7 +3,7 @@
     env = MjxEnv(envs.load('cheetah-run'))
     env = mujoco_playground.wrapper.wrap_for_brax_training(env)
 
-A task has all that Playground's interface asks for already; only names differ.
+The interface is the same as ours but for the names of its methods and fields.
 """
 
 import copy
@@ -38,7 +38,7 @@ class MjxEnv(mujoco_playground.MjxEnv):
   """
 
   def __init__(self, task: suite.SuiteEnv):
-    """Simulates nothing.
+    """Builds the environment; `reset` begins an episode.
 
     Args:
       task: of the suite.

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 
@@ -21,16 +22,16 @@ def make(task: str) -> 'PointMass':
 class PointMass(suite.SuiteEnv):
   """Move the mass to the origin."""
 
+  @override
   def initial(self, rng):
-    """See base class."""
     return suite.Initial(self._random_joints(rng))
 
+  @override
   def observe(self, data):
-    """See base class."""
     return {'position': data.qpos, 'velocity': data.qvel}
 
+  @override
   def reward(self, data):
-    """See base class."""
     mass, target = (self.mj_model.geom(n) for n in ('pointmass', 'target'))
     size = float(target.size[0])
     near = rewards.tolerance(
@@ -52,8 +53,8 @@ class RandomGains(PointMass):
   the motors push at a site here, along the same vectors.
   """
 
+  @override
   def stock_xml(self):
-    """See base class."""
     xml, assets = super().stock_xml()
     xml = xml.decode() if isinstance(xml, bytes) else xml
     mass = '<geom name="pointmass"'
@@ -66,8 +67,8 @@ class RandomGains(PointMass):
       )
     return xml, assets
 
+  @override
   def initial(self, rng):
-    """See base class."""
     joints_rng, first_rng, second_rng = jax.random.split(rng, 3)
     first = _direction(first_rng)
 
@@ -83,23 +84,23 @@ class RandomGains(PointMass):
     gains = jp.concatenate([first, second])
     return super().initial(joints_rng)._replace(params={'gains': gains})
 
+  @override
   def default_params(self):
-    """See base class."""
     return {'gains': jp.array([1.0, 0.0, 0.0, 1.0])}
 
+  @override
   def model_at(self, params):
-    """See base class."""
     gear = _GEAR * params['gains'].reshape(2, 2)
     return self.model.replace(
       actuator_gear=self.model.actuator_gear.at[:, :2].set(gear)
     )
 
+  @override
   def read_params(self, physics):
-    """See base class."""
     return {'gains': np.array(physics.model.wrap_prm)}
 
+  @override
   def write_params(self, physics, params):
-    """See base class."""
     if 'gains' in params:
       physics.model.wrap_prm[:] = params['gains']
 

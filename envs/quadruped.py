@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 from scipy import ndimage
+from typing_extensions import override
 
 from mjx_crossq.envs import initial_states as resets
 from mjx_crossq.envs import rewards, suite
@@ -17,11 +18,11 @@ _HEIGHT_STEP = 0.01
 """Metres by which stock lifts the robot until it touches nothing."""
 
 _ROUNDING = 1e-7
-"""Metres; float32's at the size of the robot."""
+"""Rounding error, in metres, of float32 positions at the robot's size."""
 _BUMP_SIZE, _LEAST_BUMP = 2, 0.15
 """Metres between the terrain's bumps, and the height of the least."""
 _CLEARANCE = 1e-6
-"""Metres."""
+"""Metres above the floor, added to the initial height."""
 _BALL_HEIGHT = 2.0
 """Metres from which the ball falls."""
 _SPAWN = 0.9
@@ -34,13 +35,13 @@ def make(task: str) -> 'Quadruped':
 
 
 class Quadruped(suite.SuiteEnv):
-  """What the tasks share."""
+  """Observations, resets and the upright reward that all tasks share."""
 
   from_solve = ('imu', 'force_torque')
   clear_resets = True
 
   def _upright_reward(self, data, deviation: float = 0.0) -> jax.Array:
-    """1 when the torso is upright to some degrees, 0 when upside down."""
+    """1 if the torso is within `deviation` degrees of upright, 0 inverted."""
     cosine = float(np.cos(np.deg2rad(deviation)))
     return rewards.tolerance(
       data.xmat[self.mj_model.body('torso').id, 2, 2],
@@ -60,18 +61,18 @@ class Quadruped(suite.SuiteEnv):
   def _lift(self, initial: suite.Initial) -> suite.Initial:
     """Raises the robot as stock does, to the first height without contact.
 
-    A floor is what it can touch, so that a contact's depth at height 0 is what
-    the robot must be raised by.
+    The robot can only touch a flat floor, so the height by which it must be
+    raised is the depth of its deepest contact at height 0.
     """
     qpos = initial.qpos.at[2].set(0)
     embedded = self.place(initial._replace(qpos=qpos))
     depth = -physics.distance(self.model, embedded)
-    # A depth within rounding of a whole number of steps needs one more.
+    # Round up: a depth that is nearly a whole number of steps needs one more.
     steps = jp.ceil(jp.maximum(depth + _ROUNDING, 0) / _HEIGHT_STEP)
     return initial._replace(qpos=qpos.at[2].set(steps * _HEIGHT_STEP))
 
+  @override
   def observe(self, data):
-    """See base class."""
     m, enum = self.mj_model, physics.mujoco.mjtSensor
     hinges = m.jnt_type == physics.mujoco.mjtJoint.mjJNT_HINGE
     torso = m.body('torso').id
@@ -93,7 +94,7 @@ class Quadruped(suite.SuiteEnv):
     }
 
   def _sensors(self, data, *kinds) -> jax.Array:
-    """All sensors of some kinds, in the model's order."""
+    """Readings of all sensors of the given types, in the model's order."""
     m = self.mj_model
     wanted = np.isin(m.sensor_type, [int(kind) for kind in kinds])
     names = [m.sensor(i).name for i in np.flatnonzero(wanted)]
@@ -112,19 +113,19 @@ class Move(Quadruped):
     self._speed = _SPEEDS[task]
     super().__init__('quadruped', task)
 
+  @override
   def stock_xml(self):
-    """See base class."""
     xml = suite.import_stock('quadruped').make_model(
       floor_size=_TIME_LIMIT * self._speed
     )
     return xml, suite.import_stock('common').ASSETS
 
+  @override
   def initial(self, rng):
-    """See base class."""
     return self._lift(self._turned(rng))
 
+  @override
   def reward(self, data):
-    """See base class."""
     move = rewards.tolerance(
       self._sensor(data, 'velocimeter')[0],
       bounds=(self._speed, float('inf')),
@@ -167,19 +168,19 @@ class Escape(Quadruped):
       np.float32,
     )
 
+  @override
   def stock_xml(self):
-    """See base class."""
     xml = suite.import_stock('quadruped').make_model(
       floor_size=40, terrain=True, rangefinders=True
     )
     return xml, suite.import_stock('common').ASSETS
 
+  @override
   def stock_env(self, seed):
-    """See base class."""
     env = super().stock_env(seed)
     initialize = env.task.initialize_episode
 
-    # Stock makes a renderer to show the terrain to, even where none can be.
+    # Stock creates a renderer here, which fails on machines without a display.
     def without_renderer(physics):
       physics._make_rendering_contexts = lambda: None
       try:
@@ -190,8 +191,8 @@ class Escape(Quadruped):
     env.task.initialize_episode = without_renderer
     return env
 
+  @override
   def initial(self, rng):
-    """See base class."""
     bump_rng, turn_rng = jax.random.split(rng)
     count = len(self._spline)
     bumps = jax.random.uniform(bump_rng, (count, count), minval=_LEAST_BUMP)
@@ -212,36 +213,36 @@ class Escape(Quadruped):
     zero = jp.zeros((), jp.int32)
     return lifted(jax.lax.while_loop(touches, lambda x: x + 1, zero))
 
+  @override
   def default_params(self):
-    """See base class."""
     return {'terrain': self.model.hfield_data}
 
+  @override
   def model_at(self, params):
-    """See base class."""
     terrain = params.get('terrain', self.model.hfield_data)
     return self.model.replace(hfield_data=terrain)
 
+  @override
   def read_params(self, physics):
-    """See base class."""
     return {'terrain': np.array(physics.model.hfield_data)}
 
+  @override
   def write_params(self, physics, params):
-    """See base class."""
     if 'terrain' in params:
       physics.model.hfield_data[:] = params['terrain']
 
+  @override
   def observe(self, data):
-    """See base class."""
     torso = self.mj_model.body('torso').id
     ranges = self._sensors(data, physics.mujoco.mjtSensor.mjSENS_RANGEFINDER)
     return super().observe(data) | {
       'origin': -data.xpos[torso] @ data.xmat[torso],
-      # -1 says that a ray meets nothing.
+      # A reading of -1 means that the ray hits nothing.
       'rangefinder': jp.where(ranges == -1, 1.0, jp.tanh(ranges)),
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     workspace = data.site_xpos[self.mj_model.site('workspace').id]
     escape = rewards.tolerance(
       jp.linalg.norm(workspace),
@@ -256,7 +257,7 @@ class Escape(Quadruped):
 class Fetch(Quadruped):
   """Bring the ball to the target."""
 
-  # The ball falls on walls and robots alike.
+  # The ball may fall onto a wall or the robot.
   clear_resets = False
 
   def __init__(self, task: str):
@@ -272,19 +273,19 @@ class Fetch(Quadruped):
     self._target_radius = float(m.site('target').size[0])
     self._ball_qpos = m.joint('ball_root').qposadr[0]
     self._ball_qvel = m.joint('ball_root').dofadr[0]
-    # Level, the robot is lifted to the same height everywhere: in stock to
-    # 1e-16 m above the floor, which float32 needs some more for.
+    # The robot starts level, so stock lifts it to the same height everywhere:
+    # 1e-16 m above the floor. float32 needs a larger clearance.
     stock = self.stock_env(seed=0)
     stock.reset()
     self._height = float(stock.physics.data.qpos[2]) + _CLEARANCE
 
+  @override
   def stock_xml(self):
-    """See base class."""
     xml = suite.import_stock('quadruped').make_model(walls_and_ball=True)
     return xml, suite.import_stock('common').ASSETS
 
+  @override
   def initial(self, rng):
-    """See base class."""
     turn_rng, place_rng, ball_rng, velocity_rng = jax.random.split(rng, 4)
     half = jax.random.uniform(turn_rng, maxval=jp.pi)
     quaternion = jp.stack([jp.cos(half), 0.0, 0.0, jp.sin(half)])
@@ -302,12 +303,12 @@ class Fetch(Quadruped):
     return suite.Initial(qpos.at[at].set(ball), qvel)
 
   def _positions(self, data) -> tuple[jax.Array, jax.Array]:
-    """Of ball and target, metres."""
+    """Positions of ball and target, `(3,)` each, metres."""
     m = self.mj_model
     return data.xpos[m.body('ball').id], data.site_xpos[m.site('target').id]
 
+  @override
   def observe(self, data):
-    """See base class."""
     torso = self.mj_model.body('torso').id
     frame, origin = data.xmat[torso], data.xpos[torso]
     ball, goal = self._positions(data)
@@ -318,8 +319,8 @@ class Fetch(Quadruped):
       'target_position': (goal - origin) @ frame,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     ball, goal = self._positions(data)
     workspace = data.site_xpos[self.mj_model.site('workspace').id]
     near, fetched = (

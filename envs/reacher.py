@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jp
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite, target
 
@@ -29,8 +30,8 @@ class Reacher(target.TargetEnv):
     # Stock writes the target's size into the model at each episode's start.
     self._radii = _TARGET_SIZES[task] + finger_size
 
+  @override
   def initial(self, rng):
-    """See base class."""
     joint_rng, angle_rng, radius_rng = jax.random.split(rng, 3)
     qpos = self._random_joints(joint_rng)
     angle = jax.random.uniform(angle_rng, maxval=2 * jp.pi)
@@ -42,15 +43,15 @@ class Reacher(target.TargetEnv):
     """Vector from the finger to the target, `(2,)`, metres."""
     return (data.geom_xpos[self._target] - data.geom_xpos[self._finger])[:2]
 
+  @override
   def observe(self, data):
-    """See base class."""
     return {
       'position': data.qpos,
       'to_target': self._finger_to_target(data),
       'velocity': data.qvel,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     distance = jp.linalg.norm(self._finger_to_target(data))
     return rewards.tolerance(distance, (0.0, self._radii))

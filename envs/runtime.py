@@ -1,8 +1,8 @@
-"""What must be settled before jax starts its CPU backend.
+"""Process-wide settings that must precede JAX's first computation.
 
 jaxlib (seen with 0.10.2) deadlocks when two batched LAPACK calls, such as the
 Cholesky factorisations of MJX's solver, run at once on a CPU thread pool of
-one or two threads. A larger pool cures it; it does not cost speed.
+one or two threads. A larger pool avoids it and costs no speed.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ MIN_CPU_THREADS = 16
 
 
 def _schedulable_cpus() -> int:
-  """CPUs that this process may use, which containers make fewer than exist."""
+  """CPUs that this process may use; in a container fewer than the host has."""
   count = os.cpu_count() or 1
   if hasattr(os, 'sched_getaffinity'):  # Linux only.
     count = min(count, len(os.sched_getaffinity(0)))
@@ -38,9 +38,10 @@ _DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
 
 
 def make_deterministic() -> None:
-  """Keeps XLA from GPU operations whose results vary from run to run.
+  """Makes XLA choose GPU operations whose results do not vary between runs.
 
-  CPUs need nothing. It has an effect only before jax's first computation.
+  On CPUs they never do. The setting has an effect only before JAX's first
+  computation.
   """
   chosen = os.environ.get('XLA_FLAGS', '')
   if _DETERMINISTIC not in chosen.split():
@@ -49,7 +50,7 @@ def make_deterministic() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """Silences what robotics packages say when they are imported or load models.
+  """Silences the messages of robotics packages at import and while loading.
 
   MJX prints on stdout that Warp is missing, GLFW warns that there is no
   display, and dm_control that its own model files use a deprecated attribute.

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jp
+from typing_extensions import override
 
 from mjx_crossq.envs import manipulation, rewards, suite, target
 
@@ -37,16 +38,16 @@ class Stack(manipulation.Arm, target.TargetEnv):
         'control step'
       )
 
+  @override
   def stock_xml(self):
-    """See base class."""
     return suite.import_stock('stacker').make_model(n_boxes=self._count)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     return self._without_contact(rng, lambda rng, _: self._draw(rng))
 
   def _draw(self, rng: jax.Array) -> suite.Initial:
-    """One candidate."""
+    """Draws one candidate for the initial state."""
     arm_rng, height_rng, target_rng, box_rng = jax.random.split(rng, 4)
     qpos = self._random_arm(
       arm_rng, jp.asarray(self.mj_model.qpos0, jp.float32)
@@ -67,8 +68,8 @@ class Stack(manipulation.Arm, target.TargetEnv):
     """Half a box's edge, metres."""
     return float(self.mj_model.geom('target').size[0])
 
+  @override
   def observe(self, data):
-    """See base class."""
     joints = [f'{box}_{axis}' for box in self._boxes for axis in 'xyz']
     return self._observe_arm(data) | {
       'hand_pos': self._pose(data, 'hand'),
@@ -77,8 +78,8 @@ class Stack(manipulation.Arm, target.TargetEnv):
       'target_pos': self._pose(data, 'target')[:, :2],
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     distances = [self._site_distance(data, b, 'target') for b in self._boxes]
     box_is_close = rewards.tolerance(
       jp.min(jp.stack(distances)), margin=2 * self._box_size()

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import base, runtime
 from mjx_crossq.envs import initial_states as resets
@@ -24,14 +25,14 @@ __all__ = ['Initial', 'Params', 'SuiteEnv', 'import_stock']
 _SUITE = 'dm_control.suite'
 
 _UNBOUNDED = 1e9
-"""An action's bound that is none."""
+"""An action counts as unbounded if stock's bound is at least this."""
 
 
 def import_stock(name: str) -> ModuleType:
-  """Imports a module of dm_control's suite without its noise.
+  """Imports a module of dm_control's suite, without its warnings.
 
   Args:
-    name: below `dm_control.suite`; '' for the package itself.
+    name: the module's name in `dm_control.suite`; '' for the package itself.
 
   Returns:
     The module.
@@ -47,7 +48,7 @@ _compiled: dict[tuple[str, str | bytes], _Compiled] = {}
 def _compile(
   domain: str, xml: str | bytes, assets: Mapping[str, Any]
 ) -> _Compiled:
-  """The model, its MJX model and data: shared by tasks with this MJCF."""
+  """C model, MJX model and data; compiled once for all tasks with this MJCF."""
   if (domain, xml) not in _compiled:
     settings = physics_lib.SETTINGS.get(domain, physics_lib.Settings())
     model = physics_lib.compile_model(xml, assets, settings)
@@ -66,13 +67,13 @@ class SuiteEnv(base.Env):
 
   Attributes:
     mj_model: the C model that is simulated, for names and constants.
-    model: the MJX model; with Warp that of resets only.
+    model: the MJX model; with Warp it is used in resets only.
     physics: the backend's `forward` and `step`.
     control_timestep: seconds between two actions.
     substeps: physics steps between two actions.
-    from_solve: names of stock observations that are read from the last solve,
-      such as touch; they are as exact as the solver is.
-    clear_resets: whether stock begins no episode with geoms in contact.
+    from_solve: names of stock observations that are computed from the last
+      constraint solve, such as touch, and so have the solver's accuracy.
+    clear_resets: whether no stock episode begins with geoms in contact.
     warp_unfaithful: what `unfaithful` says with Warp.
   """
 
@@ -107,8 +108,8 @@ class SuiteEnv(base.Env):
     shapes = [x.shape for x in stock.observation_spec().values()]
     self._observation_size = sum(int(np.prod(shape)) for shape in shapes)
 
+  @override
   def stock_env(self, seed: int) -> Any:
-    """See base class."""
     suite = import_stock('')
     kwargs = {'random': seed}
     with runtime.quiet():
@@ -125,17 +126,17 @@ class SuiteEnv(base.Env):
     return self._low.size
 
   @property
+  @override
   def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-    """See base class."""
     return self._low, self._high
 
   @property
+  @override
   def backend(self) -> str:
-    """See base class."""
     return 'mjx' if self.physics is physics_lib else 'warp'
 
+  @override
   def set_physics(self, backend: str) -> None:
-    """See base class."""
     if backend == self.backend or backend != 'warp':
       return super().set_physics(backend)
     from mjx_crossq.envs.warp import physics as warp_physics
@@ -145,7 +146,7 @@ class SuiteEnv(base.Env):
     self.physics = warp_physics.WarpPhysics(self.mj_model, self.model)
     self.unfaithful = self.warp_unfaithful
 
-  # What a domain defines.
+  # Methods that each domain defines.
 
   def initial(self, rng: jax.Array) -> Initial:
     """Draws from stock's initial distribution.
@@ -171,13 +172,13 @@ class SuiteEnv(base.Env):
     del data
     return jp.zeros((), jp.float32)
 
-  # What a domain whose model depends on the task defines besides.
+  # For domains whose model depends on the task.
 
   def stock_xml(self) -> tuple[str | bytes, Mapping[str, Any]]:
     """The MJCF of the stock task, and the files it includes by path."""
     return import_stock(self._domain).get_model_and_assets()
 
-  # What a domain that randomises its model defines besides.
+  # For domains that randomise the model in each episode.
 
   def default_params(self) -> Params:
     """The episode's parameters as the stock model file has them."""
@@ -232,7 +233,7 @@ class SuiteEnv(base.Env):
     data = self.place(Initial(qpos, qvel, act))
     data = self.physics.forward(self.model_at(params), data)
     info = {k: jp.asarray(v, jp.float32) for k, v in params.items()}
-    blank: Any = None  # To be filled.
+    blank: Any = None  # Set by `_fill`.
     return self._fill(
       base.State(
         pipeline_state=data, obs=blank, reward=blank, done=blank, info=info
@@ -275,7 +276,7 @@ class SuiteEnv(base.Env):
 
   @functools.partial(jax.jit, static_argnums=0)
   def _fill(self, state: base.State) -> base.State:
-    """Computes what the state's physics imply."""
+    """Computes observation, reward and termination from the physics state."""
     data = state.pipeline_state
     with jax.default_matmul_precision('highest'):
       obs = [jp.ravel(x) for x in self.observe(data).values()]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite, target
 
@@ -22,13 +23,13 @@ def make(task: str) -> 'Swimmer':
 class Swimmer(target.TargetEnv):
   """Swim to the target."""
 
+  @override
   def stock_xml(self):
-    """See base class."""
     links = int(self._task.removeprefix('swimmer'))
     return suite.import_stock('swimmer').get_model_and_assets(links)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     joints_rng, close_rng, target_rng = jax.random.split(rng, 3)
     close = jax.random.bernoulli(close_rng, _P_CLOSE)
     position = jax.random.uniform(target_rng, (2,), minval=-1, maxval=1)
@@ -44,8 +45,8 @@ class Swimmer(target.TargetEnv):
     offset = data.geom_xpos[goal] - data.geom_xpos[nose]
     return (offset @ data.xmat[m.body('head').id])[:2]
 
+  @override
   def observe(self, data):
-    """See base class."""
     velocities = data.sensordata[_HEAD_SENSORS:].reshape(-1, 6)
     return {
       'joints': data.qpos[3:],
@@ -54,8 +55,8 @@ class Swimmer(target.TargetEnv):
       'body_velocities': velocities[:, np.array([0, 1, 5])],
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     size = float(self.mj_model.geom('target').size[0])
     return rewards.tolerance(
       jp.linalg.norm(self._nose_to_target(data)),

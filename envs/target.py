@@ -1,7 +1,8 @@
-"""Tasks with a target that every episode puts elsewhere."""
+"""Tasks with a target whose position is drawn in each episode."""
 
 import jax.numpy as jp
 import numpy as np
+from typing_extensions import override
 
 from mjx_crossq.envs import suite
 
@@ -25,13 +26,13 @@ class TargetEnv(suite.SuiteEnv):
     kind = self.target_field.removesuffix('_pos')
     return getattr(self.mj_model, kind)('target').id
 
+  @override
   def default_params(self):
-    """See base class."""
     positions = getattr(self.model, self.target_field)
     return {'target': positions[self._target_id(), np.array(self.target_axes)]}
 
+  @override
   def model_at(self, params):
-    """See base class."""
     if 'target' not in params:  # Nothing that matters depends on it.
       return self.model
     positions = jp.asarray(getattr(self.model, self.target_field))
@@ -39,14 +40,14 @@ class TargetEnv(suite.SuiteEnv):
     moved = positions.at[at].set(params['target'])
     return self.model.replace(**{self.target_field: moved})
 
+  @override
   def read_params(self, physics):
-    """See base class."""
     positions = getattr(physics.model, self.target_field)
     row = positions[self._target_id()]
     return {'target': np.array(row[list(self.target_axes)])}
 
+  @override
   def write_params(self, physics, params):
-    """See base class."""
     if 'target' in params:
       positions = getattr(physics.model, self.target_field)
       positions[self._target_id(), list(self.target_axes)] = params['target']

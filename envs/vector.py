@@ -49,7 +49,7 @@ class VectorEnv(vector.VectorEnv):
     max_episode_steps: int | None = None,
     record_episodes: bool = True,
   ):
-    """Simulates nothing yet.
+    """Builds the batch; `reset` begins the first episodes.
 
     Args:
       task: of the suite, or any other.
@@ -176,7 +176,7 @@ class VectorEnv(vector.VectorEnv):
     self._returns = self._xp.where(rows, 0.0, self._returns)
 
   def _finish(self) -> dict[str, Any]:
-    """What the ends of episodes leave, and in the same step the next ones."""
+    """The infos of finished episodes, and the start of the next ones."""
     over, final = self._array(self._over), {}
     if self._record:
       length = self._array(np.where(self._over, self._batch.steps, 0))
@@ -186,7 +186,7 @@ class VectorEnv(vector.VectorEnv):
     if self._mode is not AutoresetMode.SAME_STEP:
       return final
     obs = self._array(self._batch.state.obs)
-    if self._numpy:  # As gymnasium has it, and its wrappers expect.
+    if self._numpy:  # gymnasium's wrappers expect this form.
       rows, obs = obs, np.full(self.num_envs, None, object)
       for i in np.flatnonzero(over):
         obs[i] = rows[i]
@@ -195,5 +195,5 @@ class VectorEnv(vector.VectorEnv):
     return final | infos | {'final_info': final, '_final_info': over}
 
   def _array(self, x: Any) -> Any:
-    """An array of the kind that is asked for; NumPy's are the caller's own."""
+    """An array of the chosen kind; a NumPy array is a copy for the caller."""
     return np.array(x) if self._numpy else jnp.asarray(x)

@@ -1,6 +1,7 @@
 """Planar walker; mirrors `dm_control.suite.walker`."""
 
 import jax.numpy as jp
+from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 
@@ -27,12 +28,12 @@ class PlanarWalker(suite.SuiteEnv):
     self._move_speed = _SPEEDS[task]
     super().__init__('walker', task)
 
+  @override
   def initial(self, rng):
-    """See base class."""
     return suite.Initial(self._random_joints(rng))
 
+  @override
   def observe(self, data):
-    """See base class."""
     torso = self.mj_model.body('torso').id
     return {
       'orientations': data.xmat[1:, 0, jp.array([0, 2])],
@@ -40,8 +41,8 @@ class PlanarWalker(suite.SuiteEnv):
       'velocity': data.qvel,
     }
 
+  @override
   def reward(self, data):
-    """See base class."""
     torso = self.mj_model.body('torso').id
     standing = rewards.tolerance(
       data.xpos[torso, 2],

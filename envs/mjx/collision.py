@@ -1,12 +1,12 @@
 """Collisions of capsules as C MuJoCo computes them.
 
-MJX 3.17 differs from C in three of its colliders; importing this module puts
-correct ones into MJX's (private) collision table, for the whole process.
+MJX 3.17 differs from C in three of its colliders; `corrections.install` puts
+these in their place.
 
 * plane-capsule: friction directions always follow the capsule's axis. MJX takes
   a fixed axis when the capsule is within 30 degrees of the normal, which turns
   the friction pyramid (mujoco issue 2774). v1, 99 %: .58 -> 8e-4 in humanoid.
-  Planar robots do not notice: there the pyramid turns by 90 degrees.
+  Planar robots are not affected: there the pyramid turns by 90 degrees.
 * sphere-capsule and capsule-capsule: no 1e-6 in the denominators, which in MJX
   moves the nearest points of segments some centimetres long by 1e-4 of their
   length. In float64, v25, 99 %: 3e-4 -> 1e-13 in ball_in_cup and hopper.
@@ -20,7 +20,7 @@ import jax.numpy as jp
 from mjx_crossq.envs import runtime
 
 with runtime.quiet():
-  from mujoco.mjx._src import collision_driver, math
+  from mujoco.mjx._src import math
   from mujoco.mjx._src.collision_primitive import (
     _plane_sphere,
     _sphere_sphere,
@@ -95,10 +95,9 @@ def _nearest(cap1: GeomInfo, cap2: GeomInfo) -> tuple[jax.Array, jax.Array]:
   return x1, x2
 
 
-CORRECTED = {
+COLLIDERS = {
   (GeomType.PLANE, GeomType.CAPSULE): plane_capsule,
   (GeomType.SPHERE, GeomType.CAPSULE): sphere_capsule,
   (GeomType.CAPSULE, GeomType.CAPSULE): capsule_capsule,
 }
-
-collision_driver._COLLISION_FUNC.update(CORRECTED)
+"""By types of geoms."""

@@ -7,8 +7,8 @@ regularisation: projected Gauss-Seidel, the sum of the two, and with it the
 normal force, unchanged. A few sweeps do not converge, so the order of contacts
 matters; it is C's, by bodies and geoms.
 
-Source: `solNoSlip` in `engine_solver.c` of MuJoCo 3.17. Elliptic cones and dry
-joint friction, which it has too, are not here.
+Source: `solNoSlip` in `engine_solver.c` of MuJoCo 3.17. It also handles
+elliptic cones and dry joint friction; this pass does not.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ with runtime.quiet():
 _OBJECT: Any = importlib.import_module('mujoco').mjtObj
 
 MAX_PAIRS = 160
-"""Opposed edges of contacts that touch at once, which there is room for: at
-most 157 in 60,000 of dog's states under random and scripted actions."""
+"""Pairs of opposed edges for which there is room; at most 157 belonged to
+active contacts in 60,000 states of dog under random and scripted actions."""
 _MINVAL = 1e-15
 """C's `mjMINVAL`."""
 _LEAST_INERTIA = 1e-10
-"""Of a row without regularisation."""
+"""Least inverse inertia of a constraint row without its regularisation."""
 _WORSE = 1e-10
-"""A cost that grows by more restores the pair's forces."""
+"""If the cost grows by more than this, the pair's forces are restored."""
 
 
 _FIELDS = ('noslip_iterations', 'noslip_tolerance')
@@ -44,13 +44,13 @@ _FIELDS = ('noslip_iterations', 'noslip_tolerance')
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How the pass runs.
+  """Settings of the pass.
 
   Attributes:
-    iterations: most sweeps.
-    tolerance: scaled improvement of the cost below which sweeps end.
-    scale: of the improvement.
-    max_pairs: most opposed edges of contacts that touch.
+    iterations: largest number of sweeps.
+    tolerance: sweeps end once `scale` times the cost's improvement is below it.
+    scale: factor of the improvement; see `tolerance`.
+    max_pairs: largest number of pairs of opposed edges of active contacts.
   """
 
   iterations: int
@@ -60,7 +60,7 @@ class Settings:
 
   @classmethod
   def of(cls, model: Any, max_pairs: int = MAX_PAIRS) -> 'Settings':
-    """Those of an MJX model that `keep` prepared; else no iterations."""
+    """Reads a model's settings; zero iterations if `keep` stored none."""
     values = [support.name2id(model, _OBJECT.mjOBJ_NUMERIC, x) for x in _FIELDS]
     iterations, tolerance = (
       float(model.numeric_data[model.numeric_adr[i]]) if i >= 0 else 0.0
@@ -77,7 +77,7 @@ def keep(spec: Any) -> None:
     spec: an `MjSpec`, not compiled yet.
 
   Raises:
-    NotImplementedError: the model needs what the pass here lacks.
+    NotImplementedError: elliptic cones or dry friction.
   """
   option = spec.option
   if not option.noslip_iterations:
@@ -108,10 +108,10 @@ class Pairs(NamedTuple):
 def sweeps(
   pairs: Pairs, qacc: jax.Array, regularised: jax.Array, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-  """All sweeps of the pass.
+  """Runs all sweeps of the pass.
 
   Args:
-    pairs: the pairs.
+    pairs: the opposed edges.
     qacc: acceleration with the forces of all constraints, `(nv,)`.
     regularised: cost of the regularisation of all constraints, scalar, by which
       the first sweep's improvement is corrected.
@@ -217,8 +217,8 @@ def _order(model: Any, data: Any, settings: Settings) -> jax.Array:
 def _inverse(lower: jax.Array) -> jax.Array:
   """Inverse of a lower triangular matrix, `(n, n)`, row by row.
 
-  On CPUs, LAPACK's threads get in each other's way under XLA's: 1 to 1,000 ms
-  for 32 of dog's, where this takes 3.
+  LAPACK's threads contend with XLA's on a CPU: a batch of 32 of dog's matrices
+  takes it 1 to 1,000 ms, and this loop 3 ms.
   """
   n = len(lower)
   identity = jp.eye(n, dtype=lower.dtype)
@@ -231,7 +231,7 @@ def _inverse(lower: jax.Array) -> jax.Array:
 
 
 def noslip(model: Any, data: Any, settings: Settings) -> Any:
-  """The pass, after `mjx` has solved for the constraints' forces.
+  """Applies the pass to the constraint forces that MJX's solver found.
 
   Args:
     model: an MJX model.

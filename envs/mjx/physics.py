@@ -21,9 +21,7 @@ import jax
 import jax.numpy as jp
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import colliders, noslip
-from mjx_crossq.envs.mjx import collision as _collision  # noqa: F401  into MJX's table
-from mjx_crossq.envs.mjx import tree as _tree  # noqa: F401  into MJX's walks
+from mjx_crossq.envs.mjx import corrections, noslip
 
 with runtime.quiet():
   from mujoco import mjx
@@ -33,10 +31,8 @@ with runtime.quiet():
   from mujoco.mjx._src import smooth as mjx_smooth
   from mujoco.mjx._src import solver as mjx_solver
 
-colliders.register()
-
-# MuJoCo's names come from C, and its classes' fields from tables: type checkers
-# see neither.
+# Type checkers see neither the names that MuJoCo takes from C nor the fields of
+# its classes.
 mujoco: Any = importlib.import_module('mujoco')
 MjModel = Any
 """A `mujoco.MjModel`."""
@@ -55,9 +51,9 @@ class Settings:
   """Edits of one domain's model beyond those that all models get.
 
   Attributes:
-    iterations: most solver iterations; None keeps stock's 100.
-    ls_iterations: most line search iterations, run in full by MJX's scan, which
-      makes this the lever on speed; None keeps stock's 50.
+    iterations: largest number of solver iterations; None keeps stock's 100.
+    ls_iterations: number of line search iterations; None keeps stock's 50.
+      MJX's line search always runs all of them, so fewer are faster.
     max_contact_points: slots for contacts of one condim. MJX computes all
       candidate contacts and keeps the deepest; exact while the active ones fit.
     warmstart: whether the solver starts from its last solution, as stock does.
@@ -117,10 +113,10 @@ SETTINGS = {
   'swimmer': _NO_CONTACTS,
   'walker': Settings(iterations=12, ls_iterations=10),
 }
-"""Edits by domain; a domain that is not listed needs none."""
+"""Edits by domain; a domain that is not listed has the defaults."""
 
 _FREE = ('world', 'ball')
-"""Bodies that are no part of a robot."""
+"""Bodies that do not belong to a robot."""
 
 
 def compile_model(
@@ -142,7 +138,7 @@ def compile_model(
   files = {n: d for n, d in assets.items() if not n.endswith('.xml')}
   spec = mujoco.MjSpec.from_string(text, include=include, assets=files)
   option = spec.option
-  # Nothing reads energy, and MJX does not compute it.
+  # No task reads the energy, and MJX cannot compute it.
   option.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
   option.tolerance = max(option.tolerance, SOLVER_TOLERANCE)
   if settings.iterations is not None:
@@ -167,7 +163,7 @@ def compile_model(
 
 
 def _restrict(geom: Any, collide: str) -> None:
-  """Changes what a geom may collide with; see `Settings.collide`."""
+  """Changes which geoms a geom may collide with; see `Settings.collide`."""
   types = mujoco.mjtGeom
   field = geom.type == types.mjGEOM_HFIELD
   match collide:
@@ -178,13 +174,13 @@ def _restrict(geom: Any, collide: str) -> None:
     case 'not itself' if field:
       geom.contype = geom.conaffinity = 0
     case 'not itself' if geom.contype or geom.conaffinity:
-      # Types and affinities meet crosswise.
+      # Two geoms collide if the type of one matches the affinity of the other.
       free = geom.parent.name in _FREE
       geom.contype, geom.conaffinity = (1, 3) if free else (2, 1)
 
 
 def put_model(model: MjModel) -> tuple[Model, Data]:
-  """Puts a model on the device.
+  """Puts a model on the device, and this package's corrections into MJX.
 
   Args:
     model: a compiled model.
@@ -193,6 +189,7 @@ def put_model(model: MjModel) -> tuple[Model, Data]:
     The MJX model, and its data as stock has them after `physics.reset()`:
     everything computed at `qpos0` without actuation.
   """
+  corrections.install()
   stock = mujoco.MjData(model)
   flags = model.opt.disableflags
   model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)
@@ -215,7 +212,7 @@ def _like(data: Data, template: Data) -> Data:
 
 
 def _position_velocity(model: Model, data: Data) -> Data:
-  """All that follows from position and velocity: `mj_step1`."""
+  """Computes what depends on position and velocity only: `mj_step1`."""
   data = mjx_forward.fwd_position(model, data)
   data = mjx_sensor.sensor_pos(model, data)
   data = mjx_forward.fwd_velocity(model, data)
@@ -223,7 +220,7 @@ def _position_velocity(model: Model, data: Data) -> Data:
 
 
 def _acceleration(model: Model, data: Data) -> Data:
-  """Accelerations and constraint forces, the actuators' forces being known."""
+  """Computes accelerations and constraint forces, given actuator forces."""
   data = mjx_forward.fwd_acceleration(model, data)
   if data._impl.efc_J.size == 0:
     return data.replace(qacc=data.qacc_smooth)
@@ -345,7 +342,7 @@ def step(model: Model, data: Data, ctrl: jax.Array, substeps: int) -> Data:
     data = data.replace(ctrl=ctrl.astype(data.ctrl.dtype))
     if substeps == 1:
       return body(0, data)
-    # One compilation of the body, whatever the number of substeps.
+    # A loop compiles the body once, whatever the number of substeps.
     return jax.lax.fori_loop(0, substeps, body, data)
 
 

@@ -1,6 +1,6 @@
 """Which contacts stock finds, and whether our model has them and room for them.
 
-What `launch.parity` prints besides `envs.parity`'s errors.
+`launch.parity` prints these figures beside the errors of `measures`.
 """
 
 from typing import Any
@@ -63,7 +63,7 @@ def contacts(
   flag = physics_lib.mujoco.mjtDisableBit
   inert = int(flag.mjDSBL_CONSTRAINT | flag.mjDSBL_CONTACT)
   if model.opt.disableflags & inert or not everything[0]:
-    share = np.zeros(2)  # None that act.
+    share = np.zeros(2)  # No contact is active.
   else:
     share = 1 - kept / np.maximum(everything, 1e-9)
   return {
@@ -77,7 +77,7 @@ def contacts(
 
 
 def groups(model: Any) -> dict[tuple[Any, ...], np.ndarray]:
-  """The groups of pairs of geoms of which MJX looks at the nearest only.
+  """The groups of geom pairs of which MJX computes the nearest only.
 
   Args:
     model: ours.
@@ -125,7 +125,7 @@ def needed_pairs(
 
 
 def _collide(model: Any, a: int, b: int) -> bool:
-  """Whether two geoms' bits meet."""
+  """Whether the collision bits of two geoms match."""
   types, affinities = model.geom_contype, model.geom_conaffinity
   return bool((types[a] & affinities[b]) | (types[b] & affinities[a]))
 

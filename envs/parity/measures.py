@@ -98,7 +98,7 @@ def state_errors(states: Any, records: Records) -> Errors:
   """Compares `state_from` with a stock reset into the same states.
 
   Args:
-    states: what `start` made of the records.
+    states: the result of `start` for the records.
     records: stock's states.
 
   Returns:
@@ -114,7 +114,7 @@ def step_errors(env: suite.SuiteEnv, states: Any, records: Records) -> Errors:
 
   Args:
     env: the task.
-    states: what `start` made of the records.
+    states: the result of `start` for the records.
     records: stock's states.
 
   Returns:
@@ -142,7 +142,7 @@ def physics_errors(
 
   Args:
     env: the task.
-    states: what `start` made of the records.
+    states: the result of `start` for the records.
     records: stock's states and actions.
     horizon: physics steps of the long comparison.
     chunk: physics steps of the short one; divides `horizon`. The environment's
@@ -247,7 +247,7 @@ def initial_pvalues(
   for name, values in ours.items():
     stock = np.array([row[name] for row in rows])
     size = stock.shape[1]
-    # Of a terrain's thousands some stand for all.
+    # A sample represents the thousands of heights of a terrain.
     for i in np.unique(np.linspace(0, size - 1, min(size, 200)).astype(int)):
       result[f'{name}[{i}]'] = two_sample_pvalue(values[:, i], stock[:, i])
   return result

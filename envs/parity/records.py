@@ -1,4 +1,4 @@
-"""What stock dm_control does in states of its own rollouts."""
+"""Results of stock dm_control in states of its own rollouts."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _REWARDED: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-  """What stock did in N states of its own rollouts; float64 arrays `(N, …)`.
+  """Results of stock in N states of its own rollouts; float64 arrays `(N, …)`.
 
   Attributes:
     qpos: positions.

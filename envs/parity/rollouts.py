@@ -1,6 +1,6 @@
 """Measurements of whole episodes, of resets and of speed, beside stock.
 
-What `launch.parity` prints besides `envs.parity`'s errors.
+`launch.parity` prints these figures beside the errors of `measures`.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ _BATCH = 256
 _DOWN = 0.6
 """A body that floats has fallen below this part of its height in the model."""
 _SPEED_SECONDS = 1.0
-"""How long each timed run is, about."""
+"""Approximate length of each timed run, in seconds."""
 
 
 def random_policy(env: suite.SuiteEnv, seed: int = 0) -> Policy:
-  """A fixed policy that reacts to what it sees, without any training.
+  """A fixed, untrained policy that reacts to its observations.
 
   Args:
     env: the task.
@@ -49,7 +49,7 @@ def random_policy(env: suite.SuiteEnv, seed: int = 0) -> Policy:
 def episodes(
   env: suite.SuiteEnv, policy: Policy, count: int, seed: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """What a policy does in MJX and in stock from the same initial states.
+  """Runs a policy in MJX and in stock from the same initial states.
 
   Args:
     env: the task.
@@ -113,7 +113,7 @@ def episodes(
 def _seen(
   env: suite.SuiteEnv, reward: Any, obs: Any, qpos: Any, qvel: Any, before: Any
 ) -> dict[str, Any]:
-  """What `episodes` adds up, of one step of all of them."""
+  """The quantities of one step that `episodes` adds up."""
   seen = {'return': reward, 'steps': reward * 0 + 1, 'obs': obs}
   model = env.mj_model
   if model.jnt_type[0] == physics_lib.mujoco.mjtJoint.mjJNT_FREE:
@@ -143,7 +143,7 @@ def _means(sums: Any) -> dict[str, np.ndarray]:
 
 
 def reset_failures(env: suite.SuiteEnv, draws: int) -> int:
-  """How many initial states touch something, where stock's never do.
+  """Counts initial states with contacts, of tasks whose stock has none.
 
   Args:
     env: the task.
@@ -177,7 +177,7 @@ def _uniform(
 
 
 def faults(env: suite.SuiteEnv, steps: int) -> tuple[int, int]:
-  """Control steps that leave the numbers, under uniform random actions.
+  """Counts control steps with non-finite results under random actions.
 
   Args:
     env: the task.
@@ -255,7 +255,7 @@ def speed(env: suite.SuiteEnv, num_envs: int = 32) -> dict[str, float]:
 
   rates = {'steps_per_second': [], 'c_steps_per_second': []}
   sides = tuple(zip(rates, (ours, stock), (num_envs, 1), strict=True))
-  # The first calls warm up: memory and threads, and the robots' falling.
+  # The first calls are not timed: memory is allocated, and the robots fall.
   counts = {}
   for name, play, _ in sides:
     play(10)
@@ -271,7 +271,7 @@ def speed(env: suite.SuiteEnv, num_envs: int = 32) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _no_compilation_cache() -> Iterator[None]:
-  """Compiles anew what a file of the persistent cache may hold."""
+  """Compiles without reading the persistent compilation cache."""
   folder = jax.config.jax_compilation_cache_dir  # pyright: ignore
   jax.config.update('jax_compilation_cache_dir', None)
   compilation_cache.reset_cache()

@@ -53,12 +53,12 @@ _INPUTS = (*_STATE, 'geom_xpos', 'geom_xmat')
 # Physics changes no controls.
 _OUTPUTS = tuple(name for name in Data.__dataclass_fields__ if name != 'ctrl')
 _FORWARD, _COLLIDE = 0, -1
-"""What is not a number of physics steps."""
+"""Values of `steps` that ask for something else than physics steps."""
 _Arrays = dict[str, jax.Array]
 
 
 class WarpPhysics:
-  """Steps one model; stands in for the functions of `envs.physics`."""
+  """Steps one model; has the functions of `mjx_crossq.envs.mjx.physics`."""
 
   def __init__(self, mj_model: physics.MjModel, model: physics.Model):
     """Checks that Warp can run.
@@ -135,7 +135,7 @@ class WarpPhysics:
   def _program(
     self, changed: tuple[str, ...], steps: int
   ) -> Callable[[_Arrays], _Arrays]:
-    """A function of a batch, for which `vmap` only makes the batch larger."""
+    """A function of a batch; `vmap` adds its axis to the batch."""
 
     @jax.custom_batching.custom_vmap
     def call(inputs: _Arrays) -> _Arrays:
@@ -168,7 +168,7 @@ class WarpPhysics:
   def _callback(
     self, size: int, changed: tuple[str, ...], steps: int
   ) -> tuple[Callable[..., Any], dict[str, tuple[int, ...]]]:
-    """Warp's side: a function of non-empty inputs, and its outputs' shapes."""
+    """The function of non-empty inputs that runs Warp, and output shapes."""
     w = self._warp
     with jax.ensure_compile_time_eval():
       (device,) = map(w.wp.device_from_jax, jp.zeros(()).devices())
@@ -231,10 +231,10 @@ def _shape(array: Any) -> tuple[int, ...]:
 
 
 def _import_warp() -> Any:
-  """Our code that is written in Warp.
+  """Imports our code that is written in Warp.
 
   Returns:
-    The module `envs.warp_worlds`.
+    The module `mjx_crossq.envs.warp.worlds`.
 
   Raises:
     ValueError: Warp is not installed.

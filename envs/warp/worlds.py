@@ -1,7 +1,9 @@
-"""What of the second backend is written in Warp: only imported where it is.
+"""The part of the Warp backend that is written in Warp.
 
-MuJoCo Warp 3.17 shares a deviation of MJX's, see `envs.collision`: near the
-normal, friction directions of a capsule on a plane do not follow its axis.
+It is imported only when that backend is chosen.
+
+MuJoCo Warp 3.17 shares a deviation of MJX (see `envs/mjx/collision.py`): near
+the normal, friction directions of a capsule on a plane do not follow its axis.
 Importing this module replaces the (private) function, for the whole process.
 """
 

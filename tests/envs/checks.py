@@ -17,6 +17,7 @@ from mujoco.mjx._src import collision_driver, smooth
 
 from mjx_crossq import envs
 from mjx_crossq.envs import base, dm, suite
+from mjx_crossq.envs.mjx import corrections
 from mjx_crossq.envs.parity import bounds
 from mjx_crossq.envs.parity import measures as parity
 
@@ -40,6 +41,7 @@ def states(task: str) -> Any:
 
 def contacts(model: mujoco.MjModel, qpos: np.ndarray) -> Any:
   """Contacts of poses `(n, nq)` of a C model, by MJX's own driver."""
+  corrections.install()
   mjx_model = mjx.put_model(model, impl='jax')
   empty = mjx.make_data(model, impl='jax')
 

@@ -26,7 +26,7 @@ from mujoco.mjx._src import collision_driver
 from mujoco.mjx._src.collision_types import GeomInfo
 from mujoco.mjx._src.types import GeomType
 
-from mjx_crossq.envs.mjx import colliders
+from mjx_crossq.envs.mjx import colliders, corrections
 from mjx_crossq.envs.mjx.colliders import box_box, capsule_box, plane_box
 from mjx_crossq.envs.mjx.colliders import smooth as ellipsoids
 
@@ -424,6 +424,7 @@ def test_contacts_in_mjx_equal_c():
 
 
 def test_slots_of_the_table():
+  corrections.install()
   table = collision_driver._COLLISION_FUNC
   for types, collider in colliders.COLLIDERS.items():
     assert table[types] is collider

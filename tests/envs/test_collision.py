@@ -8,7 +8,7 @@ import pytest
 from mujoco.mjx._src import collision_driver, collision_primitive
 from mujoco.mjx._src import math as mjx_math
 
-from mjx_crossq.envs.mjx import collision
+from mjx_crossq.envs.mjx import collision, corrections
 
 from . import checks
 
@@ -68,7 +68,8 @@ def test_contacts_equal_c(first):
 
 
 def test_corrections_are_in_the_table():
-  for types, collider in collision.CORRECTED.items():
+  corrections.install()
+  for types, collider in collision.COLLIDERS.items():
     assert collision_driver._COLLISION_FUNC[types] is collider
 
 

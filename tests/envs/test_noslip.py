@@ -11,7 +11,7 @@ import pytest
 _CODE = """
 import importlib, json, sys
 import jax, jax.numpy as jp, mujoco, numpy as np
-from mjx_crossq.envs.mjx import colliders, collision, noslip
+from mjx_crossq.envs.mjx import corrections, noslip
 from mujoco import mjx
 from mujoco.mjx._src import forward, solver
 
@@ -98,7 +98,7 @@ XML = '''
       <geom type="box" size=".1 .2 .06" condim="4"/></body>
   </worldbody>
 </mujoco>'''
-colliders.register()  # MJX's own lacks contacts of a tilted box.
+corrections.install()  # MJX's own lacks contacts of a tilted box.
 spec = mujoco.MjSpec.from_string(XML)
 noslip.keep(spec)
 model = spec.compile()

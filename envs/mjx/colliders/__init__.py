@@ -1,7 +1,7 @@
 """Colliders of ellipsoids and boxes as in C MuJoCo, in plain JAX.
 
-`register` puts them into MJX's (private) collision table, for the whole
-process. What differs from MJX 3.17:
+`corrections.install` puts them into MJX's collision table. What differs from
+MJX 3.17:
 
 * sphere-, capsule- and ellipsoid-ellipsoid: MJX descends signed distance fields
   and finds false contacts (121 of 133 of two ellipsoids in dog, and all 86 of
@@ -39,7 +39,6 @@ from mjx_crossq.envs.mjx.colliders import (
 )
 
 with runtime.quiet():
-  from mujoco.mjx._src import collision_driver
   from mujoco.mjx._src.collision_primitive import collider
   from mujoco.mjx._src.collision_types import Collision, GeomInfo
   from mujoco.mjx._src.types import GeomType
@@ -102,8 +101,3 @@ COLLIDERS = {
   ),
 }
 """By types of geoms, each with its number of contacts, `ncon`."""
-
-
-def register() -> None:
-  """Puts the colliders into MJX's table, before models are put on devices."""
-  collision_driver._COLLISION_FUNC.update(COLLIDERS)

@@ -35,19 +35,19 @@ import jax.numpy as jp
 import numpy as np
 
 ITERATIONS = 10
-"""Newton steps."""
+"""Number of Newton steps."""
 _LONGEST_STEP = 0.8
-"""Radians, about."""
+"""Largest step, about, in radians."""
 _STEPS = (1.0, 0.5, 0.2, 0.05)
 """Fractions of Newton's step that are tried."""
 _FULL_STEPS = 2
-"""Last steps, which are full ones."""
+"""Number of final steps, which are not shortened."""
 _ROUNDING = 1e-6
-"""Of a separation, relative to the size of the bodies, in float32."""
+"""Rounding error of a separation in float32, relative to the bodies' size."""
 _SMALL_STEP = 0.01
 """Radians; the last steps are taken only where Newton's method converged."""
 _LEAST_CURVATURE = 1e-5
-"""Relative to the size of the bodies."""
+"""Least curvature in a Newton step, relative to the bodies' size."""
 _APART = 0.9
 """Largest cosine of two different starts."""
 _LATTICE = np.array(
