@@ -32,9 +32,9 @@ help:
 $(STAMP): requirements.lock requirements-cuda.lock pyproject.toml
 	@test -n '$(PYTHON)' || { echo 'Needs Python 3.11 or 3.12 on the PATH, or: make PYTHON=/path/to/python'; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: \
+	$(BIN)/python -m pip install -qq --require-hashes --only-binary :all: \
 	  -r $(if $(CUDA),requirements-cuda.lock,requirements.lock)
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	touch $@
 
 venv: $(STAMP)
@@ -49,11 +49,17 @@ lint: venv
 type: venv
 	$(BIN)/basedpyright
 
+# A file's tests share what they compile, so a worker takes whole files; those
+# that take longest come first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
+
 test: lint type
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 -m 'not slow' $(ARGS)
+	@start=$$SECONDS; status=0; $(PYTEST) -m 'not slow' $(ARGS) || status=$$?; \
+	  echo "the tests took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"; exit $$status
 
 test-all: lint type
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
+	@start=$$SECONDS; status=0; $(PYTEST) $(ARGS) || status=$$?; \
+	  echo "the tests took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"; exit $$status
 	$(MAKE) build
 
 format: venv

@@ -1,5 +1,6 @@
 """Settings of every test process, made before JAX starts."""
 
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -9,4 +10,40 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 os.environ.setdefault('MUJOCO_GL', 'disabled')
 
-from mjx_crossq import envs  # noqa: E402, F401  prepares the process for JAX
+
+def _quick_to_compile():
+  """Flags of XLA with which tests wait less for it; programs run slower."""
+  flags = ['--xla_backend_optimization_level=0']
+  # XLA ends a process that has a flag which its version does not know.
+  if importlib.metadata.version('jaxlib').startswith('0.10.'):
+    flags.append('--xla_cpu_use_fusion_emitters=false')
+  return ' '.join(flags)
+
+
+os.environ.setdefault('XLA_FLAGS', _quick_to_compile())
+
+from mjx_crossq.device import budget  # noqa: E402  prepares for JAX, first
+
+# isort: split
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+_SLOW_SECONDS = 5400
+
+
+def pytest_collection_modifyitems(items):
+  for item in items:
+    if item.get_closest_marker('slow'):
+      item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+  """A worker runs many modules: what they compiled would stay in memory.
+
+  Linux bounds the memory mappings of a process too, of which each compiled
+  program has hundreds; with too many, LLVM aborts the process.
+  """
+  yield
+  jax.clear_caches()
+  budget.return_freed()

@@ -10,10 +10,7 @@ import sys
 from pathlib import Path
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = (
-  '--xla_force_host_platform_device_count=8 '
-  '--xla_backend_optimization_level=0'  # half of the time is compilation
-)
+os.environ['XLA_FLAGS'] += ' --xla_force_host_platform_device_count=8'
 
 import jax
 import numpy as np
@@ -26,6 +23,8 @@ from mjx_crossq.host.checkpoint import Checkpointer
 from mjx_crossq.launch.bench import cases
 from tests.learner.test_seeds import ITERATIONS, SMALL
 from tests.reliability import runs, test_numbers, test_vary_runs
+from tests.rounding import bound
+from tests.rounding import distance as error
 
 COLLECTIVES = (
   'all-reduce',
@@ -39,20 +38,6 @@ COLLECTIVES = (
 
 def quiet(_):
   pass
-
-
-def error(a, b):
-  """The largest relative difference of two trees' leaves, NaN alike."""
-  worst = 0.0
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-      x, y = jax.random.key_data(x), jax.random.key_data(y)
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    assert x.shape == y.shape
-    np.testing.assert_array_equal(np.isnan(x), np.isnan(y))
-    x, y = np.nan_to_num(x), np.nan_to_num(y)
-    worst = max(worst, np.linalg.norm(x - y) / max(np.linalg.norm(y), 1e-3))
-  return worst
 
 
 def same_bits(a, b):
@@ -96,6 +81,7 @@ def numbers(folder):
   text = four.lower_train_chunk().compile().as_text()
   return {
     'updates': config.updates_at(ITERATIONS),
+    'bound': bound(one, ITERATIONS),
     'placement': [four.placement.rows, len(four.placement.devices)],
     'errors': {
       'agent': error(spread.agent, stored.agent),
@@ -140,6 +126,7 @@ def checkpoints(folder):
     name: error(getattr(result.state, name), getattr(whole.state, name))
     for name in ('agent', 'rollout', 'replay', 'iteration')
   }
+  found['bound'] = bound(whole.runner, config.iterations)
   found['stored'] = {
     name: shapes(folder / name, config) for name in ('whole', 'moved')
   }
@@ -276,6 +263,7 @@ def population(folder):
   ]
   stored = four.runner.placement.store(four.state)
   return {
+    'bound': bound(one.runner, config.iterations),
     'rows': four.runner.placement.rows,
     'steps': [
       [(step['env_step'], step['source'], step['hyper/actor_lr']) for step in x]
@@ -374,6 +362,7 @@ def divided_runs(folder, config):
       )
       for name in ('agent', 'rollout', 'replay', 'iteration')
     },
+    'bound': bound(one.runner, config.iterations),
     'returns': error(four.returns, one.returns),
     'moved': error(moved.state.agent, one.state.agent),
     'restored': error(restored, one.state),

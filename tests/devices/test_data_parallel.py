@@ -22,14 +22,14 @@ def test_an_update_is_that_of_one_device(found, devices):
 
 
 def test_a_run_is_that_of_one_device(found):
-  assert max(found['run'].values()) < 1e-4, found['run']
-  assert found['returns'] < 1e-4
+  assert max(found['run'].values()) < found['bound'] < 0.05, found['run']
+  assert found['returns'] < found['bound']
   assert max(found['traces'].values()) == 1
 
 
 def test_a_checkpoint_goes_from_one_device_to_four_and_back(found):
-  assert found['moved'] < 1e-4
-  assert found['restored'] < 1e-4
+  assert found['moved'] < found['bound']
+  assert found['restored'] < found['bound']
 
 
 def test_replay_and_environments_are_divided(found):

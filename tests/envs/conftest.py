@@ -1,6 +1,5 @@
 """Runs the checks of a domain on each of its tasks."""
 
-import jax
 import pytest
 
 from mjx_crossq import envs
@@ -8,15 +7,11 @@ from tests.envs import checks
 
 
 @pytest.fixture(scope='module', autouse=True)
-def forget_programs():
-  """One process runs many modules, and Linux bounds its memory mappings.
-
-  Each compiled program has hundreds; with too many, LLVM aborts the process.
-  """
+def forget_tasks(forget_programs):
+  """Tasks hold compiled programs, and are of no use to other modules."""
   yield
   for cached in (checks.load, checks.records, checks.states):
     cached.cache_clear()
-  jax.clear_caches()
 
 
 def pytest_generate_tests(metafunc):

@@ -29,8 +29,8 @@ _BOUNDS = {
 _CODE = """
 import json, sys
 import numpy as np
-import envs
-from envs import parity
+from mjx_crossq import envs
+from mjx_crossq.envs.parity import measures as parity
 
 env = envs.load(sys.argv[1])
 records = parity.collect(env)

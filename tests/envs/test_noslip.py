@@ -11,7 +11,7 @@ import pytest
 _CODE = """
 import importlib, json, sys
 import jax, jax.numpy as jp, mujoco, numpy as np
-from envs import colliders, collision, noslip
+from mjx_crossq.envs.mjx import colliders, collision, noslip
 from mujoco import mjx
 from mujoco.mjx._src import forward, solver
 

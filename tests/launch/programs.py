@@ -1,75 +1,117 @@
-"""Runs programs of `launch` as users do."""
+"""Runs programs of `launch` as users do, in processes of their own.
 
-import contextlib
-import json
-import os
-import subprocess
-import sys
-
-# Calls a program with each line of flags: exit code, output, errors.
-_EACH = """
-import contextlib, functools, importlib, io, json, sys
-from absl import flags
-from mjx_crossq import envs
-
-envs.load = functools.cache(envs.load)
-program = importlib.import_module('mjx_crossq.launch.' + sys.argv[1])
-exec(sys.argv[2])
-for line in sys.stdin:
-  flags.FLAGS.unparse_flags()
-  for name in flags.FLAGS:
-    flags.FLAGS[name].unparse()
-  sys.argv = ['program', *json.loads(line)]
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    try:
-      program.run()
-      code = 0
-    except SystemExit as stop:
-      code = stop.code or 0
-    except BaseException as error:
-      code = repr(error)
-  print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+The processes are forks of one that has imported JAX and MuJoCo, which is most
+of a start, but has neither a backend nor flags yet.
 """
 
+import contextlib
+import functools
+import importlib
+import io
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
-def run(program, *flags):
-  return subprocess.run(
-    [sys.executable, '-m', f'mjx_crossq.launch.{program}', *flags],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+from mjx_crossq import envs
+
+_FORKS = multiprocessing.get_context('forkserver')
+_FORKS.set_forkserver_preload(['tests.launch.preload'])
+_SECONDS = 600
+
+
+def run(program, *flags, cwd=None, module=None, timeout=_SECONDS):
+  """`python -m mjx_crossq.launch.PROGRAM FLAGS...`, or another `module`.
+
+  It has the environment that this process has now.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    outputs = [Path(folder) / name for name in ('out', 'err')]
+    name = module or f'mjx_crossq.launch.{program}'
+    where = os.getcwd(), cwd or os.getcwd(), dict(os.environ)
+    process = _FORKS.Process(target=_main, args=(name, flags, where, outputs))
+    process.start()
+    process.join(timeout)
+    if process.exitcode is None:
+      process.kill()
+      process.join()
+    texts = [path.read_text() if path.exists() else '' for path in outputs]
+  return subprocess.CompletedProcess([name, *flags], process.exitcode, *texts)
+
+
+def _main(module, flags, where, outputs):
+  _enter(where)
+  for number, path in enumerate(outputs, 1):
+    file = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, number)
+  sys.argv = [module, *flags]
+  runpy.run_module(module, run_name='__main__', alter_sys=True)
+
+
+def _enter(where):
+  root, cwd, variables = where
+  os.environ.clear()
+  os.environ.update(variables)
+  sys.path.insert(0, root)
+  os.chdir(cwd)
 
 
 @contextlib.contextmanager
-def called(program, cwd=None, prepare=''):
+def called(program, cwd=None, prepare=None):
   """A function from flags to exit code, output and errors of a program.
 
-  One process for all calls: most of a start is importing JAX. `prepare` is
-  code that changes `program`, its module, before the first one.
+  One process for all calls. `prepare` is a function that changes the module
+  of the program before the first one.
   """
-  with subprocess.Popen(
-    [sys.executable, '-c', _EACH, program, prepare],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-    cwd=cwd,
-    env={
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'PYTHONPATH': os.pathsep.join([os.getcwd(), *sys.path]),
-    },
-  ) as process:
+  here, there = _FORKS.Pipe()
+  where = os.getcwd(), cwd or os.getcwd(), dict(os.environ)
+  process = _FORKS.Process(
+    target=_serve, args=(program, where, there, prepare), daemon=True
+  )
+  process.start()
+  there.close()
 
-    def call(*flags):
-      process.stdin.write(json.dumps(flags) + '\n')
-      process.stdin.flush()
-      return json.loads(process.stdout.readline())
+  def call(*flags):
+    here.send(flags)
+    assert here.poll(_SECONDS), (program, flags)
+    return here.recv()
 
+  try:
     yield call
-    process.stdin.close()
-  assert process.returncode == 0
+    here.send(None)
+    process.join(_SECONDS)
+  finally:
+    process.kill()
+  assert process.exitcode == 0
+
+
+def _serve(program, where, pipe, prepare):
+  """Calls a program with each tuple of flags."""
+  _enter(where)
+  from absl import flags as absl_flags
+
+  module = importlib.import_module(f'mjx_crossq.launch.{program}')
+  envs.load = functools.cache(envs.load)  # random flags name a few tasks often
+  if prepare:
+    prepare(module)
+  while (given := pipe.recv()) is not None:
+    absl_flags.FLAGS.unparse_flags()
+    for name in absl_flags.FLAGS:
+      absl_flags.FLAGS[name].unparse()
+    sys.argv = ['program', *given]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+      try:
+        module.run()
+        code = 0
+      except SystemExit as stop:
+        code = stop.code or 0
+      except BaseException as error:
+        code = repr(error)
+    pipe.send((code, out.getvalue(), err.getvalue()))
 
 
 def check_errors(program, cases):

@@ -26,13 +26,13 @@ SETTINGS = SMALL | {'task': 'pendulum-swingup'}
 _EACH = """
 import contextlib, io, json, os, sys
 os.environ.pop('MUJOCO_GL', None)
-from launch import opengl
+from mjx_crossq.launch import opengl
 wrong = opengl.choose()
 shown = []
 if not wrong:
   from absl import flags
   from absl.testing import flagsaver
-  from launch import render
+  from mjx_crossq.launch import render
   for args in json.loads(sys.argv[1]):
     with flagsaver.flagsaver():
       flags.FLAGS(['render', *args])
@@ -47,7 +47,7 @@ def launch(program, *args, **variables):
   """Runs a program; a variable that is None is unset."""
   merged = {**os.environ, **variables}
   return subprocess.run(
-    [sys.executable, '-m', f'launch.{program}', *args],
+    [sys.executable, '-m', f'mjx_crossq.launch.{program}', *args],
     capture_output=True,
     text=True,
     check=False,

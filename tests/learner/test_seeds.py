@@ -5,19 +5,21 @@ import numpy as np
 import pytest
 
 from mjx_crossq import Runner, envs, from_preset
+from tests import rounding
 
 SMALL = {
   'task': 'pendulum-swingup',
   'action_repeat': 4,
   'utd': 2,
-  'warmup': 150,
+  'warmup': 250,
   'critic_width': 32,
   'actor_width': 32,
   'batch_size': 32,
   'replay_capacity': 2000,
   'matmul_precision': 'highest',
 }
-ITERATIONS = 255  # 210 updates, and beyond an episode of 250 decisions
+# Beyond an episode of 250 decisions; few updates, as rounding grows with them.
+ITERATIONS = 260
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +27,7 @@ def together():
   config = from_preset('crossq_wn', **SMALL, num_seeds=3, seed=5)
   runner = Runner(config, envs.load(config.task))
   state, _ = runner.train_chunk(runner.init(), ITERATIONS)
-  assert config.updates_at(ITERATIONS) == 210
+  assert config.updates_at(ITERATIONS) == 20
   return config, runner, state
 
 
@@ -35,19 +37,17 @@ def test_a_seed_equals_its_single_run(together, index):
   single = config.replace(num_seeds=1, seed=config.seed + index)
   runner = Runner(single, envs.load(config.task))
   one, _ = runner.train_chunk(runner.init(), ITERATIONS)
+  bound = rounding.bound(runner, ITERATIONS)
+  assert bound < 0.01  # or nothing could be seen
   parts = {
     'params': lambda s: (s.agent.actor.network, s.agent.critic.network),
     'replay': lambda s: s.replay,
     'returns': lambda s: s.rollout.last_return,
   }
   for name, part in parts.items():
-    pairs = zip(
-      jax.tree.leaves(part(many)), jax.tree.leaves(part(one)), strict=True
-    )
-    for a, b in pairs:
-      a, b = np.asarray(a[index]), np.asarray(b[0])
-      error = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-3)
-      assert error < 1e-4, (name, a.shape, error)
+    row = jax.tree.map(lambda x: x[index], part(many))
+    alone = jax.tree.map(lambda x: x[0], part(one))
+    assert rounding.distance(row, alone) < bound, name
 
 
 def test_seeds_differ_from_each_other(together):

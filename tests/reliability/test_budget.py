@@ -18,7 +18,8 @@ from tests.reliability import runs
 MEASURE = """
 import gc, json
 import jax
-from mjx_crossq import Runner, budget
+from mjx_crossq import Runner
+from mjx_crossq.device import budget
 from tests.reliability import runs
 
 def resident():

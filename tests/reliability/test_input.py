@@ -16,6 +16,7 @@ from mjx_crossq import config as config_lib
 from mjx_crossq.config import FIELDS
 from mjx_crossq.host import run as loop
 from mjx_crossq.host.workdir import own_workdir
+from mjx_crossq.launch import preview
 from tests.launch import programs
 from tests.reliability import runs
 
@@ -208,14 +209,17 @@ def test_locks_exclude_and_end_with_their_owner(tmp_path):
     pass
 
 
+def _shows_nothing(program):
+  """In the process of `launch.train`: a dry run computes nothing."""
+  assert program.__name__.endswith('.train')
+  preview.dry_run = lambda *_: None
+
+
 @pytest.fixture(scope='module')
 def train_flags(tmp_path_factory):
   """Reads flags as `launch.train` does: exit code, output and errors."""
   folder = tmp_path_factory.mktemp('nothing')
-  prepare = (
-    'from mjx_crossq.launch import preview; preview.dry_run = lambda *_: None'
-  )
-  with programs.called('train', folder, prepare) as call:
+  with programs.called('train', folder, _shows_nothing) as call:
     yield call
   assert not list(folder.iterdir())
 

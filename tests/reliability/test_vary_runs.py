@@ -14,6 +14,7 @@ from mjx_crossq.host import run as loop
 from mjx_crossq.host.checkpoint import Checkpointer
 from mjx_crossq.host.variant_files import VariantFiles
 from mjx_crossq.results import curves
+from tests import rounding
 from tests.learner.probes import Counter
 from tests.reliability.runs import (
   SAVE,
@@ -105,18 +106,20 @@ def test_a_variant_is_a_run_of_its_own(runs):
   assert whole.runner.seeds == [0, 1, 0, 1]
   parts = lambda s: (s.agent, s.rollout.reward_stats)  # noqa: E731
   rows = jax.tree.map(lambda x: x[2:], parts(whole.state))
-  assert_close(rows, parts(alone.state), 1e-4)
+  bound = rounding.bound(alone.runner, alone.config.iterations)
+  assert bound < 0.05
+  assert_close(rows, parts(alone.state), bound)
   pairs = zip(records(folders[1]), records(folder / 'alone'), strict=True)
   for one, other in pairs:
     assert one.pop('hyper/actor_lr') == 3e-3 and one.pop('hyper/gamma') == 0.9
     assert one.keys() == other.keys()
     assert one['seed'] == other['seed']
     assert one['env_step'] == other['env_step']
-    assert_close(numbers(one), numbers(other), 1e-3)
+    assert_close(numbers(one), numbers(other), 10 * bound)
   # The other variant is another agent.
   with pytest.raises(AssertionError):
     rows = jax.tree.map(lambda x: x[:2], whole.state.agent)
-    assert_close(rows, alone.state.agent, 1e-4)
+    assert_close(rows, alone.state.agent, 2 * bound)
 
 
 def numbers(record):
