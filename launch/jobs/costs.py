@@ -172,7 +172,7 @@ def report_devices(
     ConfigError: a cell has no measured speed, or one seed does not fit.
   """
   budgets = budgets_of(cells, allow_unfaithful) if memory else {}
-  work, fits = [], []
+  work = []
   for config in cells:
     speed = estimate.speed_of(config, rows)
     if speed is None:
@@ -183,12 +183,11 @@ def report_devices(
     most = config.num_seeds
     if memory:
       total = budgets[config].total
-      fits.append(grid.seeds_that_fit(config, total, memory))
-      most = min(most, fits[-1])
-      each = total / config.num_seeds / 2**20
+      fit = grid.seeds_that_fit(config, total, memory)
+      most = min(most, fit)
       print(
-        f'{jobs.title(config)}: {each:,.0f} MiB a seed, {fits[-1]:,} seeds '
-        'fit a device'
+        f'{jobs.title(config)}: {total / config.num_seeds / 2**20:,.0f} MiB a '
+        f'seed, {fit:,} seeds fit a device'
       )
     work.append(
       estimate.Cell(estimate.updates(config), config.num_seeds, most, speed)
