@@ -179,25 +179,29 @@ class Trainer:
     rollout, action = self.decide(state)
     key_learn = self.keys(state)[2]
     learning = state.iteration >= self.config.warmup_iterations
-    rollout, transitions, sound = self.rollout.step(
-      rollout, action, state.iteration
-    )
-    transitions = faults.mend(
-      transitions,
-      self.replay.previous(state.replay, state.iteration),
-      sound,
-      state.iteration,
-    )
+    # The scopes' names are what `launch.inspect` knows the loop's parts by.
+    with jax.named_scope('environment'):
+      rollout, transitions, sound = self.rollout.step(
+        rollout, action, state.iteration
+      )
     rollout = self.layout.rollout(rollout)
-    replay = self.layout.replay(
-      self.replay.add(state.replay, transitions, state.iteration)
-    )
+    with jax.named_scope('replay'):
+      transitions = faults.mend(
+        transitions,
+        self.replay.previous(state.replay, state.iteration),
+        sound,
+        state.iteration,
+      )
+      replay = self.layout.replay(
+        self.replay.add(state.replay, transitions, state.iteration)
+      )
 
     def learn(agent):
       agent = self.resets.apply(self.agent, agent, state.key, state.iteration)
-      agent, metrics = self._learn(
-        agent, rollout.reward_stats, replay, key_learn, state.iteration
-      )
+      with jax.named_scope('update'):
+        agent, metrics = self._learn(
+          agent, rollout.reward_stats, replay, key_learn, state.iteration
+        )
       return *faults.guard(state.agent, agent, state.frozen), metrics
 
     def wait(agent):
@@ -219,8 +223,10 @@ class Trainer:
     """The environments, episodes begun, and the actions to take in them."""
     key_act, key_reset, _ = self.keys(state)
     learning = state.iteration >= self.config.warmup_iterations
-    rollout = self.rollout.begin(state.rollout, key_reset, state.iteration)
-    action = self._act(state.agent, rollout.env.obs, key_act, learning)
+    with jax.named_scope('begin'):
+      rollout = self.rollout.begin(state.rollout, key_reset, state.iteration)
+    with jax.named_scope('acting'):
+      action = self._act(state.agent, rollout.env.obs, key_act, learning)
     return rollout, action
 
   def _act(
@@ -258,7 +264,9 @@ class Trainer:
       rows: how many.
       iteration: iterations that have been added.
     """
-    batch = self.layout.batch(self.replay.sample(replay, key, rows, iteration))
+    with jax.named_scope('replay'):
+      drawn = self.replay.sample(replay, key, rows, iteration)
+    batch = self.layout.batch(drawn)
     if reward_stats is None:
       return batch
     reward = batch.reward / reward_scale.scale(reward_stats)
