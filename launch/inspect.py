@@ -154,6 +154,11 @@ def _print(found: Any) -> None:
     f'and {r["launches_per_decision"]:,.0f} a decision, with '
     f'{r["solver_iterations"]:g} solver iterations where data decide'
   )
+  if r['most_launches_per_decision'] is not None:
+    print(
+      f'  at most {r["most_launches_per_decision"]:,.0f} a decision, with '
+      f'{r["most_solver_iterations"]:g} iterations'
+    )
   print(
     f'host round trips: {r["host_round_trips_per_decision"]:,.1f} a decision'
   )

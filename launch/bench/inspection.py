@@ -40,6 +40,8 @@ def inspect(
     device: of the chip, from `targets.device`.
     iterations: of the constraint solver, assumed where they depend on data.
   """
+  import jax
+
   from mjx_crossq.device.runner import Runner
 
   runner = Runner(config, env)
@@ -58,39 +60,86 @@ def inspect(
     physics_steps=config.action_repeat * getattr(env, 'substeps', 1),
     solver_iterations=iterations,
   )
+  model = getattr(env, 'mj_model', None)
+  found = count(
+    text,
+    frequencies,
+    target,
+    sizes={
+      leaf.size for leaf in jax.tree.leaves(runner.abstract_state().replay)
+    },
+    most_iterations=model.opt.iterations if model else None,
+  )
+  of_config = {
+    name: getattr(config, name)
+    for name in ('task', 'num_seeds', 'preset', 'physics')
+  }
+  of_compiler = {
+    'trace_seconds': traced_at - start,
+    'compile_seconds': compiled_at - traced_at,
+    **_memory(compiled),
+    'xla_costs_of_the_text': _costs(compiled),
+  }
+  found.record.update(of_config | of_compiler)
+  return found
+
+
+def count(
+  text: str,
+  frequencies: parts.Frequencies,
+  target: Target,
+  sizes: set[int],
+  most_iterations: float | None = None,
+) -> Inspection:
+  """Counts what a compiled training program runs.
+
+  Args:
+    text: of the program.
+    frequencies: what it does not say.
+    target: the chip.
+    sizes: elements of the replay's arrays.
+    most_iterations: of the constraint solver, if they are limited.
+  """
   module = hlo.parse(text)
   walk = parts.Walk(module, frequencies)
   runs = list(walk.decision())
   by_part = parts.by_part(module, runs)
-  sizes = {leaf.size for leaf in _replay(runner)}
+  conditions = _total(by_part, 'control')
   record = {
     'target': target.name,
-    'task': config.task,
-    'num_seeds': config.num_seeds,
-    'preset': config.preset,
-    'physics': config.physics,
     'updates_per_decision': frequencies.updates,
     'physics_steps_per_decision': frequencies.physics_steps,
-    'solver_iterations': iterations,
+    'solver_iterations': frequencies.solver_iterations,
     **launches(walk, runs, by_part),
-    'host_round_trips_per_decision': (
-      _total(by_part, 'control') if target.host_control else 0.0
+    'most_solver_iterations': most_iterations,
+    'most_launches_per_decision': (
+      None
+      if most_iterations is None
+      else _launches_with(module, frequencies, most_iterations)
     ),
-    'conditions_per_decision': _total(by_part, 'control'),
-    'library_calls_per_decision': _total(by_part, 'library_calls'),
-    'copies_per_decision': _total(by_part, 'copies'),
-    'bytes_per_decision': _total(by_part, 'bytes'),
-    'flops_per_decision': _total(by_part, 'flops'),
+    'host_round_trips_per_decision': (
+      conditions if target.host_control else 0.0
+    ),
+    'conditions_per_decision': conditions,
+    **{
+      f'{name}_per_decision': _total(by_part, name)
+      for name in ('library_calls', 'copies', 'bytes', 'flops')
+    },
     **copies_of_replay(walk, runs, sizes),
-    **_memory(compiled),
-    'trace_seconds': traced_at - start,
-    'compile_seconds': compiled_at - traced_at,
     'parts': {name: dataclasses.asdict(c) for name, c in by_part.items()},
     'loops_assumed_to_run_once': walk.unknown,
-    'xla_costs_of_the_text': _costs(compiled),
   }
   record |= estimate(record, target)
   return Inspection(record, by_part, walk, runs, text)
+
+
+def _launches_with(
+  module: hlo.Module, frequencies: parts.Frequencies, iterations: float
+) -> float:
+  """Launches of a decision with another number of solver iterations."""
+  changed = dataclasses.replace(frequencies, solver_iterations=iterations)
+  runs = parts.Walk(module, changed).decision()
+  return sum(run.place.times for run in runs if not run.control)
 
 
 def launches(
@@ -182,12 +231,6 @@ def estimate(record: dict[str, Any], target: Target) -> dict[str, Any]:
 
 def _total(by_part: dict[str, parts.Counts], name: str) -> float:
   return sum(getattr(counts, name) for counts in by_part.values())
-
-
-def _replay(runner: Any) -> list[Any]:
-  import jax
-
-  return jax.tree.leaves(runner.abstract_state().replay)
 
 
 def _memory(compiled: Any) -> dict[str, int | None]:

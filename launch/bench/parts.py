@@ -276,11 +276,11 @@ class Walk:
 
     Returns:
       The innermost function, behind the innermost one that is no helper of
-      MJX's or JAX's; '?' where XLA made the instruction.
+      MJX's or JAX's; XLA and the operation where it comes from neither.
     """
     stack = self.module.stack(instruction)
     if not stack:
-      return '?'
+      return f'XLA {instruction.opcode}'
     stages = [f for f in stack if PurePath(f.file).stem not in _HELPERS]
     names = dict.fromkeys(map(_named, (*stages[:1], stack[0])))
     return ' > '.join(names)
