@@ -48,7 +48,12 @@ def run(
   def parse(argv: Sequence[str]) -> Sequence[str]:
     if '--help' in argv or '-h' in argv:
       print(f'{(doc or "").strip()}\n\nflags:')
-      for module in (main.__module__, __name__):
+      ours = [
+        name
+        for name in flags.FLAGS.flags_by_module_dict()
+        if name.startswith('mjx_crossq.')
+      ]
+      for module in dict.fromkeys((main.__module__, *ours)):
         print(flags.FLAGS.module_help(sys.modules[module]))
       sys.exit(0)
     try:

@@ -14,35 +14,14 @@ from typing import Any
 from absl import flags
 
 import mjx_crossq
-from mjx_crossq import config as config_lib
-from mjx_crossq import envs, parsing, vary
+from mjx_crossq import envs, vary
 from mjx_crossq.config import Config
 from mjx_crossq.envs import runtime
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.host import progress, trackers
 from mjx_crossq.host.preemption import Preemption
-from mjx_crossq.launch import cli
+from mjx_crossq.launch import cli, config_flags
 
-
-def _define_flag(name: str) -> Any:
-  """The flag of a field of `Config`; None where it is not given."""
-  field = config_lib.FIELDS[name]
-  default = parsing.to_text(field.default)
-  doc = f'{field.metadata["doc"]} ({default or "none"})'
-  if config_lib.TYPES[name] is int:
-    return flags.DEFINE_integer(name, None, doc)
-  if choices := config_lib.choices(name):
-    return flags.DEFINE_enum(name, None, list(choices), doc)
-  if config_lib.TYPES[name] is str:
-    return flags.DEFINE_string(name, None, doc)
-  return flags.DEFINE_multi_string(name, None, doc)
-
-
-_FIELDS = {
-  name: _define_flag(name)
-  for name, field in config_lib.FIELDS.items()
-  if field.metadata['flag']
-}
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'folder of the run (runs/<task>-<preset>-<seed>-<time>)'
 )
@@ -54,9 +33,6 @@ _DEVICES = flags.DEFINE_integer(
 )
 _DATA_PARALLEL = flags.DEFINE_bool(
   'data_parallel', False, 'divide one seed over the devices, batch and replay'
-)
-_SET = flags.DEFINE_multi_string(
-  'set', [], 'key=value for any field that --dry_run prints; repeatable'
 )
 _TENSORBOARD = flags.DEFINE_bool(
   'tensorboard', False, 'mirror the series in tensorboard/ of the workdir'
@@ -94,7 +70,7 @@ def main() -> None:
   if _LIST_TASKS.value:
     print('\n'.join(envs.ALL_TASKS))
     return
-  config = _config()
+  config = config_flags.config(cli.on_accelerator)
   if _RESUME.value and not _WORKDIR.value:
     raise ConfigError('--resume needs the --workdir of the run')
   if _WANDB.value and config.vary:
@@ -171,25 +147,6 @@ def _render(workdir: Path, config: Config, followers: Sequence[Any]) -> None:
     own = followers[index : index + 1] if config.vary else followers
     for follower in own if Path(video).is_file() else ():
       follower.video(Path(video), config.env_steps)
-
-
-def _config() -> Config:
-  """The preset changed by --set and by the flags that were given."""
-  changes = config_lib.parse_assignments(_SET.value)
-  for name, flag in _FIELDS.items():
-    if flag.value is None or name == 'preset':
-      continue
-    value = tuple(flag.value) if name == 'vary' else flag.value
-    if changes.get(name, value) != value:
-      raise ConfigError(
-        f'--{name}={value} contradicts --set {name}={changes[name]}'
-      )
-    changes[name] = value
-  preset = _FIELDS['preset'].value or Config.preset
-  config = config_lib.from_preset(preset, **changes)
-  if preset == 'quickstart' and cli.on_accelerator():
-    config = config_lib.from_preset(preset, accelerator=True, **changes)
-  return config
 
 
 def _followers(workdir: Path, config: Config) -> list[Any]:

@@ -250,6 +250,28 @@ class Runner:
       self.zero_sums(),
     )
 
+  def trace_train_chunk(self, device: Any) -> Any:
+    """The training program for one device, which need not be here.
+
+    Args:
+      device: of any platform.
+
+    Returns:
+      What `jit`'s `trace` gives; lower it for the device's platform.
+    """
+    sharding = jax.sharding.SingleDeviceSharding(device)
+
+    def there(tree):
+      return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        tree,
+      )
+
+    stop = jax.ShapeDtypeStruct((), jnp.int32)
+    sums = jax.eval_shape(self.zero_sums)
+    arguments = self.abstract_state(), stop, sums
+    return self._train_chunk.trace(*map(there, arguments))
+
 
 def placement_of(
   config: Config,

@@ -189,30 +189,34 @@ class Trainer:
     rollout, action = self.decide(state)
     key_learn = keys(state.key, state.iteration).learn
     learning = state.iteration >= self.config.warmup_iterations
-    rollout, transitions, finite = self.rollout.step(
-      rollout, action, state.iteration, functions.hyper.gamma
-    )
-    transitions = faults.replace_broken(
-      transitions,
-      self.replay.previous(state.replay, state.iteration),
-      finite,
-      state.iteration,
-    )
+    # `launch.inspect` tells the loop's parts by the names of these scopes.
+    with jax.named_scope('environment'):
+      rollout, transitions, finite = self.rollout.step(
+        rollout, action, state.iteration, functions.hyper.gamma
+      )
     rollout = self.layout.rollout(rollout)
-    replay = self.layout.replay(
-      self.replay.add(state.replay, transitions, state.iteration)
-    )
+    with jax.named_scope('replay'):
+      transitions = faults.replace_broken(
+        transitions,
+        self.replay.previous(state.replay, state.iteration),
+        finite,
+        state.iteration,
+      )
+      replay = self.layout.replay(
+        self.replay.add(state.replay, transitions, state.iteration)
+      )
 
     def learn(agent):
       agent = self.resets.apply(functions, agent, state.key, state.iteration)
-      agent, metrics = self._learn(
-        functions,
-        agent,
-        rollout.reward_stats,
-        replay,
-        key_learn,
-        state.iteration,
-      )
+      with jax.named_scope('update'):
+        agent, metrics = self._learn(
+          functions,
+          agent,
+          rollout.reward_stats,
+          replay,
+          key_learn,
+          state.iteration,
+        )
       return *faults.freeze_broken(state.agent, agent, state.frozen), metrics
 
     def wait(agent):
@@ -230,8 +234,10 @@ class Trainer:
     """The environments, with new episodes begun, and the actions to take."""
     key = keys(state.key, state.iteration)
     learning = state.iteration >= self.config.warmup_iterations
-    rollout = self.rollout.begin(state.rollout, key.reset, state.iteration)
-    action = self._act(state.agent, rollout.env.obs, key.act, learning)
+    with jax.named_scope('begin'):
+      rollout = self.rollout.begin(state.rollout, key.reset, state.iteration)
+    with jax.named_scope('acting'):
+      action = self._act(state.agent, rollout.env.obs, key.act, learning)
     return rollout, action
 
   def _act(
@@ -269,7 +275,9 @@ class Trainer:
       rows: how many.
       iteration: iterations that have been added.
     """
-    batch = self.layout.batch(self.replay.sample(replay, key, rows, iteration))
+    with jax.named_scope('replay'):
+      drawn = self.replay.sample(replay, key, rows, iteration)
+    batch = self.layout.batch(drawn)
     if reward_stats is None:
       return batch
     reward = batch.reward / reward_scale.scale(reward_stats)

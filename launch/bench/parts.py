@@ -1,0 +1,352 @@
+"""How often a training program runs each of its instructions, and for what.
+
+The walk begins at the loop over decisions. A loop multiplies by its trips, a
+branch by how often it is taken. Loops of which XLA knows no number of trips are
+the solver's, for which the caller says how many iterations to assume, and any
+other, for which one is assumed and which the report names.
+
+The part of an instruction follows from the named scopes of `device/trainer.py`
+in JAX's path to it, from the `jit` of `envs`' physics step and from the
+solver's loop; XLA's own instructions, which have no path, belong to the loop or
+branch in which they stand.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from mjx_crossq.launch.bench import work
+from mjx_crossq.launch.bench.hlo import Frame, Instruction, Module
+
+PHYSICS, SOLVER = 'physics step', 'solver iteration'
+CRITIC, ACTOR = 'update: critic', 'update: actor'
+BEGIN, REST = 'episode begin', 'rest'
+PARTS = (
+  PHYSICS,
+  SOLVER,
+  'environment',
+  BEGIN,
+  'acting',
+  'replay',
+  CRITIC,
+  ACTOR,
+  REST,
+)
+"""In the order of the report. 'environment' is what a control step does beside
+its physics: observation, reward, episodes' statistics."""
+
+_SCOPES = ('acting', 'replay', 'environment')
+_PHYSICS_STEP = re.compile(r'jit\((?:step|_step|control_step)\)')
+_HELPERS = {'math', 'scan', 'support', 'dataclasses', 'function', 'api'}
+"""Files of MJX and JAX whose functions serve all others."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frequencies:
+  """What the program's text does not say.
+
+  Attributes:
+    updates: per decision.
+    policy_delay: updates per update of the actor.
+    decisions_per_episode: of each environment.
+    physics_steps: per decision.
+    solver_iterations: assumed where the number depends on the data.
+  """
+
+  updates: int
+  policy_delay: int
+  decisions_per_episode: int
+  physics_steps: int
+  solver_iterations: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where an instruction stands.
+
+  Attributes:
+    times: how often it runs a decision.
+    part: of `PARTS`.
+    updating: whether it belongs to the updates, replay included.
+    solving: whether it belongs to an iteration of the solver.
+  """
+
+  times: float = 1.0
+  part: str = REST
+  updating: bool = False
+  solving: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """An instruction that is launched, or a decision that control depends on.
+
+  Attributes:
+    instruction: the instruction.
+    computation: name of its computation.
+    place: where it stands.
+    control: whether it is a loop's condition or a branch.
+  """
+
+  instruction: Instruction
+  computation: str
+  place: Place
+  control: bool = False
+
+
+class Walk:
+  """A walk over what a decision runs.
+
+  Attributes:
+    module: the program.
+    frequencies: what its text does not say.
+    unknown: names of loops whose number of trips was assumed to be 1.
+    solver_iterations: that a decision's physics runs.
+  """
+
+  def __init__(self, module: Module, frequencies: Frequencies):
+    """Walks nothing yet.
+
+    Args:
+      module: the program.
+      frequencies: what its text does not say.
+    """
+    self.module = module
+    self.frequencies = frequencies
+    self.unknown: list[str] = []
+    self.solver_iterations = 0.0
+    self._weights: dict[str, int] = {}
+
+  def decision(self) -> Iterator[Run]:
+    """What one decision of all seeds runs, after the warm-up.
+
+    Raises:
+      ValueError: the program has no loop over decisions.
+    """
+    found = self._outermost(self.module.entry)
+    if found is None:
+      raise ValueError('the program has no loop whose length is data')
+    yield from self._loop(found, '', Place(), once=True)
+
+  def around(self) -> Iterator[Run]:
+    """What a chunk runs once, before and after the loop over decisions."""
+    yield from self._entry(self.module.entry)
+
+  def _entry(self, name: str) -> Iterator[Run]:
+    for instruction in self.module.computations[name].values():
+      if instruction.opcode == 'call':
+        yield from self._entry(instruction.calls('to_apply'))
+      elif work.launches(instruction):
+        yield Run(instruction, name, Place())
+
+  def _outermost(self, name: str) -> Instruction | None:
+    """The heaviest loop without known trips of a computation."""
+    loops = []
+    for instruction in self.module.computations[name].values():
+      if instruction.opcode == 'while' and instruction.trips is None:
+        loops.append(instruction)
+      elif instruction.opcode == 'call':
+        loops.append(self._outermost(instruction.calls('to_apply')))
+    loops = [loop for loop in loops if loop is not None]
+    return max(loops, key=lambda i: self._weight(i.calls('body')), default=None)
+
+  def _computation(self, name: str, place: Place) -> Iterator[Run]:
+    for instruction in self.module.computations[name].values():
+      here = self._place(instruction, place)
+      match instruction.opcode:
+        case 'while':
+          yield from self._loop(instruction, name, here)
+        case 'conditional':
+          yield from self._branches(instruction, name, here)
+        case 'call':
+          yield from self._computation(instruction.calls('to_apply'), here)
+        case 'async-start':
+          yield from self._computation(instruction.calls('calls'), here)
+        case _ if work.launches(instruction):
+          yield Run(instruction, name, here)
+
+  def _loop(
+    self, loop: Instruction, name: str, place: Place, once: bool = False
+  ) -> Iterator[Run]:
+    """A loop: its body, and its condition where a host must read it."""
+    trips: float | None = 1 if once else loop.trips
+    solver = not place.solving and self._is_solver(loop)
+    if trips is None and solver:
+      trips = self.frequencies.solver_iterations
+    elif trips is None:
+      trips = 1
+      self.unknown.append(self.describe(loop))
+    inside = dataclasses.replace(place, times=place.times * trips)
+    if solver and place.part == PHYSICS:
+      self.solver_iterations += inside.times
+      inside = dataclasses.replace(inside, part=SOLVER, solving=True)
+    yield from self._computation(loop.calls('body'), inside)
+    if loop.trips is None:
+      yield from self._computation(loop.calls('condition'), inside)
+      yield Run(loop, name, inside, control=True)
+
+  def _branches(
+    self, instruction: Instruction, name: str, place: Place
+  ) -> Iterator[Run]:
+    """A condition, of which the heaviest branch is the event it waits for."""
+    yield Run(instruction, name, place, control=True)
+    branches = sorted(instruction.branches, key=self._weight)
+    *others, event = branches
+    chance = self._chance(event, place)
+    of_event = place
+    if place.updating and self._has_actor(event):
+      of_event = dataclasses.replace(place, part=ACTOR)
+    for branch, share, where in (
+      (event, chance, of_event),
+      *((other, (1 - chance) / len(others), place) for other in others),
+    ):
+      if share:
+        times = place.times * share
+        yield from self._computation(
+          branch, dataclasses.replace(where, times=times)
+        )
+
+  def _chance(self, event: str, place: Place) -> float:
+    """How often a branch is taken."""
+    if place.part == BEGIN:
+      return 1 / self.frequencies.decisions_per_episode
+    if place.updating and self._has_actor(event):
+      return 1 / self.frequencies.policy_delay
+    return 1.0
+
+  def _has_actor(self, name: str) -> bool:
+    return any(
+      frame.function.endswith('update_actor')
+      for instruction in self.module.computations[name].values()
+      for frame in self.module.stack(instruction)
+    )
+
+  def _weight(self, name: str) -> int:
+    """Launches of a computation, each loop's body once."""
+    if name not in self._weights:
+      total = 0
+      for instruction in self.module.computations[name].values():
+        total += work.launches(instruction)
+        for key in ('body', 'to_apply', 'calls'):
+          inner = instruction.calls(key)
+          if instruction.opcode in work.CONTROL and inner:
+            total += self._weight(inner)
+        total += sum(map(self._weight, instruction.branches))
+      self._weights[name] = total
+    return self._weights[name]
+
+  def _is_solver(self, loop: Instruction) -> bool:
+    """Whether a loop stands in a file of a solver."""
+    return any(
+      'solve' in PurePath(frame.file).stem
+      for frame in self.module.stack(loop)[:3]
+    ) or 'solver' in _words(loop.op_name)
+
+  def _place(self, instruction: Instruction, place: Place) -> Place:
+    """Where an instruction of a computation at a place stands."""
+    words = _words(instruction.op_name)
+    if place.solving or place.part == BEGIN:
+      return place
+    if 'begin' in words:
+      return dataclasses.replace(place, part=BEGIN)
+    if place.updating or 'update' in words:
+      part = place.part if place.updating else CRITIC
+      if 'replay' in words:
+        part = 'replay'
+      elif any(
+        frame.function.endswith('update_actor')
+        for frame in self.module.stack(instruction)
+      ):
+        part = ACTOR
+      return dataclasses.replace(place, part=part, updating=True)
+    if _PHYSICS_STEP.search(instruction.op_name):
+      return dataclasses.replace(place, part=PHYSICS)
+    for scope in _SCOPES:
+      if scope in words and place.part != PHYSICS:
+        return dataclasses.replace(place, part=scope)
+    return place
+
+  def function(self, instruction: Instruction) -> str:
+    """The Python function that an instruction comes from, and its caller.
+
+    Args:
+      instruction: of the program.
+
+    Returns:
+      The innermost function, behind the innermost one that is no helper of
+      MJX's or JAX's; XLA and the operation where it comes from neither.
+    """
+    stack = self.module.stack(instruction)
+    if not stack:
+      return f'XLA {instruction.opcode}'
+    stages = [f for f in stack if PurePath(f.file).stem not in _HELPERS]
+    names = dict.fromkeys(map(_named, (*stages[:1], stack[0])))
+    return ' > '.join(names)
+
+  def describe(self, instruction: Instruction) -> str:
+    """Names an instruction for a report."""
+    return f'{instruction.name} ({self.function(instruction)})'
+
+
+def _named(frame: Frame) -> str:
+  function = re.sub(r'\.<locals>', '', frame.function)
+  return f'{PurePath(frame.file).stem}.{function}'
+
+
+def _words(op_name: str) -> set[str]:
+  """The words of a path: scopes, primitives and transformations."""
+  return set(re.findall(r'\w+', op_name))
+
+
+@dataclasses.dataclass
+class Counts:
+  """What runs, per decision.
+
+  Attributes:
+    launches: operations that are started, library calls and copies included.
+    library_calls: calls of a library.
+    copies: operations that only copy.
+    control: conditions of loops and branches.
+    bytes: read and written, by the shapes.
+    flops: of matrix products, by the shapes.
+  """
+
+  launches: float = 0.0
+  library_calls: float = 0.0
+  copies: float = 0.0
+  control: float = 0.0
+  bytes: float = 0.0
+  flops: float = 0.0
+
+  def add(self, module: Module, run: Run) -> None:
+    """Adds an instruction as often as it runs."""
+    times, instruction = run.place.times, run.instruction
+    if run.control:
+      self.control += times
+      return
+    where = module.computations[run.computation]
+    self.launches += times
+    self.library_calls += times * work.is_library_call(instruction)
+    self.copies += times * work.is_copy(module, instruction)
+    self.bytes += times * work.moved(module, where, instruction)
+    self.flops += times * work.flops(module, where, instruction)
+
+
+def by_part(module: Module, runs: list[Run]) -> dict[str, Counts]:
+  """Counts of each part, in the order of `PARTS`."""
+  counts = {part: Counts() for part in PARTS}
+  for run in runs:
+    counts[run.place.part].add(module, run)
+  return counts
+
+
+def by_function(walk: Walk, runs: list[Run]) -> list[tuple[str, str, float]]:
+  """Part, function and launches per decision, the most first."""
+  found: collections.Counter[tuple[str, str]] = collections.Counter()
+  for run in runs:
+    if not run.control:
+      key = run.place.part, walk.function(run.instruction)
+      found[key] += run.place.times  # pyright: ignore
+  return [(part, name, n) for (part, name), n in found.most_common()]
