@@ -87,7 +87,7 @@ class Bring(manipulation.Arm):
     }
     low, high = jp.array([-0.5, 0.0, 0.0]), jp.array([0.5, 0.7, 2 * jp.pi])
     free = jax.random.uniform(keys[3], (3,), minval=low, maxval=high)
-    arm = physics.kinematics(self.model, self.place(suite.Initial(qpos)))
+    arm = physics.poses(self.model, self.place(suite.Initial(qpos)))
     grasp = self.mj_model.site('grasp').id
     direction = arm.site_xmat[grasp]
     in_hand = jp.stack(

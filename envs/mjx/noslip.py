@@ -20,6 +20,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
+from mjx_crossq.envs.mjx import elimination
 
 with runtime.quiet():
   from mujoco.mjx._src import support
@@ -214,22 +215,6 @@ def _order(model: Any, data: Any, settings: Settings) -> jax.Array:
   return jp.asarray(rows)[order[: settings.max_pairs]]
 
 
-def _inverse(lower: jax.Array) -> jax.Array:
-  """Inverse of a lower triangular matrix, `(n, n)`, row by row.
-
-  LAPACK's threads contend with XLA's on a CPU: a batch of 32 of dog's matrices
-  takes it 1 to 1,000 ms, and this loop 3 ms.
-  """
-  n = len(lower)
-  identity = jp.eye(n, dtype=lower.dtype)
-
-  def row(i, inverse):
-    solved = (identity[i] - lower[i] @ inverse) / lower[i, i]
-    return inverse.at[i].set(solved)
-
-  return jax.lax.fori_loop(0, n, row, jp.zeros_like(lower))
-
-
 def noslip(model: Any, data: Any, settings: Settings) -> Any:
   """Applies the pass to the constraint forces that MJX's solver found.
 
@@ -247,10 +232,9 @@ def noslip(model: Any, data: Any, settings: Settings) -> Any:
   first = _order(model, data, settings)
   rows = first[:, None] + jp.arange(2)
   jacobian = impl.efc_J[rows]
-  # Dense: MJX's sparse solution is a long chain of operations, level by level
-  # of the tree, for each of the rows.
-  half = _inverse(jp.linalg.cholesky(support.full_m(model, data)))
-  response = jacobian @ half.T @ half
+  inertia = support.full_m(model, data)
+  flat = jacobian.reshape(-1, model.nv)
+  response = elimination.solve(inertia, flat.T).T.reshape(jacobian.shape)
   force = impl.efc_force
   pairs = Pairs(jacobian, response, impl.efc_aref[rows], force[rows])
   regularised = (force * force / impl.efc_D).sum() / 2

@@ -7,29 +7,41 @@ applies this file's edits, each of which has a reason and a measured effect.
 compilation; inside another jit they are simply inlined.
 
 MJX's `forward` is one function. Stock needs its two halves (`mj_step1`,
-`mj_step2`), so this module calls MJX's private stages; a test fails when
-upstream changes them.
+`mj_step2`), so this module calls the stages one by one: MJX's private ones, and
+this package's where it has a better one. A test fails when upstream changes the
+stages. Cameras are not moved, because no task observes one, and the fields of
+`_INTERMEDIATE` keep the values that they have in `put_model`'s data.
 """
 
 import dataclasses
 import functools
 import importlib
+import operator
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jp
+import numpy as np
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import corrections, noslip
+from mjx_crossq.envs.mjx import (
+  contacts,
+  corrections,
+  dynamics,
+  elimination,
+  kinematics,
+  newton,
+  noslip,
+  rows,
+)
 
 with runtime.quiet():
   from mujoco import mjx
-  from mujoco.mjx._src import collision_driver as mjx_collision
   from mujoco.mjx._src import forward as mjx_forward
+  from mujoco.mjx._src import passive as mjx_passive
   from mujoco.mjx._src import sensor as mjx_sensor
   from mujoco.mjx._src import smooth as mjx_smooth
-  from mujoco.mjx._src import solver as mjx_solver
 
 # Type checkers see neither the names that MuJoCo takes from C nor the fields of
 # its classes.
@@ -141,6 +153,8 @@ def compile_model(
   # No task reads the energy, and MJX cannot compute it.
   option.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
   option.tolerance = max(option.tolerance, SOLVER_TOLERANCE)
+  # By default MJX decides by the backend that the process has.
+  option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
   if settings.iterations is not None:
     option.iterations = settings.iterations
   if settings.ls_iterations is not None:
@@ -211,20 +225,65 @@ def _like(data: Data, template: Data) -> Data:
   )
 
 
+_INTERMEDIATE = (
+  'xanchor',
+  'xaxis',
+  'cdof_dot',
+  '_impl.crb',
+  '_impl.efc_pos',
+  '_impl.efc_margin',
+  '_impl.contact.solref',
+  '_impl.contact.solreffriction',
+  '_impl.contact.solimp',
+)
+"""Fields that nothing reads after the stage which computes them: keeping them
+would cost an operation each in every physics step."""
+
+
+def _unread(model: Model) -> tuple[str, ...]:
+  """Those of the intermediate fields that no later stage of a model reads."""
+  enum = mujoco.mjtStage
+  late = (np.asarray(model.sensor_needstage) == enum.mjSTAGE_ACC).any()
+  return tuple(x for x in _INTERMEDIATE if x != 'cdof_dot' or not late)
+
+
 def _position_velocity(model: Model, data: Data) -> Data:
   """Computes what depends on position and velocity only: `mj_step1`."""
-  data = mjx_forward.fwd_position(model, data)
+  kept = {name: operator.attrgetter(name)(data) for name in _INTERMEDIATE}
+  data = kinematics.kinematics(model, data)
+  data = dynamics.com_pos(model, data)
+  data = mjx_smooth.tendon(model, data)
+  data = dynamics.crb(model, data)
+  data = mjx_smooth.tendon_armature(model, data)
+  data = contacts.collision(model, data)
+  data = rows.make_constraint(model, data)
+  data = dynamics.transmission(model, data)
   data = mjx_sensor.sensor_pos(model, data)
-  data = mjx_forward.fwd_velocity(model, data)
-  return mjx_sensor.sensor_vel(model, data)
+  data = data.tree_replace(
+    {
+      '_impl.actuator_velocity': data._impl.actuator_moment @ data.qvel,
+      '_impl.ten_velocity': data._impl.ten_J @ data.qvel,
+    }
+  )
+  data = dynamics.com_vel(model, data)
+  data = mjx_passive.passive(model, data)
+  data = dynamics.rne(model, data)
+  data = mjx_smooth.tendon_bias(model, data)
+  data = mjx_sensor.sensor_vel(model, data)
+  return data.tree_replace({name: kept[name] for name in _unread(model)})
 
 
 def _acceleration(model: Model, data: Data) -> Data:
   """Computes accelerations and constraint forces, given actuator forces."""
-  data = mjx_forward.fwd_acceleration(model, data)
+  applied = data.qfrc_applied + dynamics.xfrc_accumulate(model, data)
+  smooth = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator + applied
+  data = data.replace(
+    qfrc_smooth=smooth,
+    qacc_smooth=elimination.solve_vector(data._impl.M, smooth),
+  )
   if data._impl.efc_J.size == 0:
     return data.replace(qacc=data.qacc_smooth)
-  data = mjx_solver.solve(model, data)
+  data = newton.solve(model, data)
   return noslip.noslip(model, data, noslip.Settings.of(model))
 
 
@@ -233,7 +292,12 @@ def _euler(model: Model, data: Data) -> Data:
   data = mjx_forward.fwd_actuation(model, data)
   data = _acceleration(model, data)
   data = mjx_sensor.sensor_acc(model, data)
-  data = mjx_forward.euler(model, data)
+  qacc = data.qacc
+  if not model.opt.disableflags & mjx.DisableBit.EULERDAMP:
+    damping = jp.diag(model.opt.timestep * model.dof_damping)
+    force = data.qfrc_smooth + data.qfrc_constraint
+    qacc = elimination.solve_vector(data._impl.M + damping, force)
+  data = mjx_forward._advance(model, data, data.act_dot, qacc)
   return _position_velocity(model, data)
 
 
@@ -346,7 +410,7 @@ def step(model: Model, data: Data, ctrl: jax.Array, substeps: int) -> Data:
     return jax.lax.fori_loop(0, substeps, body, data)
 
 
-def kinematics(model: Model, data: Data) -> Data:
+def poses(model: Model, data: Data) -> Data:
   """Poses of bodies, geoms and sites.
 
   Args:
@@ -357,7 +421,7 @@ def kinematics(model: Model, data: Data) -> Data:
     Data with these poses.
   """
   with jax.default_matmul_precision('highest'):
-    return mjx_smooth.kinematics(model, data)
+    return kinematics.kinematics(model, data)
 
 
 def distance(model: Model, data: Data) -> jax.Array:
@@ -370,9 +434,9 @@ def distance(model: Model, data: Data) -> jax.Array:
   Returns:
     Scalar, metres; negative where geoms penetrate.
   """
-  moved = kinematics(model, data)
+  moved = poses(model, data)
   with jax.default_matmul_precision('highest'):
-    collided: Data = mjx_collision.collision(model, moved)
+    collided: Data = contacts.collision(model, moved)
   contact = collided._impl.contact
   return jp.min(contact.dist - contact.includemargin)
 

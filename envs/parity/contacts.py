@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from mjx_crossq.envs import suite
+from mjx_crossq.envs import runtime, suite
 from mjx_crossq.envs.base import flatten_observation
 from mjx_crossq.envs.mjx import physics as physics_lib
 from mjx_crossq.envs.parity.records import action_sequences, to_stock
 from mjx_crossq.envs.parity.rollouts import Policy
+
+with runtime.quiet():
+  from mujoco.mjx._src import collision_driver
 
 
 def contacts(
@@ -77,7 +80,7 @@ def contacts(
 
 
 def groups(model: Any) -> dict[tuple[Any, ...], np.ndarray]:
-  """The groups of geom pairs of which MJX computes the nearest only.
+  """The groups of geom pairs of which our model computes the nearest only.
 
   Args:
     model: ours.
@@ -88,9 +91,12 @@ def groups(model: Any) -> dict[tuple[Any, ...], np.ndarray]:
   """
   most = _numeric(model, 'max_geom_pairs')
   result = {}
-  for key, pairs in physics_lib.mjx_collision._geom_groups(model).items():
-    flat = physics_lib.mujoco.mjtGeom.mjGEOM_PLANE in key.types
-    if most is not None and not flat and len(pairs) > most:
+  enum = physics_lib.mujoco.mjtGeom
+  round_ = {int(enum.mjGEOM_SPHERE), int(enum.mjGEOM_CAPSULE)}
+  for key, pairs in collision_driver._geom_groups(model).items():
+    # All pairs of spheres and capsules, and those with planes, are computed.
+    every = enum.mjGEOM_PLANE in key.types or set(map(int, key.types)) <= round_
+    if most is not None and not every and len(pairs) > most:
       names = [physics_lib.mujoco.mjtGeom(int(x)).name for x in key.types]
       result[*names, int(key.condim)] = np.array(pairs)[:, :2]
   return result

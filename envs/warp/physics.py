@@ -94,7 +94,7 @@ class WarpPhysics:
     Returns:
       Data in which everything belongs to that state.
     """
-    data = physics.kinematics(model, data)
+    data = physics.poses(model, data)
     return Data(ctrl=data.ctrl, **self._call(model, data, _FORWARD))
 
   def step(
@@ -117,7 +117,7 @@ class WarpPhysics:
 
   def penetrates(self, model: physics.Model, data: physics.Data) -> jax.Array:
     """Whether any two geoms touch; see `physics.penetrates`."""
-    data = physics.kinematics(model, data)
+    data = physics.poses(model, data)
     return self._call(model, data, _COLLIDE)['contacts'] > 0
 
   def _call(self, model: physics.Model, data: Any, steps: int) -> _Arrays:

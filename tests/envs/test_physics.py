@@ -40,7 +40,7 @@ def test_only_the_named_edits_are_made(domain):
   stock = env.stock_env(0).physics.model.ptr
   settings = physics.SETTINGS.get(domain, physics.Settings())
 
-  expected = {'tolerance'}
+  expected = {'tolerance', 'jacobian'}
   if stock.opt.enableflags & int(mujoco.mjtEnableBit.mjENBL_ENERGY):
     expected |= {'enableflags'}
   if settings.iterations is not None:

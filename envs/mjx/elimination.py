@@ -1,0 +1,93 @@
+"""Solutions of small symmetric positive definite systems, in plain JAX.
+
+Libraries need calls of their own: LAPACK on CPUs, whose threads contend with
+XLA's (and may deadlock, see `runtime`); cuSOLVER and cuBLAS on GPUs, with three
+calls and copies for a solution. Gauss-Jordan elimination takes one elementwise
+operation for `BLOCK` columns of the whole batch.
+
+In float32 the errors are those of Cholesky's method: for the matrices of
+humanoid, walker, cheetah, quadruped, fish and dog, medians and maxima over
+random states agree within a factor of two.
+"""
+
+import jax
+import jax.numpy as jp
+import numpy as np
+
+BLOCK = 9
+"""Most columns that are eliminated at once; more make fewer, longer steps."""
+
+
+def _solve_block(block: list[list[jax.Array]], rows: list[jax.Array]):
+  """Solves a system of a few unknowns by its LDL factors, written out.
+
+  Args:
+    block: entries of the matrix, scalars.
+    rows: right-hand sides, one row for each unknown, `(w,)` each.
+
+  Returns:
+    The solutions, as the rows.
+  """
+  size = len(block)
+  block, rows = [list(x) for x in block], list(rows)
+  inverse = []
+  for k in range(size):
+    inverse.append(1 / block[k][k])
+    for i in range(k + 1, size):
+      factor = block[i][k] * inverse[k]
+      for j in range(k + 1, size):
+        block[i][j] = block[i][j] - factor * block[k][j]
+      block[i][k] = factor
+      rows[i] = rows[i] - factor * rows[k]
+  rows = [row * x for row, x in zip(rows, inverse, strict=True)]
+  for k in range(size - 1, -1, -1):
+    for i in range(k):
+      rows[i] = rows[i] - block[k][i] * rows[k]
+  return rows
+
+
+def solve(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
+  """Solves `matrix @ x = rhs`.
+
+  Args:
+    matrix: symmetric and positive definite, `(n, n)`.
+    rhs: right-hand sides, `(n, m)`.
+
+  Returns:
+    The solutions, `(n, m)`.
+  """
+  n = len(matrix)
+  work = jp.concatenate([matrix, rhs], axis=1)
+  start = 0
+  for part in np.array_split(np.arange(n), -(-n // BLOCK)):
+    # The columns to the left are done with, and are no longer part of `work`.
+    size = len(part)
+    column, rest = work[:, :size], work[:, size:]
+    block = [[column[start + i, j] for j in range(size)] for i in range(size)]
+    solved = _solve_block(block, [rest[start + i] for i in range(size)])
+    work = rest
+    number = np.arange(n)[:, None] - start
+    for i in range(size):
+      work = work - column[:, i, None] * solved[i]
+    for i in range(size):
+      work = jp.where(number == i, solved[i], work)
+    start += size
+  return work
+
+
+def solve_vector(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
+  """Solves `matrix @ x = rhs` for a vector.
+
+  Args:
+    matrix: symmetric and positive definite, `(n, n)`.
+    rhs: right-hand side, `(n,)`.
+
+  Returns:
+    The solution, `(n,)`.
+  """
+  return solve(matrix, rhs[:, None])[:, 0]
+
+
+def inverse(matrix: jax.Array) -> jax.Array:
+  """The inverse of a symmetric, positive definite matrix, `(n, n)`."""
+  return solve(matrix, jp.eye(len(matrix), dtype=matrix.dtype))
