@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import flags
 
+import mjx_crossq
 from mjx_crossq import config as config_lib
 from mjx_crossq import envs, parsing, vary
 from mjx_crossq.config import Config
@@ -110,7 +111,7 @@ def main() -> None:
     config.task, config.physics, allow_unfaithful=_ALLOW_UNFAITHFUL.value
   )
   devices = cli.devices(_DEVICES.value)
-  # These load JAX; wrong flags are refused before that.
+  # It loads JAX, and wrong flags are to be refused before that.
   from mjx_crossq.launch import preview
 
   if _DRY_RUN.value:
@@ -123,8 +124,6 @@ def main() -> None:
 
 def _train(config: Config, env: Any, devices: Sequence[Any]) -> None:
   """Trains, shows how far it is, and says where the results are."""
-  from mjx_crossq.host import run  # loads JAX, as above
-
   start = time.monotonic()
   workdir = Path(_WORKDIR.value or _default_workdir(config))
   with contextlib.ExitStack() as stack:
@@ -138,7 +137,7 @@ def _train(config: Config, env: Any, devices: Sequence[Any]) -> None:
         shown(step)
 
     with Preemption() as preemption:
-      run.train(
+      mjx_crossq.train(
         config,
         env,
         workdir,

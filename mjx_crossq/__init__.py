@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from mjx_crossq import envs
 
 if TYPE_CHECKING:
-  from mjx_crossq.config import Config, ConfigError, from_preset
+  from mjx_crossq.config import Config, from_preset
   from mjx_crossq.device.runner import Runner
   from mjx_crossq.device.trainer import Trainer, TrainState
+  from mjx_crossq.errors import ConfigError
   from mjx_crossq.host.checkpoint import load_policy
   from mjx_crossq.host.run import Result, train
   from mjx_crossq.learner.agent import Agent
@@ -45,7 +46,7 @@ _HOMES = {
   'Agent': 'learner.agent',
   'AgentState': 'learner.states',
   'Config': 'config',
-  'ConfigError': 'config',
+  'ConfigError': 'errors',
   'Result': 'host.run',
   'Runner': 'device.runner',
   'TrainState': 'device.trainer',

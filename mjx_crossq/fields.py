@@ -6,6 +6,7 @@ Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -61,6 +62,10 @@ def field(
   return dataclasses.field(default=default, metadata=metadata)
 
 
+_flag = functools.partial(field, flag=True)
+_varied = functools.partial(field, varies=True)
+
+
 def check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
   """Refuses a value that is out of a field's bounds or none of its choices.
 
@@ -99,60 +104,44 @@ class Fields:
   """
 
   # The run.
-  task: str = field('cartpole-swingup', 'task; see --list_tasks', flag=True)
-  preset: str = field(
-    'crossq_wn',
-    f'preset that the settings start from: {", ".join(PRESETS)}',
-    flag=True,
+  task: str = _flag('cartpole-swingup', 'task; see --list_tasks')
+  preset: str = _flag(
+    'crossq_wn', f'preset that the settings start from: {", ".join(PRESETS)}'
   )
-  physics: str = field(
-    'mjx', 'physics backend', choices=('mjx', 'warp'), flag=True
+  physics: str = _flag('mjx', 'physics backend', choices=('mjx', 'warp'))
+  seed: int = _flag(0, 'the first of the seeds', least=0)
+  num_seeds: int = _flag(
+    1, 'seeds trained in one program', least=1, most=MAX_ROWS
   )
-  seed: int = field(0, 'the first of the seeds', least=0, flag=True)
-  num_seeds: int = field(
-    1, 'seeds trained in one program', least=1, most=MAX_ROWS, flag=True
+  num_envs: int = _flag(1, 'environments per seed', least=1)
+  env_steps: int = _flag(1_000_000, 'budget per seed in env steps', least=1)
+  action_repeat: int = _flag(
+    2, 'env steps per decision; rewards are summed', least=1
   )
-  num_envs: int = field(1, 'environments per seed', least=1, flag=True)
-  env_steps: int = field(
-    1_000_000, 'budget per seed in env steps', least=1, flag=True
+  utd: int = _flag(10, 'updates per decision and per seed', least=1)
+  log_every: int = _flag(5_000, 'env steps between log points', least=1)
+  eval_every: int = _flag(
+    25_000, 'env steps between evaluations; 0: only at the end', least=0
   )
-  action_repeat: int = field(
-    2, 'env steps per decision; rewards are summed', least=1, flag=True
+  eval_episodes: int = _flag(
+    10, 'episodes per evaluation, physics and seed', least=1
   )
-  utd: int = field(10, 'updates per decision and per seed', least=1, flag=True)
-  log_every: int = field(
-    5_000, 'env steps between log points', least=1, flag=True
+  checkpoint_every: int = _flag(
+    100_000, 'env steps between checkpoints; 0: only at the end', least=0
   )
-  eval_every: int = field(
-    25_000,
-    'env steps between evaluations; 0: only at the end',
-    least=0,
-    flag=True,
+  diagnostics_every: int = _flag(
+    0, 'env steps between diagnoses; 0: none', least=0
   )
-  eval_episodes: int = field(
-    10, 'episodes per evaluation, physics and seed', least=1, flag=True
-  )
-  checkpoint_every: int = field(
-    100_000,
-    'env steps between checkpoints; 0: only at the end',
-    least=0,
-    flag=True,
-  )
-  diagnostics_every: int = field(
-    0, 'env steps between diagnoses; 0: none', least=0, flag=True
-  )
-  vary: tuple[str, ...] = field(
+  vary: tuple[str, ...] = _flag(
     (),
     'field=value,value,... for a field that takes several values in one '
     'program',
-    flag=True,
   )
-  pbt_every: int = field(
+  pbt_every: int = _flag(
     0,
     'env steps between steps of population based training on the fields that '
     'vary; 0: none',
     least=0,
-    flag=True,
   )
 
   # Data.
@@ -212,12 +201,11 @@ class Fields:
   log_std_max: float = field(
     2.0, 'upper bound of the log std', least=-40, most=40
   )
-  matmul_precision: str = field(
+  matmul_precision: str = _flag(
     'tf32',
     'matrix products of the networks; tf32 where the device has it, else '
     'float32',
     choices=('highest', 'tf32', 'bf16'),
-    flag=True,
   )
 
   # Normalisation.
@@ -251,14 +239,10 @@ class Fields:
   )
 
   # Learning. Adam divides by 1 - b.
-  critic_lr: float = field(
-    3e-4, 'learning rate of the critic', least=0, varies=True
-  )
-  actor_lr: float = field(
-    3e-4, 'learning rate of the actor', least=0, varies=True
-  )
-  alpha_lr: float = field(
-    1e-4, 'learning rate of the log temperature', least=0, varies=True
+  critic_lr: float = _varied(3e-4, 'learning rate of the critic', least=0)
+  actor_lr: float = _varied(3e-4, 'learning rate of the actor', least=0)
+  alpha_lr: float = _varied(
+    1e-4, 'learning rate of the log temperature', least=0
   )
   lr_decay_steps: int = field(
     0,
@@ -277,17 +261,12 @@ class Fields:
   alpha_b1: float = field(
     0.9, 'first Adam decay of the temperature', least=0, below=1
   )
-  weight_decay: float = field(
-    1e-2,
-    'AdamW decay of every parameter that weight_norm leaves free',
-    least=0,
-    varies=True,
+  weight_decay: float = _varied(
+    1e-2, 'AdamW decay of every parameter that weight_norm leaves free', least=0
   )
-  gamma: float = field(
-    0.99, 'discount per decision', least=0, most=1, varies=True
-  )
-  tau: float = field(
-    0.005, 'Polyak rate of the target network', least=0, most=1, varies=True
+  gamma: float = _varied(0.99, 'discount per decision', least=0, most=1)
+  tau: float = _varied(
+    0.005, 'Polyak rate of the target network', least=0, most=1
   )
   normalize_rewards: bool = field(
     False, 'learn from rewards over the running std of discounted returns'
@@ -314,15 +293,12 @@ class Fields:
     least=0,
   )
   reset_at: tuple[int, ...] = field(
-    (),
-    'env steps after which the agent is reset, such as 15001,50001',
-    least=1,
+    (), 'env steps after which the agent is reset, such as 15001,50001', least=1
   )
-  init_alpha: float = field(1.0, 'initial temperature', least=1e-9, varies=True)
-  target_entropy: float = field(
+  init_alpha: float = _varied(1.0, 'initial temperature', least=1e-9)
+  target_entropy: float = _varied(
     -0.5,
     'entropy target in nats per action dimension: -0.5 means -|A|/2',
     least=-1_000,
     most=1_000,
-    varies=True,
   )

@@ -111,8 +111,8 @@ PRESETS: dict[str, dict[str, Any]] = {
   },
 }
 
-# What quickstart keeps of itself where there is an accelerator: its budget.
-# The networks and learning rates are the paper's there.
+# On an accelerator quickstart changes the budget alone; networks and learning
+# rates are the paper's.
 QUICKSTART_ON_ACCELERATOR = {
   name: PRESETS['quickstart'][name]
   for name in (

@@ -2,10 +2,10 @@
 
 A *row* is one agent with its environments and replay: a seed of a variant. A
 *variant* is the run's configuration with one value of each varied setting. The
-values are data of the program, a scalar a row in `TrainState.hyper`; what reads
-a `Config` within an update reads a `Varied` one in its place. Every variant
-trains the same seeds with the same keys, so each row is the row of a run of its
-own with these values.
+values are data of the program: a scalar for each row in `TrainState.hyper`,
+which becomes the `learner.hyper.Hyper` of an update. Every variant trains the
+same seeds with the same keys, so that each row equals that of a run with these
+values alone.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy as np
 from mjx_crossq.config import Config
 
 FOLDER = 'variants'
-"""Where in a run's folder its variants have theirs."""
+"""The folder, in that of the run, which holds the folders of the variants."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,11 @@ class Variant:
   """One value of each varied setting.
 
   Attributes:
-    name: such as `actor_lr=0.0001+gamma=0.97`; '' where nothing varies. A
-      folder's name, and free of what shells and lists of flags split at.
+    name: such as `actor_lr=0.0001+gamma=0.97`; '' where nothing varies. It is
+      the name of a folder, without the characters at which shells or lists of
+      flags are split.
     values: by the fields' names.
-    config: of the run of its own that it equals.
+    config: of the run with these values alone.
   """
 
   name: str
@@ -48,7 +49,7 @@ def variants(config: Config) -> list[Variant]:
 
 
 def rows(config: Config) -> list[tuple[Variant, int]]:
-  """Variant and absolute seed of each row: one variant after the other."""
+  """Variant and absolute seed of each row, variant by variant."""
   return [
     (variant, config.seed + index)
     for variant in variants(config)
@@ -65,7 +66,7 @@ def hyper(config: Config) -> dict[str, np.ndarray]:
 
 
 def folders(workdir: Path, config: Config) -> list[Path]:
-  """Where the variants' files are; the run's folder where nothing varies."""
+  """The folders of the variants; that of the run where nothing varies."""
   if not config.vary:
     return [workdir]
   return [workdir / FOLDER / variant.name for variant in variants(config)]

@@ -1,4 +1,4 @@
-"""What a run will hold in memory, said before anything is compiled."""
+"""The memory that a run needs, known before anything is compiled."""
 
 import contextlib
 import ctypes
@@ -10,9 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mjx_crossq.config import ConfigError
 from mjx_crossq.device.trainer import TrainState
-from mjx_crossq.errors import OutOfMemoryError
+from mjx_crossq.errors import ConfigError, OutOfMemoryError
 
 _MIB = 2**20
 
@@ -22,7 +21,7 @@ def advice_when_out_of_memory() -> Iterator[None]:
   """Says what to lower when the device or the host has no memory left.
 
   Raises:
-    OutOfMemoryError: it had not.
+    OutOfMemoryError: in place of the error of JAX or Python.
   """
   try:
     yield
@@ -38,10 +37,10 @@ def advice_when_out_of_memory() -> Iterator[None]:
 
 
 def return_freed() -> None:
-  """Gives memory that the compiler has freed back to the system.
+  """Returns memory that the compiler has freed to the operating system.
 
-  The C library keeps it otherwise, several GiB of it after a task such as dog.
-  Nothing happens where it is not glibc.
+  Otherwise the C library keeps it: several GiB after a task such as dog. With
+  another C library than glibc nothing happens.
   """
   with contextlib.suppress(AttributeError, OSError, TypeError):
     ctypes.CDLL(None).malloc_trim(0)
@@ -55,7 +54,7 @@ class Budget:
     replay: the ring buffers.
     agent: networks, targets, optimisers.
     env: environment states.
-    available: free memory of a device; None where it cannot be told.
+    available: free memory of a device; None where it is unknown.
   """
 
   replay: int
@@ -68,7 +67,7 @@ class Budget:
     """Budget of an abstract state.
 
     Args:
-      state: of `Runner.abstract_state`; its shardings say what a device has.
+      state: of `Runner.abstract_state`; its shardings give a device's part.
       devices: of its placement; none for the default one.
     """
     usual = tuple(devices) in ((), (jax.devices()[0],))
@@ -121,11 +120,11 @@ def parameter_count(params: Any) -> int:
 
 
 def available_memory(*devices: Any) -> int | None:
-  """Bytes that a device can still give, if it can be told.
+  """Free bytes of a device; None where they are unknown.
 
   Args:
-    *devices: the one that can give least counts; none for the default one.
-      Those that are parts of the host share its memory.
+    *devices: the one with the least free memory counts; none for the default
+      one. Devices that are parts of the host share its memory.
   """
   devices = devices or (jax.devices()[0],)
   stats = [device.memory_stats() or {} for device in devices]

@@ -20,10 +20,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mjx_crossq.config import Config, ConfigError
+from mjx_crossq.config import Config
 from mjx_crossq.device.layout import Layout
 from mjx_crossq.device.placement import STATE, OneDevice
 from mjx_crossq.device.trainer import Trainer, TrainState
+from mjx_crossq.errors import ConfigError
 from mjx_crossq.learner.states import AgentState, Transition
 
 _COLUMNS = P(None, 'data')

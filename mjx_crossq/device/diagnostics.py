@@ -1,13 +1,13 @@
-"""What the paper plots beside returns, and what explains it, for ONE seed.
+"""The diagnostics of ONE seed: what the paper plots besides returns, and more.
 
-Three kinds of measurement, none of which changes the agent:
+There are three kinds of measurement; none of them changes the agent:
 
     weights   norms of the Dense kernels
     a batch   gradients of both losses, activations, features, entropy
-    episodes  the critic beside the returns that the policy really gets
+    episodes  the critic compared with the returns that the policy gets
 
-docs/algorithm.md has the table of the series and their sources. What is
-measured of a network alone is in `plasticity.py`.
+docs/algorithm.md has the table of the series and their sources. Measurements
+of a single network are in `plasticity.py`.
 """
 
 import math
@@ -25,9 +25,9 @@ from mjx_crossq.learner.states import AgentState, Network, Transition
 
 ROWS = 1024  # replay rows for activations, features and entropy
 PAIRS = 1000  # state-action pairs of the Q-bias, at least
-PAIRS_PER_EPISODE = 350  # its first decisions
+PAIRS_PER_EPISODE = 350  # the first decisions of an episode
 TAIL = 0.01  # a return ends where the discount has fallen to this
-SMALLEST_RETURN = 10.0  # that a bias is divided by
+SMALLEST_RETURN = 10.0  # smaller returns do not divide the bias
 
 
 class Diagnostics:
@@ -35,7 +35,7 @@ class Diagnostics:
 
   Attributes:
     rollout: the environments of the Q-bias.
-    pairs: decisions of each of its episodes that are judged.
+    pairs: decisions of each of its episodes whose bias is measured.
     decisions: decisions of each of its episodes that are simulated.
   """
 
@@ -99,8 +99,7 @@ class Diagnostics:
   ) -> Metrics:
     """Norms of weights and gradients, and effective learning rates.
 
-    The gradients are those that an update on this batch would take; no
-    optimiser is asked.
+    The gradients are those of an update on this batch, before the optimiser.
 
     Args:
       agent: the agent.
@@ -152,27 +151,27 @@ class Diagnostics:
   def q_bias(
     self, agent: AgentState, key: jax.Array, scale: jax.Array | float = 1.0
   ) -> Metrics:
-    """The critic's error beside Monte Carlo returns of the current policy.
+    """The critic's error against Monte Carlo returns of the current policy.
 
-    The policy acts as in training, in fresh episodes. Of each, the first
-    `pairs` decisions are judged: the mean of the critics in eval mode beside
-    the discounted return from there on, with the entropies that follow
+    The policy acts as in training, in new episodes. For the first `pairs`
+    decisions of each, the mean of the critics in eval mode is compared with the
+    discounted return from there on, with the entropies that follow
     (`soft_returns`).
 
-    A true termination ends the return, and the episode's pairs (so that there
-    may be fewer than `PAIRS`). The time limit does not: the critic is trained
-    to look past it, so the simulation goes on until `TAIL` is left of the
-    last pair's discount. CrossQ's code cuts returns at the limit, which is
-    the same at its action repeat of 1 (.99^650 = .0015 is left there);
-    at 2 the last pair's return would lack 22 %, at 4 nearly everything, and a
-    right critic would seem too high. To bootstrap at the limit would judge
-    the critic by itself.
+    A true termination ends the return and the pairs of its episode (so that
+    there may be fewer than `PAIRS`). The time limit does not: the critic is
+    trained to look past it, so the simulation goes on until `TAIL` is left of
+    the last pair's discount. CrossQ's code cuts returns at the limit. At its
+    action repeat of 1 that makes no difference (.99^650 = .0015 is left there),
+    but at 2 the last pair's return would lack 22 % and at 4 nearly everything,
+    and an exact critic would seem too high. A bootstrap at the limit would
+    compare the critic with itself.
 
     Args:
       agent: the agent.
       key: randomness of the initial states and the actions.
-      scale: what the agent's rewards are divided by, `()`; the bias is in
-        units of the rewards as they are.
+      scale: the number that the agent's rewards are divided by, `()`; the
+        bias is in the units of the unscaled rewards.
 
     Returns:
       Mean and standard deviation of the normalised bias over the pairs.
@@ -216,7 +215,7 @@ def soft_returns(
   """Discounted returns with the entropies of the FOLLOWING decisions.
 
   `R_t = r_t + gamma * mask_t * (R_{t+1} - alpha * log pi(a_{t+1}|s_{t+1}))`,
-  which is what a critic that knows its policy says of `(s_t, a_t)`.
+  which is the value that an exact critic of the policy has at `(s_t, a_t)`.
 
   Args:
     reward: `(decisions, ...)`.
@@ -226,7 +225,7 @@ def soft_returns(
     alpha: temperature, `()`.
 
   Returns:
-    Returns, `(decisions, ...)`; nothing follows the last decision.
+    Returns, `(decisions, ...)`; that of the last decision is its reward.
   """
 
   def step(value, decision):
@@ -234,9 +233,9 @@ def soft_returns(
     total = reward + gamma * mask * value
     return total - alpha * log_prob, total
 
-  nothing = jnp.zeros_like(reward[0])
+  after_the_end = jnp.zeros_like(reward[0])
   decisions = (reward, log_prob, mask)
-  return jax.lax.scan(step, nothing, decisions, reverse=True)[1]
+  return jax.lax.scan(step, after_the_end, decisions, reverse=True)[1]
 
 
 def normalized_bias(
@@ -245,8 +244,8 @@ def normalized_bias(
   """Mean and standard deviation of `(Q - R) / max(|R|, 10)`.
 
   Args:
-    q: what the critic says.
-    returns: what it should have said, of the same shape.
+    q: values of the critic.
+    returns: the returns, of the same shape.
     weight: 1 for a pair that counts, else 0, of the same shape.
   """
   bias = (q - returns) / jnp.maximum(jnp.abs(returns), SMALLEST_RETURN)

@@ -1,10 +1,10 @@
 """A ring buffer of transitions on the device, written in place.
 
 One transition is one row of a float32 matrix, so that adding is a single
-`dynamic_update_slice` and sampling a single gather. Where the next row goes
-and how many are filled follow from the iteration counter alone: the counter
-is the same for all seeds, which keeps the write position off the seed axis
-and the write in place (a batched position would become a scatter).
+`dynamic_update_slice` and sampling a single gather. The position of the next
+row and the number of filled rows follow from the iteration counter alone. The
+counter is the same for all seeds, so that `vmap` does not batch the position: a
+batched position would turn the write in place into a scatter.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Replay:
   columns: int = 1
 
   def __post_init__(self):
-    """Whole writes only, so that none runs over the end."""
+    """Refuses sizes with which a write would run over the end."""
     if self.rows < 1 or self.rows % self.rows_per_add:
       raise ValueError(
         f'rows={self.rows} must be a positive multiple of '
@@ -77,11 +77,11 @@ class Replay:
     return jax.lax.dynamic_update_slice(buffer, rows, (self._position(adds), 0))
 
   def previous(self, buffer: jax.Array, adds: jax.Array) -> Transition:
-    """What the last `add` wrote.
+    """The transitions that the last `add` wrote.
 
     Args:
       buffer: `(rows, row_size)`.
-      adds: how often `add` was called before; at 0 the result means nothing.
+      adds: how often `add` was called before; at 0 the result is arbitrary.
 
     Returns:
       Transitions with leaves `(rows_per_add, ...)`.

@@ -2,8 +2,8 @@
 
 Source: arXiv 2205.07802 and the high-replay-ratio SAC of Schwarzer and
 D'Oro (ICLR 2023), every so many updates; BRO (arXiv 2405.16158), at a list of
-env steps. When a reset is due follows from the shared iteration counter
-alone: it is the same for all seeds, and nothing of it is carried.
+env steps. The times of the resets follow from the iteration counter, which all
+seeds share, so that the state of a run holds nothing about them.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from mjx_crossq.config import Config
 from mjx_crossq.learner.agent import Agent
 from mjx_crossq.learner.states import AgentState
 
-# Folded into the loop's key before the index of a reset. The loop itself
-# folds in its iterations, which never come this far.
+# Folded into the loop's key before the index of a reset. The loop itself folds
+# in its iterations, which are always smaller.
 _STREAM = np.uint32(2**32 - 1)
 
 

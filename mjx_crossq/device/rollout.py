@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mjx_crossq.config import ConfigError
 from mjx_crossq.device import faults
 from mjx_crossq.envs.base import Env
+from mjx_crossq.errors import ConfigError
 from mjx_crossq.learner import reward_scale
 from mjx_crossq.learner.states import Transition
 
@@ -28,7 +28,8 @@ class RolloutState:
     episode_return: undiscounted return of the episode so far.
     episode_length: its env steps so far; 0 where one is to begin.
     last_return: return of the last finished episode; NaN before the first.
-    reward_stats: moments of the discounted returns, or None.
+    reward_stats: moments of the discounted returns, or None if they are not
+      measured.
   """
 
   env: State
@@ -193,8 +194,8 @@ class Rollout:
   ) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
     """A fresh episode in each environment, decision by decision.
 
-    It goes on past the time limit if it is asked for more decisions: a limit
-    is the trainer's clock, which environments know nothing of.
+    It goes on past the time limit if more decisions are asked for: the limit is
+    kept by the trainer, not by the environments.
 
     Args:
       act: maps `(num_envs, observation_size)` and a key to the actions, and

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_crossq import vary
-from mjx_crossq.config import Config, ConfigError
+from mjx_crossq.config import Config
 from mjx_crossq.device import data_parallel as data_parallel_lib
 from mjx_crossq.device import placement as placement_lib
 from mjx_crossq.device.diagnostics import Diagnostics
@@ -25,6 +25,7 @@ from mjx_crossq.device.placement import COUNTER, STATE, OneDevice
 from mjx_crossq.device.rollout import Rollout
 from mjx_crossq.device.trainer import Trainer, TrainState, zero_sums
 from mjx_crossq.envs.base import Env
+from mjx_crossq.errors import ConfigError
 from mjx_crossq.learner.agent import Metrics
 from mjx_crossq.learner.states import Network
 

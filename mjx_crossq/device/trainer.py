@@ -2,10 +2,10 @@
 
     act -> env.step -> replay.add -> UTD x (replay.sample -> agent.update)
 
-`runner.py` adds the seed axis. What all seeds share, the iteration counter,
-stays off that axis; from it follow the episode clock, the replay's position,
-the warm-up and the policy delay, so none of them turns into a masked
-computation under `vmap`.
+`runner.py` adds the axis of the seeds. The iteration counter has no such axis,
+because all seeds share it. The ends of episodes, the position in the replay,
+the warm-up and the policy delay follow from it, so that under `vmap` they stay
+branches of the program, and are not computed for both cases and masked.
 
 """
 
@@ -33,9 +33,9 @@ from mjx_crossq.learner.agent import (
 )
 from mjx_crossq.learner.states import AgentState, Transition
 
-# How often each metric is measured in a chunk: the count, and what it counts.
+# The counts of a chunk, each with the metrics that are measured as often.
 COUNTS = {'updates': CRITIC_METRICS, 'actor_updates': ACTOR_METRICS}
-# What is only counted.
+# Counts without metrics.
 EVENTS = ('env_faults',)
 
 

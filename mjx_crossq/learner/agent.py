@@ -45,7 +45,7 @@ ACTOR_METRICS = ('actor_loss', 'entropy', 'alpha')
 
 
 class Agent:
-  """The functions of the method for one task's sizes.
+  """The functions of the method, for the sizes of one task.
 
   Attributes:
     config: the settings.
@@ -61,7 +61,7 @@ class Agent:
     action_size: int,
     varied: Mapping[str, jax.Array] | None = None,
   ):
-    """Computes nothing.
+    """Stores its arguments; nothing is computed.
 
     Args:
       config: the settings.
@@ -95,7 +95,7 @@ class Agent:
 
   @functools.cached_property
   def values(self) -> values.Values:
-    """What the critic's outputs say: a number, or a distribution."""
+    """How the critic's outputs are read: as a number or a distribution."""
     return values.of(self.config)
 
   @functools.cached_property
@@ -204,8 +204,8 @@ class Agent:
       state: the agent.
       batch: `batch_size` transitions.
       key: split into the noise of a' ~ pi(s') and of a ~ pi(s).
-      with_actor: whether the actor's delayed update is due; must not depend
-        on the seed, so that it is skipped and not computed in vain.
+      with_actor: whether the actor's delayed update is due. It must not depend
+        on the seed; under `vmap` a `cond` on it would compute both branches.
 
     Returns:
       The new agent, and scalar metrics (`ACTOR_METRICS` are 0 where the
@@ -259,8 +259,8 @@ class Agent:
   ) -> tuple[jax.Array, tuple[Any, Metrics]]:
     """The joint pass, the target and the loss.
 
-    The target network is evaluated as the online one is, over the same rows
-    and with its own batch's statistics; it has no running ones.
+    The target network is evaluated as the online one is: in train mode, over
+    the same rows. It therefore has no running statistics.
 
     Returns:
       The loss, and the critic's new running statistics and metrics.

@@ -1,8 +1,8 @@
-"""The two layers of the networks, with derivatives in few passes over the rows.
+"""The layers of the networks, with derivatives in few passes over the rows.
 
-A block's cost beside its matrix products is sums over the rows: the batch
-statistics, and the gradients of biases and scales. Each layer's derivative is
-written out, so that it takes every such sum once.
+Apart from its matrix products, the cost of a block is sums over the rows: the
+batch statistics, and the gradients of biases and scales. The derivatives are
+written by hand, so that each of these sums is computed once.
 """
 
 import functools
@@ -61,16 +61,16 @@ def _matmul(a: jax.Array, b: jax.Array, precision: str) -> jax.Array:
 
 
 def _rounded(x: jax.Array, precision: str) -> jax.Array:
-  """An operand as the product takes it."""
+  """An operand in the number format of the product."""
   return x.astype(jnp.bfloat16) if precision == 'bf16' else x
 
 
 class Dense(nn.Module):
-  """A Dense layer that declares what becomes of its units' norms.
+  """A Dense layer; the type of its parameters says how weights are normalised.
 
   Attributes:
     units: outputs.
-    kind: type of its parameters, one of those in `weight_norm`.
+    kind: type of its parameters, one of the classes in `weight_norm`.
     kernel_init: initialiser of the kernel; the bias starts at 0.
     precision: of its matrix products, see `Config.matmul_precision`.
     use_bias: whether it has one.
@@ -102,8 +102,8 @@ class Dense(nn.Module):
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Mean and variance of each feature.
 
-  The variance takes two passes: E[x^2] - E[x]^2 cancels in float32 where a
-  feature's mean is large beside its spread.
+  The variance takes two passes: in float32, E[x^2] - E[x]^2 loses its digits
+  where a feature's mean is large compared with its standard deviation.
 
   Args:
     x: `(rows, features)`.
@@ -112,7 +112,7 @@ def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     Both `(features,)`.
   """
   mean = jnp.mean(x, axis=0)
-  # At its mean the variance does not depend on it.
+  # The derivative of the variance with respect to the mean is 0.
   return mean, jnp.mean((x - jax.lax.stop_gradient(mean)) ** 2, axis=0)
 
 
@@ -131,8 +131,8 @@ def _shift_scale_forward(x, mean, scale, bias):
 def _shift_scale_backward(residuals, g):
   x, mean, scale = residuals
   total = jnp.sum(g, axis=0)
-  # XLA's CPU compiler makes a slow loop of the sum of a product: 6.4 ms for 512
-  # x 512 numbers twice, where this contraction takes 0.4 ms.
+  # On a CPU, XLA compiles the sum of a product to a slow loop: 6.4 ms for two
+  # arrays of 512 x 512 numbers, where this contraction takes 0.4 ms.
   row_products = jnp.einsum('rf,rf->f', g, x - mean, precision=_HIGHEST)
   return g * scale, -total * scale, row_products, total
 
@@ -261,8 +261,8 @@ def renormalize(
 def _sqrt(x: jax.Array) -> jax.Array:
   """Square root with gradient 0 at 0.
 
-  A unit that ReLU silences on the whole batch has variance 0, where the
-  gradient of sqrt is infinite and would turn the network into NaN.
+  A unit whose ReLU is 0 on the whole batch has variance 0, where the gradient
+  of sqrt is infinite and would make all parameters NaN.
   """
   positive = x > 0
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)

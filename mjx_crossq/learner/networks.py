@@ -163,8 +163,9 @@ class Critic(nn.Module):
   ) -> jax.Array:
     """Outputs of `(rows, obs)` and `(rows, actions)`.
 
-    They are Q, `(num_critics, rows)`, of scalar critics, else `(num_critics,
-    rows, atoms)`; `values` says what they mean.
+    Returns:
+      Q, `(num_critics, rows)`, of scalar critics; of others the outputs that
+      `values` reads, `(num_critics, rows, atoms)`.
     """
     c = self.config
     ensemble = nn.vmap(

@@ -1,12 +1,13 @@
 """BRO's second actor, which collects the data (arXiv 2405.16158).
 
-It shifts the policy's mean towards an upper bound of Q, and is held near the
-policy by a KL divergence whose target two learned multipliers keep:
+It shifts the policy's mean towards an upper bound of Q. A penalty on the KL
+divergence keeps it near the policy; two learned multipliers hold the divergence
+at its target:
 
     mean' = mean + shift(s, mean),   std' = explore_std * std
     L     = mean(-Q_upper(s, a')) + kl_weight * mean KL
             with a' ~ tanh N(mean', std')
-    Q_upper = center of the critics + optimism * half their range
+    Q_upper = mean of the critics + optimism * half their range
     KL    = sum shift^2 / (2 std^2), of two Gaussians with the policy's std
     optimism falls and kl_weight grows where KL / |A| is above `kl_target`
 

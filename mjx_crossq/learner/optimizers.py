@@ -1,4 +1,4 @@
-"""The optimisers: AdamW that knows what weight normalisation leaves free."""
+"""The optimisers: Adam, with decay on the layers that are not normalised."""
 
 from typing import Any
 
@@ -35,9 +35,9 @@ def network_optimizer(
 ) -> optax.GradientTransformation:
   """AdamW of a network.
 
-  The decay spares what is normalised (`weight_norm.decay_mask`). With
-  `soft_l2` the gradient of `soft_l2 / 2 * sum of squares` of the hidden
-  layers is added to the loss's before Adam sees it.
+  Normalised layers do not decay (`weight_norm.decay_mask`). With `soft_l2` the
+  gradient of `soft_l2 / 2 * sum of squares` of the hidden layers is added to
+  that of the loss, before Adam.
 
   Args:
     config: the source of every other setting.

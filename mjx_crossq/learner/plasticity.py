@@ -1,4 +1,4 @@
-"""Weights, gradients and activations of a network, as numbers.
+"""Measurements of the weights, gradients and activations of a network.
 
 Each function is of ONE network of one seed; `over_critics` gives the mean over
 an ensemble. Sources: arXiv 2506.03758 (weight norms), Lyle et al. 2024
@@ -23,7 +23,7 @@ RANK_SHARE = 0.99  # of the singular values' sum
 
 
 def over_critics(function: Callable[..., Metrics], *trees: Any) -> Metrics:
-  """Means over the ensemble, the first axis, of what one critic gives."""
+  """Means over the ensemble, the first axis, of a function of one critic."""
   found = jax.vmap(function)(*trees)
   return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
 
@@ -57,8 +57,8 @@ def network_norms(params: Any, grads: Any) -> Metrics:
     `weight_norm`, the sum of the kernels' Euclidean norms, and each layer's;
     `effective_lr`, the mean over all tensors of `|gradient| / |tensor|`
     weighted by their sizes, and each kernel's; `grad_norm`, the norm of all
-    gradients together. A tensor that is 0, as biases are at the start, has no
-    effective learning rate and is left out of the mean.
+    gradients as one vector. A tensor that is 0, as biases are at the start,
+    has no effective learning rate and is left out of the mean.
   """
   norm = jnp.linalg.norm
   weights = {layer: norm(w) for layer, w in kernels(params).items()}
@@ -83,7 +83,7 @@ def network_norms(params: Any, grads: Any) -> Metrics:
 def hidden(
   net: nn.Module, network: Network, *args: jax.Array
 ) -> tuple[tuple[jax.Array, ...], jax.Array]:
-  """Activations of the hidden layers, and what the heads see, in eval mode.
+  """Activations of the hidden layers and input of the heads, in eval mode.
 
   Args:
     net: the actor or the critic.
@@ -105,7 +105,7 @@ def hidden(
 
 
 def activity(activations: Sequence[jax.Array], features: jax.Array) -> Metrics:
-  """Dormant units and feature rank of one network, as `hidden` gives it."""
+  """Dormant units and feature rank of one network, from `hidden`'s results."""
   return {
     'dormant': dormant_share(activations),
     'feature_rank': feature_rank(features),
@@ -145,8 +145,8 @@ def feature_rank(features: jax.Array) -> jax.Array:
   Returns:
     The rank, `()`, 0 if all are 0; NaN where one is not finite.
   """
-  # Not the eigenvalues of the Gram matrix: float32 leaves nothing of those
-  # below 1e-7 of the largest, whose roots this sum would miss.
+  # The eigenvalues of the Gram matrix would be cheaper, but in float32 those
+  # below 1e-7 of the largest are lost, and the sum needs their roots.
   values = jnp.linalg.svd(features, compute_uv=False)
   total = jnp.cumsum(values)
   below = jnp.sum(total < RANK_SHARE * total[-1])

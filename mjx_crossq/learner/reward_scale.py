@@ -1,9 +1,8 @@
-"""Rewards in units of the spread of discounted returns (XQC).
+"""Rewards divided by the standard deviation of discounted returns (XQC).
 
-The replay holds the rewards as they are; a batch is divided by the present
-standard deviation when it is drawn, as `danielpalenicek/xqc` does. That code
-drops the past at an episode's last step, before its reward; here the return
-ends after it.
+The replay holds the unscaled rewards; a batch is divided by the present
+standard deviation when it is drawn, as `danielpalenicek/xqc` does. In that code
+the return of an episode ends before its last reward; here it ends after it.
 """
 
 import jax
@@ -53,7 +52,7 @@ def update(
   new = discounted.size
   count = stats.count + new
   delta = jnp.mean(discounted) - stats.mean
-  # Chan's formula for the moments of two samples together.
+  # Chan's formula for the moments of the union of two samples.
   var = (
     stats.var * stats.count
     + jnp.var(discounted) * new
@@ -68,10 +67,10 @@ def update(
 
 
 def scale(stats: ReturnStats | None) -> jax.Array:
-  """What rewards are divided by, `()`.
+  """The number that rewards are divided by, `()`.
 
   Args:
-    stats: None where rewards are learned from as they are.
+    stats: None where rewards are not scaled.
 
   Returns:
     The returns' standard deviation; 1 while all were equal, and for None.

@@ -1,4 +1,4 @@
-"""What the agent learns from, and what learning changes."""
+"""The data that the agent learns from, and the state that learning changes."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from flax import struct
 
 @struct.dataclass
 class Transition:
-  """What the agent learns from; leading axes are the batch's.
+  """Transitions of the environment, with the axes of a batch first.
 
   Attributes:
     obs: observation s, `(..., observation_size)`.
@@ -37,7 +37,7 @@ class Network:
 
 @struct.dataclass
 class ActorState:
-  """What the delayed update changes.
+  """The state that the delayed update changes.
 
   Attributes:
     network: the policy.
@@ -56,7 +56,7 @@ class ActorState:
 
 @struct.dataclass
 class CriticState:
-  """What every update changes.
+  """The state that every update changes.
 
   Attributes:
     network: the ensemble; leaves have the ensemble as their first axis.

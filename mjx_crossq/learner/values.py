@@ -1,4 +1,4 @@
-"""What a critic's outputs say of the return: a number or a distribution.
+"""How a critic's outputs describe the return: as a number or a distribution.
 
     scalar       one output is Q
     categorical  logits over fixed returns (C51, arXiv 1707.06887)
@@ -6,7 +6,7 @@
 
 Shapes: outputs are `(critics, rows)` of a scalar critic, else `(critics,
 rows, atoms)`; `reward`, `discount` (gamma times the mask) and `cost` (alpha
-times log pi, which the soft value is lowered by) are `(rows,)`.
+times log pi, which is subtracted from the soft value) are `(rows,)`.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Values(Protocol):
     discount: jax.Array,
     cost: jax.Array,
   ) -> Any:
-    """What the outputs at (s, a) are to become, from those at (s', a')."""
+    """The target of the outputs at (s, a), from the outputs at (s', a')."""
     ...
 
   def loss(self, outputs: jax.Array, target: Any) -> jax.Array:
@@ -159,6 +159,7 @@ class Quantile:
     levels = (jnp.arange(atoms) + 0.5) / atoms
     error = target[:, None, :] - outputs[..., None]
     size = jnp.abs(error)
+    # As `optax.huber_loss`, whose gradient is rounded in another way.
     huber = jnp.where(size <= 1, 0.5 * error**2, size - 0.5)
     weight = jnp.abs(levels[:, None] - (error < 0))
     return jnp.mean(jnp.sum(weight * huber, axis=-2), axis=(-2, -1))

@@ -5,8 +5,8 @@ hidden unit is projected back to norm 1, which keeps the effective learning
 rate of a normalised network constant. Here the vector is a unit's incoming
 weights and its bias together, `[kernel[:, j]; bias[j]]`.
 
-Which layers are normalised is carried by the *type* of their parameters, so
-that a renamed layer cannot drop out of the method unseen.
+The *type* of a layer's parameters says whether it is normalised, and not its
+name, so that renaming a layer changes nothing.
 """
 
 from typing import Any
@@ -65,7 +65,7 @@ def is_normalized(node: Any) -> bool:
 def unit_norms(layer: Affine | UnitAffine) -> jax.Array:
   """Norm of each unit's weight vector `[kernel column; bias]`, `(..., units)`.
 
-  That of the kernel's column where there is no bias, or a free one. Leading
+  Without a bias, or with a free one, the norm of the kernel's column. Leading
   axes (ensemble, seeds) are kept.
   """
   squares = jnp.sum(layer.kernel**2, axis=-2)
@@ -77,8 +77,8 @@ def unit_norms(layer: Affine | UnitAffine) -> jax.Array:
 def project(params: Any) -> Any:
   """Scales every unit of every normalised layer to norm 1.
 
-  An equality, not a bound: short vectors grow. Adam's moments, BatchNorm's
-  scale and bias and free layers are not touched.
+  Vectors shorter than 1 become longer. Adam's moments, BatchNorm's scale and
+  bias, and layers of other types stay as they are.
 
   Args:
     params: a parameter tree with `UnitAffine` nodes.

@@ -248,6 +248,43 @@ def test_export_acts_in_stock_as_the_run_did(runs, tmp_path):
     assert done.returncode == 2 and message in done.stderr
 
 
+# A program, and at its end which of the slow packages it has imported.
+LIGHT = """
+import atexit, sys
+slow = {'jax', 'mujoco', 'matplotlib'}
+atexit.register(lambda: print('imported', sorted(slow & {*sys.modules})))
+from mjx_crossq.launch import train
+train.run()
+"""
+
+
+@pytest.mark.parametrize(
+  ('flag', 'code', 'message'),
+  [
+    ('--list_tasks', 0, 'walker-run'),
+    ('--uttd=2', 2, 'uttd'),
+    ('--set=alpha_b1=7', 2, 'alpha_b1=7.0 must be below 1'),
+    ('--preset=crosq', 2, "did you mean 'crossq'"),
+    ('--task=cheetah-rnu', 2, "Did you mean 'cheetah-run'"),
+    ('--resume', 2, '--workdir'),
+  ],
+)
+def test_without_training_nothing_slow_is_imported(flag, code, message):
+  done = subprocess.run(
+    [sys.executable, '-c', LIGHT, flag], capture_output=True, text=True
+  )
+  assert done.returncode == code, done.stderr
+  assert message in done.stdout + done.stderr
+  assert done.stdout.endswith('imported []\n')
+
+
+def test_flags_are_the_fields_that_are_marked():
+  shown = launch('train', '--help').stdout
+  for name, field in config_lib.FIELDS.items():
+    found = re.search(rf'^  --{name}: ', shown, re.M)
+    assert bool(found) == field.metadata['flag'], name
+
+
 def test_list_tasks():
   shown = launch('train', '--list_tasks').stdout.split()
   assert shown == list(envs.ALL_TASKS)
