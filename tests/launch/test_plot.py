@@ -263,7 +263,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path):
   cases = {
     (ours,): '--output is needed',
     (out,): 'give --workdirs, --baselines, or both',
-    (ours, f'--output={tmp_path / "no" / "figure"}'): 'make it first',
+    (ours, f'--output={tmp_path / "no" / "figure"}'): 'create it first',
     (ours, f'--output={tmp_path / "out"}'): 'add a name',
     (out, f'--workdirs={tmp_path / "none"}'): 'has no config.json',
     (out, f'--workdirs={tmp_path}/x*'): 'matches no folder',

@@ -113,7 +113,7 @@ def test_wrong_input_is_named(page):
       (): '--workdirs is needed',
       (f'--workdirs={page.parent}/nothing*',): 'matches no folder',
       (runs, '--output=report.pdf'): 'must end in .html',
-      (runs, '--output=/no/such/report.html'): 'make it first',
+      (runs, '--output=/no/such/report.html'): 'create it first',
     },
   )
 

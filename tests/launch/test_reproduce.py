@@ -270,7 +270,7 @@ def test_interruption_stops_the_run_too(tmp_path):
   start = time.monotonic()
   rest = process.stdout.read()  # ends when nobody has the pipe open
   assert process.wait() == 130
-  assert 'stopped; the same command goes on' in rest
+  assert 'stopped; the same command continues' in rest
   assert 'evaluation' not in rest and time.monotonic() - start < 60
 
 
