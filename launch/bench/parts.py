@@ -39,8 +39,8 @@ its physics: observation, reward, episodes' statistics."""
 
 _SCOPES = ('acting', 'replay', 'environment')
 _PHYSICS_STEP = re.compile(r'jit\((?:step|_step|control_step)\)')
-_HELPERS = {'math', 'scan', 'support', 'dataclasses', 'function', 'api'}
-"""Files of MJX and JAX whose functions serve all others."""
+_HELPERS = {'math', 'scan', 'support', 'tree', 'dataclasses', 'api'}
+"""Files of MJX, JAX and `envs` whose functions serve all others."""
 
 
 @dataclasses.dataclass(frozen=True)
