@@ -272,8 +272,8 @@ ENTRY %main (a: f32[4,16,8], b: f32[4,8,32]) -> f32[4,16,32] {
   )
 
 
-# As a compiler for TPUs writes a loop of 5 - 2 trips in one whose length is data:
-# it passes the constant in, and does not say how often the loop runs.
+# As a compiler for TPUs writes a loop of 5 - 2 trips in one whose length is
+# data: it passes the constant in, and does not say how often the loop runs.
 NESTED = """\
 %inner_condition (c.0: (s32[], s32[])) -> pred[] {
   %c.0 = (s32[], s32[]) parameter(0)
@@ -291,7 +291,7 @@ NESTED = """\
   ROOT %b.5 = (s32[], s32[]) tuple(%b.4, %b.2)
 }
 
-%outer_condition (o.0: (s32[], s32[])) -> pred[] {
+%outer_until (o.0: (s32[], s32[])) -> pred[] {
   %o.0 = (s32[], s32[]) parameter(0)
   %o.1 = s32[] get-tuple-element(%o.0), index=0
   %o.2 = s32[] get-tuple-element(%o.0), index=1
@@ -315,7 +315,7 @@ ENTRY %main (e.0: s32[]) -> (s32[], s32[]) {
   %e.0 = s32[] parameter(0)
   %e.1 = s32[] constant(5)
   %e.2 = (s32[], s32[]) tuple(%e.0, %e.1)
-  ROOT %e.3 = (s32[], s32[]) while(%e.2), condition=%outer_condition, body=%outer
+  ROOT %e.3 = (s32[], s32[]) while(%e.2), condition=%outer_until, body=%outer
 }
 """
 
