@@ -149,6 +149,28 @@ class Module:
   entry: str
   stacks: dict[int, tuple[Frame, ...]]
 
+  @functools.cached_property
+  def callers(self) -> dict[str, tuple[str, Instruction, str]]:
+    """What runs each computation of a loop, a branch or a call.
+
+    The name of its computation, the instruction, and the name of the operand
+    that is the parameter.
+    """
+    found = {}
+    for name, computation in self.computations.items():
+      for instruction in computation.values():
+        if instruction.opcode in ('while', 'call'):
+          for key in ('body', 'condition', 'to_apply'):
+            if instruction.calls(key) and len(instruction.operands) == 1:
+              operand = instruction.operands[0]
+              found[instruction.calls(key)] = name, instruction, operand
+        elif instruction.opcode == 'conditional':
+          pairs = zip(
+            instruction.branches, instruction.operands[1:], strict=False
+          )
+          found |= {b: (name, instruction, operand) for b, operand in pairs}
+    return found
+
   def stack(self, instruction: Instruction) -> tuple[Frame, ...]:
     """The Python functions that an instruction comes from, innermost first."""
     return self.stacks.get(instruction.frame, ())
@@ -197,14 +219,18 @@ def _instruction(line: str) -> Instruction:
   end = _closing(rest, len(opcode))
   inside = rest[len(opcode) + 1 : end - 1]
   operands = () if opcode in ('constant', 'parameter') else _operands(inside)
-  # The number of a parameter stands where others have operands.
-  number = f'number={inside}, ' if opcode == 'parameter' else ''
+  # What others have no name for stands where they have operands.
+  kept = ''
+  if opcode == 'parameter':
+    kept = f'number={inside}, '
+  elif opcode == 'constant' and len(inside) < 20:
+    kept = f'value={inside}, '
   return Instruction(
     name=left.removeprefix('ROOT ').lstrip('%'),
     opcode=opcode.strip(),
     results=_arrays(types),
     operands=operands,
-    attributes=number + rest[end:].lstrip(', '),
+    attributes=kept + rest[end:].lstrip(', '),
     root=left.startswith('ROOT '),
   )
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from mjx_crossq.launch.bench import trips as trips_lib
 from mjx_crossq.launch.bench import work
 from mjx_crossq.launch.bench.hlo import Frame, Instruction, Module
 
@@ -39,8 +40,8 @@ its physics: observation, reward, episodes' statistics."""
 
 _SCOPES = ('acting', 'replay', 'environment')
 _PHYSICS_STEP = re.compile(r'jit\((?:step|_step|control_step)\)')
-_HELPERS = {'math', 'scan', 'support', 'dataclasses', 'function', 'api'}
-"""Files of MJX and JAX whose functions serve all others."""
+_HELPERS = {'math', 'scan', 'support', 'tree', 'dataclasses', 'api'}
+"""Files of MJX, JAX and `envs` whose functions serve all others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,8 @@ class Walk:
     found = self._outermost(self.module.entry)
     if found is None:
       raise ValueError('the program has no loop whose length is data')
-    yield from self._loop(found, '', Place(), once=True)
+    loop, where = found
+    yield from self._loop(loop, where, Place(), once=True)
 
   def around(self) -> Iterator[Run]:
     """What a chunk runs once, before and after the loop over decisions."""
@@ -141,16 +143,22 @@ class Walk:
       elif work.launches(instruction):
         yield Run(instruction, name, Place())
 
-  def _outermost(self, name: str) -> Instruction | None:
-    """The heaviest loop without known trips of a computation."""
+  def _outermost(self, name: str) -> tuple[Instruction, str] | None:
+    """The heaviest loop of unknown length of a computation, and where it is."""
     loops = []
     for instruction in self.module.computations[name].values():
-      if instruction.opcode == 'while' and instruction.trips is None:
-        loops.append(instruction)
-      elif instruction.opcode == 'call':
+      if instruction.opcode == 'call':
         loops.append(self._outermost(instruction.calls('to_apply')))
-    loops = [loop for loop in loops if loop is not None]
-    return max(loops, key=lambda i: self._weight(i.calls('body')), default=None)
+      elif (
+        instruction.opcode == 'while'
+        and trips_lib.of(self.module, name, instruction) is None
+      ):
+        loops.append((instruction, name))
+    return max(
+      filter(None, loops),
+      key=lambda found: self._weight(found[0].calls('body')),
+      default=None,
+    )
 
   def _computation(self, name: str, place: Place) -> Iterator[Run]:
     for instruction in self.module.computations[name].values():
@@ -171,7 +179,9 @@ class Walk:
     self, loop: Instruction, name: str, place: Place, once: bool = False
   ) -> Iterator[Run]:
     """A loop: its body, and its condition where a host must read it."""
-    trips: float | None = 1 if once else loop.trips
+    trips: float | None = trips_lib.of(self.module, name, loop)
+    data_decide = trips is None
+    trips = 1 if once else trips
     solver = not place.solving and self._is_solver(loop)
     if trips is None and solver:
       trips = self.frequencies.solver_iterations
@@ -183,7 +193,7 @@ class Walk:
       self.solver_iterations += inside.times
       inside = dataclasses.replace(inside, part=SOLVER, solving=True)
     yield from self._computation(loop.calls('body'), inside)
-    if loop.trips is None:
+    if data_decide:
       yield from self._computation(loop.calls('condition'), inside)
       yield Run(loop, name, inside, control=True)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mjx_crossq.launch.bench import hlo, inspection, parts, targets, work
+from mjx_crossq.launch.bench import hlo, inspection, parts, targets, trips, work
 
 from . import programs
 
@@ -270,6 +270,67 @@ ENTRY %main (a: f32[4,16,8], b: f32[4,8,32]) -> f32[4,16,32] {
   assert (
     work.flops(module, computation, computation['c']) == 2 * 4 * 16 * 8 * 32
   )
+
+
+# As a compiler for TPUs writes a loop of 5 - 2 trips in one whose length is
+# data: it passes the constant in, and does not say how often the loop runs.
+NESTED = """\
+%inner_condition (c.0: (s32[], s32[])) -> pred[] {
+  %c.0 = (s32[], s32[]) parameter(0)
+  %c.1 = s32[] get-tuple-element(%c.0), index=0
+  %c.2 = s32[] get-tuple-element(%c.0), index=1
+  ROOT %c.3 = pred[] compare(%c.1, %c.2), direction=LT
+}
+
+%inner (b.0: (s32[], s32[])) -> (s32[], s32[]) {
+  %b.0 = (s32[], s32[]) parameter(0)
+  %b.1 = s32[] get-tuple-element(%b.0), index=0
+  %b.2 = s32[] get-tuple-element(%b.0), index=1
+  %b.3 = s32[] constant(1)
+  %b.4 = s32[] add(%b.1, %b.3)
+  ROOT %b.5 = (s32[], s32[]) tuple(%b.4, %b.2)
+}
+
+%outer_until (o.0: (s32[], s32[])) -> pred[] {
+  %o.0 = (s32[], s32[]) parameter(0)
+  %o.1 = s32[] get-tuple-element(%o.0), index=0
+  %o.2 = s32[] get-tuple-element(%o.0), index=1
+  ROOT %o.3 = pred[] compare(%o.1, %o.2), direction=LT
+}
+
+%outer (p.0: (s32[], s32[])) -> (s32[], s32[]) {
+  %p.0 = (s32[], s32[]) parameter(0)
+  %p.1 = s32[] get-tuple-element(%p.0), index=0
+  %p.2 = s32[] get-tuple-element(%p.0), index=1
+  %p.3 = s32[] constant(2)
+  %p.4 = s32[] copy(%p.3)
+  %p.5 = (s32[], s32[]) tuple(%p.4, %p.2)
+  %p.6 = (s32[], s32[]) while(%p.5), condition=%inner_condition, body=%inner
+  %p.7 = s32[] get-tuple-element(%p.6), index=0
+  %p.8 = s32[] multiply(%p.7, %p.1)
+  ROOT %p.9 = (s32[], s32[]) tuple(%p.8, %p.2)
+}
+
+ENTRY %main (e.0: s32[]) -> (s32[], s32[]) {
+  %e.0 = s32[] parameter(0)
+  %e.1 = s32[] constant(5)
+  %e.2 = (s32[], s32[]) tuple(%e.0, %e.1)
+  ROOT %e.3 = (s32[], s32[]) while(%e.2), condition=%outer_until, body=%outer
+}
+"""
+
+
+def test_trips_that_the_compiler_does_not_write_down():
+  module = hlo.parse(NESTED)
+  inner = module.computations['outer']['p.6']
+  assert trips.of(module, 'outer', inner) == 3
+  # The counter begins at a parameter of the program.
+  assert trips.of(module, 'main', module.computations['main']['e.3']) is None
+  # A limit that the outer loop changes is none that can be read.
+  changed = NESTED.replace('tuple(%p.8, %p.2)', 'tuple(%p.8, %p.7)')
+  module = hlo.parse(changed)
+  inner = module.computations['outer']['p.6']
+  assert trips.of(module, 'outer', inner) is None
 
 
 def compiled_text(function, *shapes):
