@@ -5,8 +5,8 @@ is quadratic, plus that of the constraint rows. Where cones are pyramidal and
 nothing has dry friction, a row costs `stiffness / 2 * min(residual, 0)^2`, or
 the same without `min` for an equality. The residual is linear in the step. So
 the cost's derivative is piecewise linear, increasing, and bends where a row
-becomes active or inactive. It is evaluated at all these breakpoints at once,
-and the minimum of the segment in which it changes sign is a quotient.
+becomes active or inactive. It is evaluated at these breakpoints at once. The
+minimum of the segment in which it changes sign is a quotient.
 
 MJX's own line search takes up to `ls_iterations` steps, one after the other,
 and accepts a step only if the cost falls by more than its rounding error. The
@@ -23,6 +23,12 @@ from mjx_crossq.envs import runtime
 
 with runtime.quiet():
   from mujoco.mjx._src.types import ConeType, DisableBit
+
+
+NEAREST = 128
+"""Breakpoints at which the derivative is evaluated, the nearest ones. If the
+minimum is beyond them all, the step ends at the next one: it is then shorter
+than the best, and the solver takes another."""
 
 
 def minimiser(
@@ -50,21 +56,34 @@ def minimiser(
   bends = leaves | enters
   at = jp.where(bends, -residual / jp.where(bends, rate, 1), 0)
   weight = stiffness * rate * rate
-  constant = curvature + jp.sum(jp.where(active & ~leaves, weight, 0))
-  # The derivative less the slope at each breakpoint. All terms are positive, so
-  # that nothing cancels.
+  always = curvature + jp.sum(jp.where(active & ~leaves, weight, 0))
+  constant = always
+  # The derivative less the slope at the nearest breakpoints. All terms are
+  # positive, so that nothing cancels.
+  point, comes, goes, bend = at, enters, leaves, weight
+  if len(at) > NEAREST:
+    key = jp.where(bends, at, jp.inf)
+    _, near = jax.lax.top_k(-key, NEAREST)
+    point, comes, goes, bend = (
+      at[near],
+      enters[near],
+      leaves[near],
+      weight[near],
+    )
+    far = leaves & (at > jp.max(jp.where(comes | goes, point, 0)))
+    constant += jp.sum(jp.where(far, weight, 0))
   grown = jp.where(
-    leaves,
-    jp.minimum(at[:, None], at),
-    jp.where(enters, jp.maximum(at[:, None] - at, 0), 0),
+    goes,
+    jp.minimum(point[:, None], point),
+    jp.where(comes, jp.maximum(point[:, None] - point, 0), 0),
   )
-  rise = constant * at + jp.sum(weight * grown, axis=1)
-  before = bends & (rise <= -slope)
-  start = jp.max(jp.where(before, at, 0), initial=0)
-  end = jp.min(jp.where(bends & ~before, at, jp.inf), initial=jp.inf)
-  # In the segment that follows `start`:
+  rise = constant * point + jp.sum(bend * grown, axis=1)
+  before = (comes | goes) & (rise <= -slope)
+  start = jp.max(jp.where(before, point, 0), initial=0)
   passed = at <= start
-  total = constant + jp.sum(jp.where(leaves & ~passed, weight, 0))
+  end = jp.min(jp.where(bends & ~passed, at, jp.inf), initial=jp.inf)
+  # In the segment that follows `start`:
+  total = always + jp.sum(jp.where(leaves & ~passed, weight, 0))
   total += jp.sum(jp.where(enters & passed, weight, 0))
   sign = jp.where(enters, 1, -1)
   target = jp.sum(jp.where(bends & passed, sign * weight * at, 0))

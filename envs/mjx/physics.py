@@ -9,8 +9,8 @@ compilation; inside another jit they are simply inlined.
 MJX's `forward` is one function. Stock needs its two halves (`mj_step1`,
 `mj_step2`), so this module calls the stages one by one: MJX's private ones, and
 this package's where it has a better one. A test fails when upstream changes the
-stages. Cameras are not moved, because no task observes one, and the fields of
-`_INTERMEDIATE` keep the values that they have in `put_model`'s data.
+stages. Cameras are not moved, because no task observes one, and fields that no
+later stage reads (`_unread`) keep the values that they have in `put_model`'s.
 """
 
 import dataclasses
@@ -228,7 +228,6 @@ def _like(data: Data, template: Data) -> Data:
 _INTERMEDIATE = (
   'xanchor',
   'xaxis',
-  'cdof_dot',
   '_impl.crb',
   '_impl.efc_pos',
   '_impl.efc_margin',
@@ -238,18 +237,29 @@ _INTERMEDIATE = (
 )
 """Fields that nothing reads after the stage which computes them: keeping them
 would cost an operation each in every physics step."""
+_FOR_FORCES = (
+  'cdof_dot',
+  '_impl.contact.pos',
+  '_impl.contact.frame',
+  '_impl.contact.friction',
+  '_impl.contact.includemargin',
+  '_impl.contact.geom1',
+  '_impl.contact.geom2',
+)
+"""Fields that only sensors of forces and the noslip pass read later."""
 
 
 def _unread(model: Model) -> tuple[str, ...]:
-  """Those of the intermediate fields that no later stage of a model reads."""
-  enum = mujoco.mjtStage
-  late = (np.asarray(model.sensor_needstage) == enum.mjSTAGE_ACC).any()
-  return tuple(x for x in _INTERMEDIATE if x != 'cdof_dot' or not late)
+  """The fields that no later stage of a model reads."""
+  forces = model.sensor_needstage == mujoco.mjtStage.mjSTAGE_ACC
+  if np.any(forces) or noslip.Settings.of(model).iterations:
+    return _INTERMEDIATE
+  return _INTERMEDIATE + _FOR_FORCES
 
 
 def _position_velocity(model: Model, data: Data) -> Data:
   """Computes what depends on position and velocity only: `mj_step1`."""
-  kept = {name: operator.attrgetter(name)(data) for name in _INTERMEDIATE}
+  unread = {name: operator.attrgetter(name)(data) for name in _unread(model)}
   data = kinematics.kinematics(model, data)
   data = dynamics.com_pos(model, data)
   data = mjx_smooth.tendon(model, data)
@@ -270,7 +280,7 @@ def _position_velocity(model: Model, data: Data) -> Data:
   data = dynamics.rne(model, data)
   data = mjx_smooth.tendon_bias(model, data)
   data = mjx_sensor.sensor_vel(model, data)
-  return data.tree_replace({name: kept[name] for name in _unread(model)})
+  return data.tree_replace(unread)
 
 
 def _acceleration(model: Model, data: Data) -> Data:

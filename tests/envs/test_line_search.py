@@ -32,7 +32,7 @@ def _derivative(smooth, curvature, residual, rate, stiffness):
   return derivative
 
 
-@pytest.mark.parametrize('n', (0, 1, 7, 200))
+@pytest.mark.parametrize('n', (0, 1, 7, 100, 300))
 def test_equals_a_float64_minimiser(n):
   rng = np.random.RandomState(n)
   minimiser = jax.jit(line_search.minimiser)
@@ -70,6 +70,21 @@ def test_many_breakpoints_in_float64():
       if slope < 0:
         step = float(minimiser(*map(jp.asarray, (slope, *rows))))
         assert abs(derivative(step)) < 1e-10 * abs(slope)
+
+
+def test_minimum_beyond_the_nearest_breakpoints():
+  """The step then ends early, at a lower cost and before the minimum."""
+  rng = np.random.RandomState(0)
+  n = 4 * line_search.NEAREST
+  residual, rate = rng.uniform(-1, -0.1, n), rng.uniform(0.9, 1.1, n)
+  stiffness = np.full(n, 1e-3)
+  curvature, smooth = 1.0, -10.0
+  derivative = _derivative(smooth, curvature, residual, rate, stiffness)
+  arguments = (derivative(0), curvature, residual, rate, stiffness)
+  step = float(line_search.minimiser(*map(jp.float32, arguments)))
+  nearest = np.sort(-residual / rate)[line_search.NEAREST]
+  assert step >= nearest * (1 - 1e-5)
+  assert derivative(step) < 0
 
 
 @pytest.mark.parametrize(

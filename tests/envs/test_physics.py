@@ -1,6 +1,7 @@
 """The model's edits and MJX's private parts."""
 
 import inspect
+import re
 
 import mujoco
 import numpy as np
@@ -89,6 +90,29 @@ def test_mjx_still_has_the_parts_we_split():
   jax_part = lines[lines.index(stages[0]) :]
   calls = [line for line in jax_part if line.startswith('d = ')]
   assert calls == stages
+  for function, expected in (
+    (
+      physics.mjx_forward.fwd_position,
+      [
+        'smooth.kinematics',
+        'smooth.com_pos',
+        'smooth.camlight',
+        'smooth.tendon',
+        'smooth.crb',
+        'smooth.tendon_armature',
+        'smooth.factor_m',
+        'collision_driver.collision',
+        'constraint.make_constraint',
+        'smooth.transmission',
+      ],
+    ),
+    (
+      physics.mjx_forward.fwd_velocity,
+      ['smooth.com_vel', 'passive.passive', 'smooth.rne', 'smooth.tendon_bias'],
+    ),
+  ):
+    source = inspect.getsource(inspect.unwrap(function))
+    assert re.findall(r'd = ([a-z_.]+)\(m, d\)', source) == expected
   advance = inspect.signature(physics.mjx_forward._advance).parameters
   assert list(advance) == ['m', 'd', 'act_dot', 'qacc', 'qvel']
   step = inspect.getsource(inspect.unwrap(physics.mjx_forward.step))
