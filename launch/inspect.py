@@ -18,7 +18,7 @@ from absl import flags
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.host import run_files
 from mjx_crossq.launch import cli, config_flags
-from mjx_crossq.launch.bench import targets
+from mjx_crossq.launch.bench import inspection, parts, targets
 
 _TARGET = flags.DEFINE_enum(
   'target', 'here', list(targets.TARGETS), 'chip to compile for'
@@ -52,10 +52,7 @@ def prepare() -> None:
 
 def main() -> None:
   """Reads the flags, compiles and prints."""
-  # They load JAX; wrong flags are refused before that.
-  import jax
-
-  from mjx_crossq.launch.bench import inspection
+  import jax  # after `prepare`
 
   for path in (_JSON.value, _HLO.value):
     if path and not Path(path).parent.is_dir():
@@ -155,8 +152,6 @@ def _print(found: Any) -> None:
 
 def _print_functions(found: Any) -> None:
   """Launches a decision by part and Python function."""
-  from mjx_crossq.launch.bench import parts  # loads JAX
-
   rows = parts.by_function(found.walk, found.runs)
   print(f'\n  {"launches":>9}  {"part":18} function')
   for part, name, count in rows[: _ROWS.value]:
