@@ -19,7 +19,7 @@ from tests.launch import programs
 
 def measure(program, folder):
   """Runs a program of `programs.py` and reads what it found."""
-  done = programs.run(program, str(folder), module='tests.devices.programs')
+  done = programs.run_module('tests.devices.programs', program, str(folder))
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads(done.stdout.splitlines()[-1])
 

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 
 from mjx_crossq import envs
-from mjx_crossq.envs import base
+from mjx_crossq.envs import base, gym
 from mjx_crossq.envs.vector import VectorEnv
 
 from . import checks
@@ -79,7 +79,7 @@ def test_trajectory_is_that_of_vmap_bit_for_bit(arrays):
 def test_equals_gymnasiums_own_vectorisation(mode, arrays):
   """Over episodes that end by themselves and by their time limit."""
   n = 4
-  sync = SyncVectorEnv([lambda: envs.gym.Env(Line())] * n, autoreset_mode=mode)
+  sync = SyncVectorEnv([lambda: gym.Env(Line())] * n, autoreset_mode=mode)
   batch = VectorEnv(Line(), n, autoreset_mode=mode, arrays=arrays)
   assert batch.metadata['autoreset_mode'] is sync.metadata['autoreset_mode']
   for space in ('', 'single_'):
@@ -157,9 +157,9 @@ def test_seeds():
   # Without any seed, two draw differently.
   unseeded = [VectorEnv(Line(), 3).reset()[0] for _ in range(2)]
   assert (unseeded[0] != unseeded[1]).all()
-  singles = [envs.gym.Env(Line()).reset()[0] for _ in range(2)]
+  singles = [gym.Env(Line()).reset()[0] for _ in range(2)]
   assert (singles[0] != singles[1]).all()
-  single = envs.gym.Env(Line())
+  single = gym.Env(Line())
   np.testing.assert_array_equal(single.reset(seed=2)[0], first[1])
 
 
@@ -207,7 +207,7 @@ def test_wrong_shapes_are_refused():
 
 
 def test_checker_passes_by_name():
-  envs.gym.register_all()
+  gym.register_all()
   assert {f'mjx_crossq/{t}-v0' for t in envs.ALL_TASKS} <= set(
     gymnasium.registry
   )
@@ -228,7 +228,7 @@ def test_checker_passes_by_name():
 
 
 def test_unfaithful_tasks_are_refused_by_gymnasium_too():
-  envs.gym.register_all()
+  gym.register_all()
   with pytest.raises(ValueError, match='allow_unfaithful=True'):
     gymnasium.make('mjx_crossq/dog-fetch-v0')
 

@@ -23,31 +23,35 @@ _FORKS.set_forkserver_preload(['tests.launch.preload'])
 _SECONDS = 600
 
 
-def run(program, *flags, cwd=None, module=None, timeout=_SECONDS):
-  """`python -m mjx_crossq.launch.PROGRAM FLAGS...`, or another `module`.
+def run(program, *flags):
+  """`python -m mjx_crossq.launch.PROGRAM FLAGS...`."""
+  return run_module(f'mjx_crossq.launch.{program}', *flags)
 
-  It has the environment that this process has now.
-  """
+
+def run_module(name, *arguments):
+  """`python -m NAME ARGUMENTS...`, with the environment of this process."""
   with tempfile.TemporaryDirectory() as folder:
     outputs = [Path(folder) / name for name in ('out', 'err')]
-    name = module or f'mjx_crossq.launch.{program}'
-    where = os.getcwd(), cwd or os.getcwd(), dict(os.environ)
-    process = _FORKS.Process(target=_main, args=(name, flags, where, outputs))
+    where = os.getcwd(), os.getcwd(), dict(os.environ)
+    process = _FORKS.Process(
+      target=_main, args=(name, arguments, where, outputs)
+    )
     process.start()
-    process.join(timeout)
+    process.join(_SECONDS)
     if process.exitcode is None:
       process.kill()
       process.join()
     texts = [path.read_text() if path.exists() else '' for path in outputs]
-  return subprocess.CompletedProcess([name, *flags], process.exitcode, *texts)
+  command = [name, *arguments]
+  return subprocess.CompletedProcess(command, process.exitcode, *texts)
 
 
-def _main(module, flags, where, outputs):
+def _main(module, arguments, where, outputs):
   _enter(where)
   for number, path in enumerate(outputs, 1):
     file = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, number)
-  sys.argv = [module, *flags]
+  sys.argv = [module, *arguments]
   runpy.run_module(module, run_name='__main__', alter_sys=True)
 
 

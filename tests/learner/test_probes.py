@@ -32,9 +32,13 @@ def learn(env, iterations, preset='crossq_wn', **changes):
   """States near the end of training, to average its last fluctuations out."""
   config = from_preset(preset, **{**SETTINGS, **changes})
   runner = Runner(config, env)
+  # Thousands of updates: unlike other tests, this waits for what it compiled.
+  train = runner.lower_train_chunk().compile(
+    {'xla_backend_optimization_level': 3}
+  )
   state, states = runner.init(), []
   for stop in range(iterations, iterations + 10 * 40, 40):
-    state, _ = runner.train_chunk(state, stop)
+    state, _ = train(state, jnp.int32(stop), runner.zero_sums())
     states.append(jax.tree.map(jnp.copy, state.agent))
   return runner, states
 
