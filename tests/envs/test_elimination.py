@@ -20,7 +20,10 @@ def _systems(n, count):
   return matrix, np.float32(rng.normal(size=(count, n, 3)))
 
 
-@pytest.mark.parametrize('n', (1, 2, 5, _BLOCK, _BLOCK + 1, 27, 79))
+@pytest.mark.parametrize(
+  'n',
+  (1, 2, 5, _BLOCK, _BLOCK + 1, 27, pytest.param(79, marks=pytest.mark.slow)),
+)
 def test_equals_lapack(n):
   matrix, rhs = _systems(n, 20)
   expected = np.linalg.solve(np.float64(matrix), np.float64(rhs))
@@ -28,8 +31,14 @@ def test_equals_lapack(n):
   scale = np.abs(expected).max(axis=1, keepdims=True)
   assert np.abs((ours - expected) / scale).max() < 2e-2  # Of condition 1e4.
   assert np.median(np.abs((ours - expected) / scale)) < 1e-4
-  vector = jax.vmap(elimination.solve_vector)(matrix, rhs[:, :, 0])
-  np.testing.assert_allclose(vector, ours[:, :, 0], rtol=1e-3, atol=1e-3)
+
+
+def test_vectors():
+  matrix, rhs = _systems(12, 5)
+  ours = jax.vmap(elimination.solve_vector)(matrix, rhs[:, :, 0])
+  expected = np.linalg.solve(np.float64(matrix), np.float64(rhs))[:, :, 0]
+  scale = np.abs(expected).max(axis=1, keepdims=True)
+  assert np.abs((ours - expected) / scale).max() < 1e-2
 
 
 def test_errors_are_those_of_cholesky():
