@@ -505,8 +505,18 @@ BOUNDS = {
     'replay_copies': 0,
     'temporary_bytes': 220 * 2**20,
   },
-  ('h100', 'humanoid-run'): {},
-  ('v5e', 'cheetah-run'): {},
+  # These two from the first look at these programs, not from this one.
+  ('h100', 'humanoid-run'): {
+    'launches_per_update': 200,
+    'launches_per_physics_step': 400,
+    'launches_per_solver_iteration': 290,
+    'launches_per_decision': 15_500,
+    'replay_copies': 0,
+  },
+  ('v5e', 'cheetah-run'): {
+    'replay_copies': 3,
+    'temporary_bytes': 4.7e9,
+  },
 }
 
 
