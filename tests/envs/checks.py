@@ -5,6 +5,7 @@ compiles its physics in one process only; tasks of a domain share them.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,10 +14,11 @@ import mujoco
 import numpy as np
 import pytest
 from mujoco import mjx
-from mujoco.mjx._src import collision_driver, smooth
+from mujoco.mjx._src import smooth
 
 from mjx_crossq import envs
 from mjx_crossq.envs import base, dm, suite
+from mjx_crossq.envs.mjx import contacts as contacts_lib
 from mjx_crossq.envs.mjx import corrections
 from mjx_crossq.envs.parity import bounds
 from mjx_crossq.envs.parity import measures as parity
@@ -39,8 +41,12 @@ def states(task: str) -> Any:
   return parity.start(load(task), records(task))
 
 
-def contacts(model: mujoco.MjModel, qpos: np.ndarray) -> Any:
-  """Contacts of poses `(n, nq)` of a C model, by MJX's own driver."""
+def contacts(
+  model: mujoco.MjModel,
+  qpos: np.ndarray,
+  driver: Callable[[Any, Any], Any] = contacts_lib.collision,
+) -> Any:
+  """Contacts of poses `(n, nq)` of a C model."""
   corrections.install()
   mjx_model = mjx.put_model(model, impl='jax')
   empty = mjx.make_data(model, impl='jax')
@@ -49,7 +55,7 @@ def contacts(model: mujoco.MjModel, qpos: np.ndarray) -> Any:
   @jax.vmap
   def collide(qpos):
     data = smooth.kinematics(mjx_model, empty.replace(qpos=qpos))
-    return collision_driver.collision(mjx_model, data)._impl.contact  # pyright: ignore
+    return driver(mjx_model, data)._impl.contact
 
   return collide(jp.asarray(qpos, jp.float32))
 

@@ -1,4 +1,4 @@
-"""The corrected colliders against C, and MJX's own, which they replace."""
+"""Contacts of capsules against C: by our driver, and by MJX's as corrected."""
 
 import inspect
 
@@ -8,7 +8,7 @@ import pytest
 from mujoco.mjx._src import collision_driver, collision_primitive
 from mujoco.mjx._src import math as mjx_math
 
-from mjx_crossq.envs.mjx import collision, corrections
+from mjx_crossq.envs.mjx import collision, contacts, corrections
 
 from . import checks
 
@@ -42,13 +42,16 @@ def _poses(model, count):
   return qpos
 
 
+@pytest.mark.parametrize(
+  'driver', (contacts.collision, collision_driver.collision)
+)
 @pytest.mark.parametrize('first', _FIRST)
-def test_contacts_equal_c(first):
+def test_contacts_equal_c(first, driver):
   model = mujoco.MjModel.from_xml_string(_XML.format(first=_FIRST[first]))
   data = mujoco.MjData(model)
   qpos = _poses(model, 400)
 
-  ours = checks.contacts(model, qpos)
+  ours = checks.contacts(model, qpos, driver)
   touching = 0
   for i in range(len(qpos)):
     data.qpos[:] = qpos[i]
