@@ -14,7 +14,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import vectors
+from mjx_crossq.envs.mjx import tree, vectors
 from mjx_crossq.envs.mjx.vectors import Vector
 
 with runtime.quiet():
@@ -169,9 +169,10 @@ def _between(model: Any, data: Any, pairs: np.ndarray) -> jax.Array:
   inside = jp.abs(x2) <= 1
   x2 = jp.clip(x2, -1, 1)
   x1 = jp.where(inside, x1, jp.clip(quotient(u - b * x2, a), -1, 1))
+  x1, x2 = tree.apart((x1, x2))
   start = vectors.add(first.centre, vectors.scale(first.half, x1))
   end = vectors.add(second.centre, vectors.scale(second.half, x2))
-  normal, length = _unit(vectors.subtract(end, start))
+  normal, length = tree.apart(_unit(vectors.subtract(end, start)))
   distance = length - first.radius - second.radius
   reach = first.radius + distance / 2
   position = vectors.add(start, vectors.scale(normal, reach))

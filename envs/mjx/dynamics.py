@@ -22,7 +22,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import topology, vectors
+from mjx_crossq.envs.mjx import topology, tree, vectors
 
 with runtime.quiet():
   from mujoco.mjx._src import smooth, support
@@ -140,6 +140,7 @@ def crb(model: Any, data: Any) -> Any:
   below[0] = False  # The world has none, as in C.
   composite = topology.total(below, data._impl.cinert)
   force = _times(composite[np.asarray(model.dof_bodyid)], data.cdof)
+  force = tree.apart(force)
   # An entry's composite body is that of the degree of freedom that is lower in
   # the tree, whose number is the larger one.
   bodies, number = np.asarray(model.dof_bodyid), np.arange(model.nv)

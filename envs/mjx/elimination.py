@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-BLOCK = 9
+from mjx_crossq.envs.mjx import tree
+
+BLOCK = 5
 """Most columns that are eliminated at once; more make fewer, longer steps."""
 
 
@@ -65,6 +67,7 @@ def solve(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
     column, rest = work[:, :size], work[:, size:]
     block = [[column[start + i, j] for j in range(size)] for i in range(size)]
     solved = _solve_block(block, [rest[start + i] for i in range(size)])
+    solved = tree.apart(tuple(solved))
     work = rest
     number = np.arange(n)[:, None] - start
     for i in range(size):

@@ -14,7 +14,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import topology, vectors
+from mjx_crossq.envs.mjx import topology, tree, vectors
 from mjx_crossq.envs.mjx.vectors import Quaternion, Vector
 
 with runtime.quiet():
@@ -45,13 +45,6 @@ class Pose(NamedTuple):
       vectors.multiply(self.rotation, other.rotation),
       vectors.add(self.position, vectors.rotate(self.rotation, other.position)),
     )
-
-
-def _apart(x: Any) -> Any:
-  """Keeps XLA's CPU compiler from repeating each round in the next one."""
-  return jax.lax.platform_dependent(
-    x, cpu=jax.lax.optimization_barrier, default=lambda y: y
-  )
 
 
 def _where(which: np.ndarray, x: Any, y: Any) -> Any:
@@ -144,11 +137,12 @@ def kinematics(model: Any, data: Any) -> Any:
   tables = topology.of(model)
   data = data.replace(qpos=_normalised(model, data.qpos))
   pose, anchors, axes = _relative(model, data, tables.joints)
+  pose = tree.apart(pose)
   parent = np.asarray(model.body_parentid)
   jump = parent
   reach = 1
   while reach < tables.depth:
-    pose = _apart(pose.take(jump).apply(pose))
+    pose = tree.apart(pose.take(jump).apply(pose))
     jump, reach = jump[jump], 2 * reach
   if model.njnt:
     # By joint instead of by body, and from the parent's frame to the world's.

@@ -12,6 +12,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
+from mjx_crossq.envs.mjx import tree
 
 with runtime.quiet():
   from mujoco.mjx._src.types import JointType
@@ -89,4 +90,5 @@ def total(which: np.ndarray, rows: jax.Array) -> jax.Array:
   Returns:
     The sums, `(m, k)`.
   """
+  rows = tree.apart(rows)
   return jp.sum(jp.where(which[:, :, None], rows, 0), axis=1)

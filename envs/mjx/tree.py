@@ -26,16 +26,23 @@ _DEEP = 6
 """Bodies of the longest branch from which barriers pay; humanoid's has 6."""
 
 
+def apart(x: Any) -> Any:
+  """Keeps XLA's CPU compiler from computing values anew in each reader.
+
+  The program must not depend on the machine that it is traced on, so the choice
+  is made when it is lowered for a platform.
+  """
+  return jax.lax.platform_dependent(
+    x, cpu=jax.lax.optimization_barrier, default=lambda y: y
+  )
+
+
 @functools.wraps(_fused)
 def body_tree(model: Any, f: Callable[..., Any], *args: Any, **kwargs: Any):
   """See `mujoco.mjx._src.scan.body_tree`, of which this is a wrapper."""
 
   def level(*x: Any) -> Any:
-    # The program must not depend on the machine it is traced on, so the choice
-    # is made when it is lowered for a platform.
-    return jax.lax.platform_dependent(
-      f(*x), cpu=jax.lax.optimization_barrier, default=lambda y: y
-    )
+    return apart(f(*x))
 
   deep = depth(model) >= _DEEP
   return _fused(model, level if deep else f, *args, **kwargs)
