@@ -91,7 +91,7 @@ def main() -> None:
   )
   workdir = Path(_WORKDIR.value or f'runs/reproduce-{_SCALE.value}')
   rows = estimate.read(_BENCHMARK.value)
-  found = jobs_of(runs, workdir)
+  found = jobs_of(runs, workdir, cli.cache_flags())
   from mjx_crossq.launch.jobs import costs  # loads JAX
 
   if _DRY_RUN.value:
@@ -111,14 +111,17 @@ def main() -> None:
     raise SystemExit(1)
 
 
-def jobs_of(runs: Sequence[Config], workdir: Path) -> list[jobs.Job]:
+def jobs_of(
+  runs: Sequence[Config], workdir: Path, extra: Sequence[str] = ()
+) -> list[jobs.Job]:
   """The job of each run.
 
   Args:
     runs: of a figure.
     workdir: folder of the runs of all figures.
+    extra: more flags of each run's program.
   """
-  extra = tuple(cli.cache_flags())
+  extra = tuple(extra)
   return [jobs.Job(c, workdir, jobs.short_name(c), extra) for c in runs]
 
 

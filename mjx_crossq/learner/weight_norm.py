@@ -6,7 +6,9 @@ rate of a normalised network constant. Here the vector is a unit's incoming
 weights and its bias together, `[kernel[:, j]; bias[j]]`.
 
 The *type* of a layer's parameters says whether it is normalised, and not its
-name, so that renaming a layer changes nothing.
+name, so that renaming a layer changes nothing. Its name is also a static field,
+`kind`: JAX (0.10.2) takes structures of dataclasses with equal fields for equal
+whatever their class, and its caches then sometimes confuse them.
 """
 
 from typing import Any
@@ -27,6 +29,7 @@ class Affine:
 
   kernel: jax.Array
   bias: Any
+  kind: str = struct.field(pytree_node=False, default='Affine')
 
 
 @struct.dataclass
@@ -40,16 +43,21 @@ class UnitAffine:
 
   kernel: jax.Array
   bias: Any
+  kind: str = struct.field(pytree_node=False, default='UnitAffine')
 
 
 @struct.dataclass
 class UnitKernel(UnitAffine):
   """The same for the kernel alone: an output layer whose bias is free."""
 
+  kind: str = struct.field(pytree_node=False, default='UnitKernel')
+
 
 @struct.dataclass
 class SoftAffine(Affine):
   """The parameters of a hidden layer with an L2 penalty (`soft_l2`)."""
+
+  kind: str = struct.field(pytree_node=False, default='SoftAffine')
 
 
 def is_layer(node: Any) -> bool:

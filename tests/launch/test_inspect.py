@@ -452,7 +452,7 @@ def test_program(tmp_path):
   )
   assert result.returncode == 0, result.stderr
   assert 'estimate, not a measurement' in result.stdout
-  assert '> math.' in result.stdout  # of MJX
+  assert ' kinematics.' in result.stdout
   record = json.loads(path.read_text())
   assert record.keys() >= KEYS
   assert record['target'] == 'here' and record['num_seeds'] == 2

@@ -430,7 +430,10 @@ def test_a_diagnosed_run_is_the_run_it_would_have_been(tmp_path):
   assert without.runner.traces['diagnose'] == 0
   lines = []
   diagnosed = train(
-    plain.replace(diagnostics_every=24), env, tmp_path, report=lines.append
+    plain.replace(diagnostics_every=24),
+    env,
+    workdir=tmp_path,
+    report=lines.append,
   )
   assert_same_bits(without.state, diagnosed.state)
 

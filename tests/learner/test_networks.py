@@ -93,3 +93,16 @@ def test_batch_renorm_has_a_finite_gradient_for_a_silent_unit():
   gradient = jax.grad(loss)(x)
   assert np.all(np.isfinite(gradient))
   assert np.any(gradient[:, 0])
+
+
+def test_structures_of_layers_differ():
+  """JAX's caches compare structures, and not the classes in them."""
+  kinds = [
+    weight_norm.Affine,
+    weight_norm.UnitAffine,
+    weight_norm.UnitKernel,
+    weight_norm.SoftAffine,
+  ]
+  trees = [jax.tree.structure(kind(kernel=1, bias=2)) for kind in kinds]
+  for i, one in enumerate(trees):
+    assert all(one != other for other in trees[:i])

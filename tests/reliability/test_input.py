@@ -212,7 +212,7 @@ def test_locks_exclude_and_end_with_their_owner(tmp_path):
 def _shows_nothing(program):
   """In the process of `launch.train`: a dry run computes nothing."""
   assert program.__name__.endswith('.train')
-  preview.dry_run = lambda *_: None
+  preview.dry_run = lambda *_, **__: None
 
 
 @pytest.fixture(scope='module')
