@@ -132,7 +132,7 @@ def test_a_frozen_seed_stops_its_device_alone(faults):
   assert 'different numbers of iterations' in faults['refused']
   assert faults['in_step'] and faults['iteration'] == 20
   assert faults['frozen'] == [False, True, False]
-  assert faults['others']
+  assert faults['others'] < 1e-4
 
 
 def test_broken_physics_are_found_on_their_device(faults):

@@ -266,6 +266,12 @@ _BOUNDS = np.array([1e-5, 1e-3, 1e-4])
 """Of distance, normal and position."""
 
 
+def _is_one_of(ours, answers, scale):
+  """Whether contacts are those of one of C's answers, within the bounds."""
+  errors = [_errors(ours, answer, scale) for answer in answers]
+  return any((np.array(error) < 2 * _BOUNDS).all() for error in errors)
+
+
 @pytest.mark.parametrize('count', _COUNTS)
 @pytest.mark.parametrize('types', _BOXES)
 def test_boxes_equal_c(types, count):
@@ -287,10 +293,17 @@ def test_boxes_equal_c(types, count):
       continue
     # Then C is of two minds, and ours is one of its answers.
     unclear += pairs.kind[i] < _DEGENERATE
-    answers = _stock(types, _nudged(pairs, i))
-    errors = [_errors(ours[i], (d, p, f[:, :1]), scale) for d, p, f in answers]
-    best = min(errors, key=lambda x: (np.array(x) / _BOUNDS).max())
-    assert (np.array(best) < 2 * _BOUNDS).all(), (i, pairs.kind[i], best)
+    near = _nudged(pairs, i)
+    answers = [(d, p, f[:, :1]) for d, p, f in _stock(types, near)]
+    if not _is_one_of(ours[i], answers, scale):
+      # Or ours is of two minds, and nearly always agrees with C.
+      assert pairs.kind[i] >= _DEGENERATE, i
+      d, p, f = _ours(types, near)
+      agree = [
+        _is_one_of(own, answers, scale)
+        for own in zip(d, p, f[:, :, :1], strict=True)
+      ]
+      assert np.mean(agree) > 0.9, (i, pairs.kind[i], np.mean(agree))
   assert touching > 0.3 * count
   assert unclear <= 0.005 * count
 
