@@ -51,15 +51,17 @@ type: venv
 
 # A file's tests share what they compile, so a worker takes whole files; those
 # that take longest come first (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
+define pytest
+@status=0; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+  --no-loadscope-reorder --durations=10 $(1) $(ARGS) || status=$$?; \
+  echo "the tests took $$((SECONDS / 60)) min $$((SECONDS % 60)) s"; exit $$status
+endef
 
 test: lint type
-	@start=$$SECONDS; status=0; $(PYTEST) -m 'not slow' $(ARGS) || status=$$?; \
-	  echo "the tests took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"; exit $$status
+	$(call pytest,-m 'not slow')
 
 test-all: lint type
-	@start=$$SECONDS; status=0; $(PYTEST) $(ARGS) || status=$$?; \
-	  echo "the tests took $$(( (SECONDS - start) / 60 )) min $$(( (SECONDS - start) % 60 )) s"; exit $$status
+	$(call pytest)
 	$(MAKE) build
 
 format: venv

@@ -29,9 +29,28 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 _SLOW_SECONDS = 5400
+_LONGEST = (
+  'launch/test_reproduce.py',
+  'launch/test_train.py',
+  'reliability/test_kills.py',
+  'learner/test_learning.py',
+  'learner/test_probes.py',
+  'envs/test_quadruped.py',
+  'envs/test_humanoid.py',
+  'learner/test_vary.py',
+  'devices/test_seeds_on_devices.py',
+  'devices/test_data_parallel.py',
+  'learner/test_optimism.py',
+  'envs/test_finger.py',
+  'launch/test_benchmark.py',
+)
+"""Files that take a minute or so (`--durations=0`), the longest first."""
 
 
 def pytest_collection_modifyitems(items):
+  """The longest files first, so that the short ones fill the gaps."""
+  first = {f'tests/{name}': rank for rank, name in enumerate(_LONGEST)}
+  items.sort(key=lambda x: first.get(x.nodeid.split('::')[0], len(first)))
   for item in items:
     if item.get_closest_marker('slow'):
       item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
