@@ -1,5 +1,6 @@
 """Settings of every test process, made before JAX starts."""
 
+import gc
 import importlib.metadata
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 # Both workers and the processes they start share compiled programs.
 _CACHE = Path(__file__).resolve().parent.parent / '.jax_cache'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
 os.environ.setdefault('MUJOCO_GL', 'disabled')
 
 
@@ -27,6 +28,10 @@ from mjx_crossq.device import budget  # noqa: E402  prepares for JAX, first
 # isort: split
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+# Tracing makes many objects, and each collection would look at all modules too.
+gc.freeze()
+gc.set_threshold(20_000, 20, 20)
 
 _SLOW_SECONDS = 5400
 _LONGEST = (

@@ -1,5 +1,6 @@
 """What the processes of `programs.py` have imported when they begin."""
 
+import gc
 import os
 
 os.environ['MUJOCO_GL'] = 'disabled'
@@ -13,3 +14,5 @@ import mjx_crossq.host.run
 import mjx_crossq.policy.export
 import mjx_crossq.policy.recording
 import mjx_crossq.results.figures  # noqa: F401
+
+gc.freeze()
