@@ -13,7 +13,7 @@ class TestBallInCup(checks.StockParity):
 def test_ball_never_begins_in_touch():
   env = checks.load('ball_in_cup-catch')
   keys = jax.random.split(jax.random.key(1), 300)
-  qpos = jax.vmap(env.initial)(keys).qpos
+  qpos = jax.jit(jax.vmap(env.initial))(keys).qpos
   stock = env.stock_env(0).physics
   for row in np.asarray(qpos):
     with stock.reset_context():

@@ -22,7 +22,7 @@ def test_begins_at_stocks_height():
   """The height that stock's search finds for the same orientations."""
   env = checks.load('quadruped-run')
   keys = jax.random.split(jax.random.key(5), 200)
-  poses = np.asarray(jax.vmap(env.initial)(keys).qpos)
+  poses = np.asarray(jax.jit(jax.vmap(env.initial))(keys).qpos)
   physics = env.stock_env(0).physics
   search = suite.import_stock('quadruped')._find_non_contacting_height
   for pose in poses:

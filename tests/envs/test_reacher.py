@@ -20,7 +20,7 @@ def test_target_stays_for_the_episode_and_state_from_sets_it():
     checks.states('reacher-easy'),
     checks.records('reacher-easy'),
   )
-  after = jax.vmap(env.step)(states, np.float32(records.action))
+  after = jax.jit(jax.vmap(env.step))(states, np.float32(records.action))
   np.testing.assert_array_equal(states.info['target'], after.info['target'])
   assert len(np.unique(states.info['target'], axis=0)) > 5
   other = {'target': np.full((len(records), 2), 0.1)}
@@ -47,7 +47,7 @@ def test_targets_lie_in_stocks_ring():
   env = checks.load('reacher-hard')
   draws = 2000
   keys = jax.random.split(jax.random.key(1), draws)
-  params = jax.vmap(env.initial)(keys).params
+  params = jax.jit(jax.vmap(env.initial))(keys).params
   stock, targets = env.stock_env(1), []
   for _ in range(draws):
     stock.reset()
