@@ -25,7 +25,7 @@ SMALL = {
 
 def make(**changes):
   agent = Agent(from_preset('bro', **{**SMALL, **changes}), 3, 2)
-  state = agent.init(jax.random.key(0)).actor
+  state = jax.jit(agent.init)(jax.random.key(0)).actor
   return agent, state, jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)))
 
 
