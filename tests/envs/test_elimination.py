@@ -8,6 +8,7 @@ import pytest
 from mjx_crossq.envs.mjx import elimination
 
 _BLOCK = elimination.BLOCK
+_WAYS = (elimination.by_columns, elimination.by_blocks)
 
 
 def _systems(n, count):
@@ -24,10 +25,11 @@ def _systems(n, count):
   'n',
   (1, 2, 5, _BLOCK, _BLOCK + 1, 27, pytest.param(79, marks=pytest.mark.slow)),
 )
-def test_equals_lapack(n):
+@pytest.mark.parametrize('solve', _WAYS)
+def test_equals_lapack(solve, n):
   matrix, rhs = _systems(n, 20)
   expected = np.linalg.solve(np.float64(matrix), np.float64(rhs))
-  ours = jax.jit(jax.vmap(elimination.solve))(matrix, rhs)
+  ours = jax.jit(jax.vmap(solve))(matrix, rhs)
   scale = np.abs(expected).max(axis=1, keepdims=True)
   assert np.abs((ours - expected) / scale).max() < 2e-2  # Of condition 1e4.
   assert np.median(np.abs((ours - expected) / scale)) < 1e-4
@@ -41,7 +43,8 @@ def test_vectors():
   assert np.abs((ours - expected) / scale).max() < 1e-2
 
 
-def test_errors_are_those_of_cholesky():
+@pytest.mark.parametrize('solve', _WAYS)
+def test_errors_are_those_of_cholesky(solve):
   matrix, rhs = _systems(27, 200)
   expected = np.linalg.solve(np.float64(matrix), np.float64(rhs))
   scale = np.abs(expected).max(axis=1, keepdims=True)
@@ -52,7 +55,7 @@ def test_errors_are_those_of_cholesky():
 
   ours, theirs = (
     np.abs(jax.jit(jax.vmap(f))(matrix, rhs) - expected) / scale
-    for f in (elimination.solve, cholesky)
+    for f in (solve, cholesky)
   )
   for share in (0.5, 0.99):
     assert np.quantile(ours, share) < 3 * np.quantile(theirs, share)
