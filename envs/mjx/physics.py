@@ -261,8 +261,7 @@ def _kinematics(model: Model, data: Data) -> Data:
   """Poses: by MJX's walk over the tree on CPUs, else all bodies at once.
 
   The latter has a fifth of the operations, which is what an accelerator's time
-  goes to, but XLA's CPU compiler makes slow code of it: 20 instead of 3 ms for
-  32 humanoids.
+  goes to, but XLA's CPU compiler makes slow code of it (docs/performance.md).
   """
   return jax.lax.platform_dependent(
     data,

@@ -18,6 +18,18 @@ from pathlib import Path
 
 from mjx_crossq import envs
 
+# A run whose programs compile quickly.
+SMALL = tuple(
+  f'--set={value}'
+  for value in (
+    'critic_width=8',
+    'actor_width=8',
+    'warmup=5',
+    'batch_size=4',
+    'replay_capacity=2000',
+  )
+)
+
 _FORKS = multiprocessing.get_context('forkserver')
 _FORKS.set_forkserver_preload(['tests.launch.preload'])
 _SECONDS = 600

@@ -29,18 +29,6 @@ def test_physics_only(tmp_path):
     assert row['ratio_to_c'] == ratio > 0
 
 
-SMALL = tuple(
-  f'--set={value}'
-  for value in (
-    'critic_width=8',
-    'actor_width=8',
-    'warmup=5',
-    'batch_size=4',
-    'replay_capacity=2000',
-  )
-)
-
-
 def test_training_with_its_parts(tmp_path):
   path = tmp_path / 'training.json'
   result = programs.run(
@@ -48,7 +36,7 @@ def test_training_with_its_parts(tmp_path):
     '--task=pendulum-swingup',
     '--repeats=2',
     '--split',
-    *SMALL,
+    *programs.SMALL,
     f'--json={path}',
   )
   assert result.returncode == 0, result.stderr
@@ -72,7 +60,7 @@ def test_a_sweep_is_drawn(tmp_path):
     '--sweep=seeds',
     '--sweep_values=1,2',
     '--repeats=1',
-    *SMALL,
+    *programs.SMALL,
     f'--plot={picture}',
     f'--json={path}',
   )

@@ -412,17 +412,7 @@ def test_the_estimate_is_the_longer_of_two():
 
 # ------------------------------------------------------------- the program
 
-SMALL = tuple(
-  f'--set={value}'
-  for value in (
-    'critic_width=8',
-    'actor_width=8',
-    'warmup=5',
-    'batch_size=4',
-    'replay_capacity=2000',
-    'utd=6',
-  )
-)
+SMALL = (*programs.SMALL, '--set=utd=6')
 KEYS = {
   'target',
   'task',
