@@ -13,7 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import custom_batching
 
+from mjx_crossq.learner import branches
 from mjx_crossq.learner.states import Transition
+
+_SMALL = 2**13
+"""Numbers of an array that `is_finite` puts together with others."""
 
 
 @custom_batching.custom_vmap
@@ -88,27 +92,38 @@ def replace_broken(
 
 
 def freeze_broken(
-  old: Any, new: Any, frozen: jax.Array
-) -> tuple[Any, jax.Array]:
+  agent: Any, kept: Any, frozen: jax.Array
+) -> tuple[Any, Any, jax.Array]:
   """The agent after an iteration, or before it if it may not change.
 
   Args:
-    old: the agent before the iteration's updates.
-    new: the agent after them.
+    agent: after the iteration's updates.
+    kept: a copy of it from before them. Two copies that are both written in
+      place cost less than one that is made anew in each iteration.
     frozen: whether this seed is frozen already, `()`.
 
   Returns:
-    The agent, and whether the seed is frozen now.
+    The agent, its copy, and whether the seed is frozen now.
   """
-  frozen |= ~is_finite(new)
-  return jax.tree.map(lambda x, y: jnp.where(frozen, x, y), old, new), frozen
+  frozen |= ~is_finite(agent)
+  kept = jax.tree.map(lambda x, y: jnp.where(frozen, x, y), kept, agent)
+  agent = branches.when(any_seed(frozen), lambda _: kept, agent)
+  return agent, kept, frozen
 
 
 def is_finite(tree: Any) -> jax.Array:
-  """Whether every number of a tree is finite, `()`."""
+  """Whether every number of a tree is finite, `()`.
+
+  The many small arrays are looked at together: on an accelerator each would
+  cost a launch.
+  """
+  leaves = _floats(tree)
+  large = [leaf for leaf in leaves if leaf.size > _SMALL]
+  small = [leaf.ravel() for leaf in leaves if leaf.size <= _SMALL]
+  groups = [*large, jnp.concatenate(small)] if small else large
   finite = jnp.bool_(True)
-  for leaf in _floats(tree):
-    finite &= jnp.all(jnp.isfinite(leaf))
+  for group in groups:
+    finite &= jnp.all(jnp.isfinite(group))
   return finite
 
 

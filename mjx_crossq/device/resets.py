@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjx_crossq.config import Config
+from mjx_crossq.learner import branches
 from mjx_crossq.learner.agent import Agent
 from mjx_crossq.learner.states import AgentState
 
@@ -90,4 +91,4 @@ class Resets:
       stream = jax.random.fold_in(key, _STREAM)
       return agent.init(jax.random.fold_in(stream, index))
 
-    return jax.lax.cond(due, fresh, lambda state: state, state)
+    return branches.when(due, fresh, state)

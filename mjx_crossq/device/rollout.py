@@ -11,7 +11,7 @@ from flax import struct
 from mjx_crossq.device import faults
 from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError
-from mjx_crossq.learner import reward_scale
+from mjx_crossq.learner import branches, reward_scale
 from mjx_crossq.learner.states import Transition
 
 Policy = Callable[[jax.Array], jax.Array]
@@ -96,19 +96,19 @@ class Rollout:
     """
     over = state.episode_length == 0
 
-    def begin():
-      return _select(over, self._reset(key), state.env)
+    def begin(env):
+      return _select(over, self._reset(key), env)
 
     if self.env.terminates:
-      env = begin()
+      env = begin(state.env)
     else:
       # Episodes end by the time limit alone, so that the environments of all
       # seeds begin theirs at the same iteration, except those whose physics
-      # broke. The condition is the same for all seeds, so that `cond` computes
-      # the resets in these iterations only.
+      # broke. The condition is the same for all seeds, so that the
+      # resets are computed in these iterations only.
       clock = iteration * self.action_repeat % self.env.episode_length == 0
       begins = clock | faults.any_seed(jnp.any(over))
-      env = jax.lax.cond(begins, begin, lambda: state.env)
+      env = branches.when(begins, begin, state.env)
     return state.replace(env=env)  # pyright: ignore
 
   def step(

@@ -24,7 +24,7 @@ from mjx_crossq.device.replay import Replay
 from mjx_crossq.device.resets import Resets
 from mjx_crossq.device.rollout import Rollout, RolloutState
 from mjx_crossq.envs.base import Env
-from mjx_crossq.learner import reward_scale
+from mjx_crossq.learner import branches, reward_scale
 from mjx_crossq.learner.agent import (
   ACTOR_METRICS,
   CRITIC_METRICS,
@@ -86,8 +86,8 @@ def keys(key: jax.Array, iteration: jax.Array) -> Keys:
 
       key(seed) -> split -> the first agent
                          -> loop -> fold_in(iteration) -> act, reset, learn
-                                    learn -> a key for each update
-                                             -> split -> batch, noise
+                                    learn -> a key for each update -> split
+                                             -> batch, critic, actor
                             loop -> fold_in(-1) -> fold_in(index)
                                     -> the agent after a reset (`resets.py`)
                 -> fold_in(env step) -> evaluation, diagnostics (`runner.py`)
@@ -171,20 +171,32 @@ class Trainer:
     """
 
     def condition(carry):
-      state, _, event = carry
+      state, *_, event = carry
       return (state.iteration < stop) & ~event
 
     def body(carry):
-      before, sums, _ = carry
-      state, metrics = self.iterate(before)
+      before, kept, sums, _ = carry
+      state, kept, metrics = self.iterate(before, kept)
       event = faults.any_seed(state.frozen & ~before.frozen)
-      return state, jax.tree.map(jnp.add, sums, metrics), event
+      return state, kept, jax.tree.map(jnp.add, sums, metrics), event
 
-    carry = state, sums, jnp.bool_(False)
-    return jax.lax.while_loop(condition, body, carry)[:2]
+    kept = jax.tree.map(jnp.copy, state.agent)
+    carry = state, kept, sums, jnp.bool_(False)
+    state, _, sums, _ = jax.lax.while_loop(condition, body, carry)
+    return state, sums
 
-  def iterate(self, state: TrainState) -> tuple[TrainState, Metrics]:
-    """One decision in every environment, then `utd` updates for each."""
+  def iterate(
+    self, state: TrainState, kept: AgentState
+  ) -> tuple[TrainState, AgentState, Metrics]:
+    """One decision in every environment, then `utd` updates for each.
+
+    Args:
+      state: the state.
+      kept: a copy of its agent, for the case that an update is not finite.
+
+    Returns:
+      The state, a copy of its agent, and the sums of the metrics.
+    """
     functions = self.agent.with_hyper(state.hyper)
     rollout, action = self.decide(state)
     key_learn = keys(state.key, state.iteration).learn
@@ -206,7 +218,8 @@ class Trainer:
         self.replay.add(state.replay, transitions, state.iteration)
       )
 
-    def learn(agent):
+    def learn(before):
+      agent, kept, frozen, _ = before
       agent = self.resets.apply(functions, agent, state.key, state.iteration)
       with jax.named_scope('update'):
         agent, metrics = self._learn(
@@ -217,18 +230,17 @@ class Trainer:
           key_learn,
           state.iteration,
         )
-      return *faults.freeze_broken(state.agent, agent, state.frozen), metrics
+      return *faults.freeze_broken(agent, kept, frozen), metrics
 
-    def wait(agent):
-      return agent, state.frozen, zero_sums()
-
-    agent, frozen, metrics = jax.lax.cond(learning, learn, wait, state.agent)
+    agent, kept, frozen, metrics = branches.when(
+      learning, learn, (state.agent, kept, state.frozen, zero_sums())
+    )
     metrics |= {'env_faults': jnp.sum(~finite, dtype=jnp.float32)}
     iteration = state.iteration + 1
     state = TrainState(
       agent, rollout, replay, state.key, iteration, frozen, state.hyper
     )
-    return state, metrics
+    return state, kept, metrics
 
   def decide(self, state: TrainState) -> tuple[RolloutState, jax.Array]:
     """The environments, with new episodes begun, and the actions to take."""
@@ -294,21 +306,37 @@ class Trainer:
   ) -> tuple[AgentState, Metrics]:
     """The updates of one iteration, and the sums of their metrics."""
 
-    def update(agent, inputs):
-      keys, with_actor = inputs
-      batch = self.batch(replay, reward_stats, keys[0], iteration)
-      key_update = keys[1]
-      agent, metrics = functions.update(agent, batch, key_update, with_actor)
-      counts = {
-        'updates': jnp.float32(1),
-        'actor_updates': with_actor.astype(jnp.float32),
-      }
-      return self.layout.agent(agent), metrics | counts
+    names = CRITIC_METRICS + ACTOR_METRICS
 
-    inputs = self.updates(key, iteration)
-    agent, metrics = jax.lax.scan(update, agent, inputs)
-    sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
-    return agent, zero_sums() | sums
+    def update(carry, keys, with_actor):
+      agent, sums = carry
+      batch = self.batch(replay, reward_stats, keys[0], iteration)
+      agent, metrics = functions.update(agent, batch, keys[1:], with_actor)
+      sums += jnp.stack([metrics[name] for name in names])
+      return self.layout.agent(agent), sums
+
+    def block(carry, keys, with_actor):
+      """Updates of which the first alone may be the actor's too."""
+      carry = update(carry, keys[0], with_actor)
+      rest = lambda carry, keys: (update(carry, keys, False), None)  # noqa: E731
+      return jax.lax.scan(rest, carry, keys[1:])[0]
+
+    keys, with_actor = self.updates(key, iteration)
+    delay = self.config.policy_delay
+    whole = len(keys) // delay * delay
+    carry, _ = jax.lax.scan(
+      lambda carry, keys: (block(carry, keys, True), None),
+      (agent, jnp.zeros(len(names))),
+      keys[:whole].reshape(-1, delay, 3),
+    )
+    if whole < len(keys):
+      carry = block(carry, keys[whole:], with_actor[whole])
+    agent, sums = carry
+    counts = {
+      'updates': jnp.float32(len(keys)),
+      'actor_updates': jnp.sum(with_actor, dtype=jnp.float32),
+    }
+    return agent, zero_sums() | dict(zip(names, sums, strict=True)) | counts
 
   def updates(
     self, key: jax.Array, iteration: jax.Array
@@ -320,14 +348,19 @@ class Trainer:
       iteration: the iteration.
 
     Returns:
-      Keys of each update, `(updates, 2)`: of its batch and of its noise; and
-      whether the actor is updated too, `(updates,)`.
+      Keys of each update, `(updates, 3)`: of its batch, of the critic's noise
+      and of the actor's; and whether the actor is updated too, `(updates,)`.
     """
-    count = self.config.updates_per_iteration
+    count, delay = self.config.updates_per_iteration, self.config.policy_delay
+    whole = count // delay * delay
     # Counted from the last reset, as the optimisers do.
-    first = (iteration - self.resets.start(iteration)) * count
-    keys = jax.vmap(jax.random.split)(jax.random.split(key, count))
-    with_actor = (first + jnp.arange(count)) % self.config.policy_delay == 0
+    before = (iteration - self.resets.start(iteration)) * (count - whole)
+    due = -before % delay < count - whole
+    index = jnp.arange(count)
+    with_actor = jnp.where(index == whole, due, index % delay == 0)
+    keys = jax.vmap(lambda key: jax.random.split(key, 3))(
+      jax.random.split(key, count)
+    )
     return keys, with_actor
 
   def batch(

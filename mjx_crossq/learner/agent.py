@@ -22,6 +22,7 @@ from flax import linen as nn
 
 from mjx_crossq.config import Config
 from mjx_crossq.learner import (
+  branches,
   distributions,
   hyper,
   networks,
@@ -195,7 +196,7 @@ class Agent:
     self,
     state: AgentState,
     batch: Transition,
-    key: jax.Array,
+    keys: jax.Array,
     with_actor: jax.Array | bool,
   ) -> tuple[AgentState, Metrics]:
     """One update: the critic and, when it is due, actor and temperature.
@@ -203,24 +204,24 @@ class Agent:
     Args:
       state: the agent.
       batch: `batch_size` transitions.
-      key: split into the noise of a' ~ pi(s') and of a ~ pi(s).
+      keys: `(2,)`, of the noise of a' ~ pi(s') and of a ~ pi(s).
       with_actor: whether the actor's delayed update is due. It must not depend
-        on the seed; under `vmap` a `cond` on it would compute both branches.
+        on the seed, so that under `vmap` it stays a branch.
 
     Returns:
       The new agent, and scalar metrics (`ACTOR_METRICS` are 0 where the
       actor was not updated).
     """
-    key_critic, key_actor = jax.random.split(key)
-    critic, metrics = self.update_critic(state, batch, key_critic)
+    critic, metrics = self.update_critic(state, batch, keys[0])
 
-    def run(actor):
-      return self.update_actor(actor, critic.network, batch, key_actor)
+    def update_actor(before):
+      return self.update_actor(before[0], critic.network, batch, keys[1])
 
-    def skip(actor):
-      return actor, {name: jnp.float32(0) for name in ACTOR_METRICS}
-
-    actor, actor_metrics = jax.lax.cond(with_actor, run, skip, state.actor)
+    before = state.actor, {name: jnp.float32(0) for name in ACTOR_METRICS}
+    if isinstance(with_actor, bool):
+      actor, actor_metrics = update_actor(before) if with_actor else before
+    else:
+      actor, actor_metrics = branches.when(with_actor, update_actor, before)
     return AgentState(actor, critic), metrics | actor_metrics
 
   def critic_outputs(

@@ -102,21 +102,23 @@ class MLP(nn.Module):
         (collection `batch_stats`); otherwise normalise by the running ones.
     """
     kept = []
-    for kind, name in steps(self.config, self.layers):
+    walk = steps(self.config, self.layers)
+    for index, (kind, name) in enumerate(walk):
       if kind == 'dense':
-        dense = self._dense(
+        x = self._dense(
           name,
           self.width,
           self._hidden_kind(),
           2**0.5,
           bias=self.config.block != 'norm_relu',
-        )
-        x = dense(x)
+          relu=walk[index + 1].kind == 'relu',
+        )(x)
       elif kind == 'relu':
-        x = nn.relu(x)
+        if walk[index - 1].kind != 'dense':
+          x = nn.relu(x)
         self.sow(INTERMEDIATES, 'activations', x)
       elif kind == 'batch_norm':
-        x = self._batch_norm(name)(x, train=train)
+        x = self._batch_norm(name, of_input=not index)(x, train=train)
       elif kind == 'layer_norm':
         x = LayerNorm(name=name)(x)
       elif kind == 'keep':
@@ -136,20 +138,27 @@ class MLP(nn.Module):
     return SoftAffine if self.config.soft_l2 else Affine
 
   def _dense(
-    self, name: str, units: int, kind: type, gain: float, *, bias: bool
+    self,
+    name: str,
+    units: int,
+    kind: type,
+    gain: float,
+    *,
+    bias: bool,
+    relu: bool = False,
   ) -> Dense:
     init = nn.initializers.lecun_normal()
     if self.config.initializer == 'orthogonal':
       init = nn.initializers.orthogonal(gain)
     precision = self.config.matmul_precision
-    return Dense(units, kind, init, precision, bias, name=name)
+    return Dense(units, kind, init, precision, bias, relu, name=name)
 
-  def _batch_norm(self, name: str) -> BatchNorm:
+  def _batch_norm(self, name: str, *, of_input: bool) -> BatchNorm:
     c = self.config
     renorm = None
     if c.normalization == 'batch_renorm':
       renorm = Renorm(c.renorm_warmup, c.renorm_r_max, c.renorm_d_max)
-    return BatchNorm(c.bn_momentum, c.bn_eps, renorm, name=name)
+    return BatchNorm(c.bn_momentum, c.bn_eps, renorm, of_input, name=name)
 
 
 class Critic(nn.Module):
