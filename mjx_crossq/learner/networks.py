@@ -7,10 +7,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from mjx_crossq.config import Config
-from mjx_crossq.learner.layers import BatchNorm, Dense, LayerNorm, Renorm
+from mjx_crossq.learner.layers import (
+  BatchNorm,
+  Dense,
+  LayerNorm,
+  Renorm,
+  product,
+  shift_relu,
+)
 from mjx_crossq.learner.weight_norm import (
   Affine,
   SoftAffine,
@@ -101,24 +109,29 @@ class MLP(nn.Module):
       train: normalise by the batch's statistics and move the running ones
         (collection `batch_stats`); otherwise normalise by the running ones.
     """
+    precision = self.config.matmul_precision
     kept = []
+    bias, relu = None, False  # what the next step adds to x
     walk = steps(self.config, self.layers)
     for index, (kind, name) in enumerate(walk):
+      following = walk[index + 1].kind if index + 1 < len(walk) else 'head'
       if kind == 'dense':
-        x = self._dense(
-          name,
-          self.width,
-          self._hidden_kind(),
-          2**0.5,
-          bias=self.config.block != 'norm_relu',
-          relu=walk[index + 1].kind == 'relu',
-        )(x)
+        has_bias = self.config.block != 'norm_relu'
+        size = self.width, self._hidden_kind(), 2**0.5
+        kernel, bias = self._dense(name, *size, bias=has_bias)(x.shape[-1])
+        x = product(x, kernel, precision)
+        if following not in ('relu', 'batch_norm'):
+          x, bias = x + bias, None
       elif kind == 'relu':
-        if walk[index - 1].kind != 'dense':
-          x = nn.relu(x)
-        self.sow(INTERMEDIATES, 'activations', x)
+        activations = nn.relu(x) if bias is None else shift_relu(x, bias)
+        self.sow(INTERMEDIATES, 'activations', activations)
+        relu = following == 'batch_norm'
+        if not relu:
+          x, bias = activations, None
       elif kind == 'batch_norm':
-        x = self._batch_norm(name, of_input=not index)(x, train=train)
+        norm = self._batch_norm(name, of_input=index == 0)
+        x = norm(x, train, bias, relu)
+        bias, relu = None, False
       elif kind == 'layer_norm':
         x = LayerNorm(name=name)(x)
       elif kind == 'keep':
@@ -127,10 +140,18 @@ class MLP(nn.Module):
         x = kept.pop() + x
     self.sow(INTERMEDIATES, 'features', x)
     kind = UnitKernel if self.config.weight_norm_outputs else Affine
-    return {
-      name: self._dense(name, outputs, kind, gain, bias=self.head_bias)(x)
+    parameters = [
+      self._dense(name, outputs, kind, gain, bias=self.head_bias)(x.shape[-1])
       for name, outputs, gain in self.heads
-    }
+    ]
+    # One product for all heads.
+    kernel, bias = (
+      jnp.concatenate(parts, axis=-1) for parts in zip(*parameters, strict=True)
+    )
+    out = product(x, kernel, precision) + bias
+    ends = np.cumsum([outputs for _, outputs, _ in self.heads])[:-1]
+    names = [name for name, *_ in self.heads]
+    return dict(zip(names, jnp.split(out, ends, axis=-1), strict=True))
 
   def _hidden_kind(self) -> type:
     if self.config.weight_norm:
@@ -138,20 +159,12 @@ class MLP(nn.Module):
     return SoftAffine if self.config.soft_l2 else Affine
 
   def _dense(
-    self,
-    name: str,
-    units: int,
-    kind: type,
-    gain: float,
-    *,
-    bias: bool,
-    relu: bool = False,
+    self, name: str, units: int, kind: type, gain: float, *, bias: bool
   ) -> Dense:
     init = nn.initializers.lecun_normal()
     if self.config.initializer == 'orthogonal':
       init = nn.initializers.orthogonal(gain)
-    precision = self.config.matmul_precision
-    return Dense(units, kind, init, precision, bias, relu, name=name)
+    return Dense(units, kind, init, bias, name=name)
 
   def _batch_norm(self, name: str, *, of_input: bool) -> BatchNorm:
     c = self.config
