@@ -86,8 +86,8 @@ def keys(key: jax.Array, iteration: jax.Array) -> Keys:
 
       key(seed) -> split -> the first agent
                          -> loop -> fold_in(iteration) -> act, reset, learn
-                                    learn -> a key for each update -> split
-                                             -> batch, critic, actor
+                                    learn -> a key for each update
+                                             -> split -> batch, noise
                             loop -> fold_in(-1) -> fold_in(index)
                                     -> the agent after a reset (`resets.py`)
                 -> fold_in(env step) -> evaluation, diagnostics (`runner.py`)
@@ -306,31 +306,25 @@ class Trainer:
   ) -> tuple[AgentState, Metrics]:
     """The updates of one iteration, and the sums of their metrics."""
 
-    names = CRITIC_METRICS + ACTOR_METRICS
-
     def update(carry, keys, with_actor):
       agent, sums = carry
-      batch = self.batch(replay, reward_stats, keys[0], iteration)
-      agent, metrics = functions.update(agent, batch, keys[1:], with_actor)
-      sums += jnp.stack([metrics[name] for name in names])
-      return self.layout.agent(agent), sums
-
-    def block(carry, keys, with_actor):
-      """Updates of which the first alone may be the actor's too."""
-      carry = update(carry, keys[0], with_actor)
-      rest = lambda carry, keys: (update(carry, keys, False), None)  # noqa: E731
-      return jax.lax.scan(rest, carry, keys[1:])[0]
+      batches = jax.vmap(
+        lambda key: self.batch(replay, reward_stats, key, iteration)
+      )(keys[:, 0])
+      agent, metrics = functions.update(agent, batches, keys[:, 1], with_actor)
+      return self.layout.agent(agent), sums + metrics
 
     keys, with_actor = self.updates(key, iteration)
     delay = self.config.policy_delay
     whole = len(keys) // delay * delay
+    names = CRITIC_METRICS + ACTOR_METRICS
     carry, _ = jax.lax.scan(
-      lambda carry, keys: (block(carry, keys, True), None),
+      lambda carry, keys: (update(carry, keys, True), None),
       (agent, jnp.zeros(len(names))),
-      keys[:whole].reshape(-1, delay, 3),
+      keys[:whole].reshape(-1, delay, 2),
     )
     if whole < len(keys):
-      carry = block(carry, keys[whole:], with_actor[whole])
+      carry = update(carry, keys[whole:], with_actor[-1])
     agent, sums = carry
     counts = {
       'updates': jnp.float32(len(keys)),
@@ -348,19 +342,19 @@ class Trainer:
       iteration: the iteration.
 
     Returns:
-      Keys of each update, `(updates, 3)`: of its batch, of the critic's noise
-      and of the actor's; and whether the actor is updated too, `(updates,)`.
+      Keys of each update, `(updates, 2)`: of its batch and of its noise; and
+      whether the actor is updated after it, `(updates,)`. It is after every
+      `policy_delay` updates, and once, at the end, after those that remain in
+      iterations in which the remainders have added up to so many.
     """
     count, delay = self.config.updates_per_iteration, self.config.policy_delay
-    whole = count // delay * delay
+    rest = count % delay
     # Counted from the last reset, as the optimisers do.
-    before = (iteration - self.resets.start(iteration)) * (count - whole)
-    due = -before % delay < count - whole
-    index = jnp.arange(count)
-    with_actor = jnp.where(index == whole, due, index % delay == 0)
-    keys = jax.vmap(lambda key: jax.random.split(key, 3))(
-      jax.random.split(key, count)
-    )
+    after = (iteration - self.resets.start(iteration) + 1) * rest
+    with_actor = (jnp.arange(count) + 1) % delay == 0
+    if rest:
+      with_actor = with_actor.at[-1].set(after % delay < rest)
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, count))
     return keys, with_actor
 
   def batch(

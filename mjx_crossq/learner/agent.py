@@ -195,34 +195,54 @@ class Agent:
   def update(
     self,
     state: AgentState,
-    batch: Transition,
+    batches: Transition,
     keys: jax.Array,
     with_actor: jax.Array | bool,
   ) -> tuple[AgentState, Metrics]:
-    """One update: the critic and, when it is due, actor and temperature.
+    """Updates of the critic, then one of actor and temperature if it is due.
 
     Args:
       state: the agent.
-      batch: `batch_size` transitions.
-      keys: `(2,)`, of the noise of a' ~ pi(s') and of a ~ pi(s).
+      batches: one for each update of the critic, leaves `(n, batch_size, ...)`.
+      keys: `(n,)`; each is split into the noise of a' ~ pi(s') and of
+        a ~ pi(s), of which the actor's update takes the last.
       with_actor: whether the actor's delayed update is due. It must not depend
         on the seed, so that under `vmap` it stays a branch.
 
     Returns:
-      The new agent, and scalar metrics (`ACTOR_METRICS` are 0 where the
-      actor was not updated).
+      The new agent, and sums of scalar metrics over the updates
+      (`ACTOR_METRICS` are 0 where the actor was not updated).
     """
-    critic, metrics = self.update_critic(state, batch, keys[0])
+    keys = jax.vmap(jax.random.split)(keys)
+    # The actor is the same for all of them.
+    actions = jax.vmap(self.sample, (None, 0, 0))(
+      state.actor.network, batches.next_obs, keys[:, 0]
+    )
+
+    def update_critic(index, carry):
+      critic, sums = carry
+      before = state.replace(critic=critic)  # pyright: ignore
+      batch, *action = jax.tree.map(lambda x: x[index], (batches, *actions))
+      critic, metrics = self.update_critic(before, batch, *action)
+      return critic, sums + jnp.stack([metrics[name] for name in CRITIC_METRICS])
 
     def update_actor(before):
-      return self.update_actor(before[0], critic.network, batch, keys[1])
+      last = jax.tree.map(lambda x: x[-1], batches)
+      actor, metrics = self.update_actor(
+        before[0], critic.network, last, keys[-1, 1]
+      )
+      return actor, jnp.stack([metrics[name] for name in ACTOR_METRICS])
 
-    before = state.actor, {name: jnp.float32(0) for name in ACTOR_METRICS}
+    critic, sums = jax.lax.fori_loop(
+      0, len(keys), update_critic, (state.critic, jnp.zeros(2))
+    )
+    before = state.actor, jnp.zeros(3)
     if isinstance(with_actor, bool):
-      actor, actor_metrics = update_actor(before) if with_actor else before
+      actor, actor_sums = update_actor(before) if with_actor else before
     else:
-      actor, actor_metrics = branches.when(with_actor, update_actor, before)
-    return AgentState(actor, critic), metrics | actor_metrics
+      actor, actor_sums = branches.when(with_actor, update_actor, before)
+    sums = jnp.concatenate([sums, actor_sums])
+    return AgentState(actor, critic), sums
 
   def critic_outputs(
     self, critic: Network, batch: Transition, next_action: jax.Array
@@ -281,13 +301,14 @@ class Agent:
     return loss, (moved, {'critic_loss': loss, 'q': q})
 
   def update_critic(
-    self, state: AgentState, batch: Transition, key: jax.Array
+    self,
+    state: AgentState,
+    batch: Transition,
+    next_action: jax.Array,
+    next_log_prob: jax.Array,
   ) -> tuple[CriticState, Metrics]:
     """AdamW, projection, and the target's Polyak step."""
     critic = state.critic
-    next_action, next_log_prob = self.sample(
-      state.actor.network, batch.next_obs, key
-    )
     grads, (batch_stats, metrics) = jax.grad(self.critic_loss, has_aux=True)(
       critic.network.params, state, batch, next_action, next_log_prob
     )
