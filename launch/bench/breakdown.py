@@ -89,10 +89,15 @@ class Parts:
   def _critic(self, state: TrainState, key: jax.Array) -> TrainState:
     def update(state, agent, key, index):
       batch = self.batch(index)
-      critic, _ = self.trainer.agent.update_critic(agent, batch, key)
-      return agent.replace(critic=critic)
+      return agent.replace(critic=self.update_critic(agent, batch, key)[0])
 
     return self._learn(state, key, update)
+
+  def update_critic(self, agent, batch, key):
+    """One update of the critic, the next actions included."""
+    functions = self.trainer.agent
+    actions = functions.sample(agent.actor.network, batch.next_obs, key)
+    return functions.update_critic(agent, batch, *actions)
 
   def _actor(self, state: TrainState, key: jax.Array) -> TrainState:
     def update(state, agent, key, index):
@@ -180,7 +185,7 @@ def work(runner: Runner) -> dict[str, float]:
 
   def critic(state: TrainState, key: jax.Array) -> Any:
     batch = parts.batch(state.iteration)
-    return agent.update_critic(state.agent, batch, key)
+    return parts.update_critic(state.agent, batch, key)
 
   def actor(state: TrainState, key: jax.Array) -> Any:
     batch = parts.batch(state.iteration)

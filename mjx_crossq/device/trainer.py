@@ -30,6 +30,7 @@ from mjx_crossq.learner.agent import (
   CRITIC_METRICS,
   Agent,
   Metrics,
+  as_vector,
 )
 from mjx_crossq.learner.states import AgentState, Transition
 
@@ -305,6 +306,7 @@ class Trainer:
     iteration: jax.Array,
   ) -> tuple[AgentState, Metrics]:
     """The updates of one iteration, and the sums of their metrics."""
+    names = CRITIC_METRICS + ACTOR_METRICS
 
     def update(carry, keys, with_actor):
       agent, sums = carry
@@ -312,17 +314,18 @@ class Trainer:
         lambda key: self.batch(replay, reward_stats, key, iteration)
       )(keys[:, 0])
       agent, metrics = functions.update(agent, batches, keys[:, 1], with_actor)
-      return self.layout.agent(agent), sums + metrics
+      return self.layout.agent(agent), sums + as_vector(metrics, names)
 
     keys, with_actor = self.updates(key, iteration)
     delay = self.config.policy_delay
     whole = len(keys) // delay * delay
-    names = CRITIC_METRICS + ACTOR_METRICS
-    carry, _ = jax.lax.scan(
-      lambda carry, keys: (update(carry, keys, True), None),
-      (agent, jnp.zeros(len(names))),
-      keys[:whole].reshape(-1, delay, 2),
-    )
+    carry = agent, jnp.zeros(len(names))
+    if whole:
+      carry, _ = jax.lax.scan(
+        lambda carry, keys: (update(carry, keys, True), None),
+        carry,
+        keys[:whole].reshape(-1, delay, 2),
+      )
     if whole < len(keys):
       carry = update(carry, keys[whole:], with_actor[-1])
     agent, sums = carry

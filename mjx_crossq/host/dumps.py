@@ -86,8 +86,9 @@ class Dump:
     )
 
   def _inputs(self, index: int) -> tuple[Transition, jax.Array, bool]:
-    batch = jax.tree.map(lambda x: x[index], self.batches)
-    return batch, self.keys[index], bool(self.with_actor[index])
+    one = slice(index, index + 1)
+    batch = jax.tree.map(lambda x: x[one], self.batches)
+    return batch, self.keys[one], bool(self.with_actor[index])
 
   @functools.cached_property
   def _agent(self) -> Agent:

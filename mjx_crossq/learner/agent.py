@@ -12,7 +12,7 @@ what the networks are, how they act, and what one update does. `crossq` and
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -224,25 +224,28 @@ class Agent:
       before = state.replace(critic=critic)  # pyright: ignore
       batch, *action = jax.tree.map(lambda x: x[index], (batches, *actions))
       critic, metrics = self.update_critic(before, batch, *action)
-      return critic, sums + jnp.stack([metrics[name] for name in CRITIC_METRICS])
+      return critic, sums + as_vector(metrics, CRITIC_METRICS)
 
     def update_actor(before):
       last = jax.tree.map(lambda x: x[-1], batches)
       actor, metrics = self.update_actor(
         before[0], critic.network, last, keys[-1, 1]
       )
-      return actor, jnp.stack([metrics[name] for name in ACTOR_METRICS])
+      return actor, as_vector(metrics, ACTOR_METRICS)
 
-    critic, sums = jax.lax.fori_loop(
-      0, len(keys), update_critic, (state.critic, jnp.zeros(2))
+    critic, of_critic = jax.lax.fori_loop(
+      0,
+      len(keys),
+      update_critic,
+      (state.critic, jnp.zeros(len(CRITIC_METRICS))),
     )
-    before = state.actor, jnp.zeros(3)
+    before = state.actor, jnp.zeros(len(ACTOR_METRICS))
     if isinstance(with_actor, bool):
-      actor, actor_sums = update_actor(before) if with_actor else before
+      actor, of_actor = update_actor(before) if with_actor else before
     else:
-      actor, actor_sums = branches.when(with_actor, update_actor, before)
-    sums = jnp.concatenate([sums, actor_sums])
-    return AgentState(actor, critic), sums
+      actor, of_actor = branches.when(with_actor, update_actor, before)
+    names, sums = CRITIC_METRICS + ACTOR_METRICS, (*of_critic, *of_actor)
+    return AgentState(actor, critic), dict(zip(names, sums, strict=True))
 
   def critic_outputs(
     self, critic: Network, batch: Transition, next_action: jax.Array
@@ -380,6 +383,11 @@ class Agent:
       )
     actor = ActorState(network, opt_state, log_alpha, alpha_opt_state, explorer)
     return actor, metrics | {'alpha': jnp.exp(log_alpha)}
+
+
+def as_vector(metrics: Metrics, names: Sequence[str]) -> jax.Array:
+  """Metrics as one array, so that adding them is one operation."""
+  return jnp.stack([metrics[name] for name in names])
 
 
 def _init_network(net: nn.Module, key: jax.Array, *args: jax.Array) -> Network:
