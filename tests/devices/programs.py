@@ -22,6 +22,7 @@ from mjx_crossq.host import run as loop
 from mjx_crossq.host.checkpoint import Checkpointer
 from mjx_crossq.launch.bench import cases
 from tests.learner.test_seeds import ITERATIONS, SMALL
+from tests.learner.test_update import one
 from tests.reliability import runs, test_numbers, test_vary_runs
 from tests.rounding import bound
 from tests.rounding import distance as error
@@ -296,7 +297,7 @@ def data_parallel(folder):
     def update(agent, inputs):
       batch, index = inputs
       agent, metrics = trainer.agent.update(
-        agent, trainer.layout.batch(batch), key, index % 3 == 0
+        agent, *one((trainer.layout.batch(batch), key)), index % 3 == 0
       )
       agent = trainer.layout.agent(agent)
       return agent, (metrics, agent)

@@ -19,6 +19,7 @@ from tests.learner.test_update import (
   BATCH,
   OBS,
   make_batch,
+  one,
   reference_inputs,
   to_reference,
 )
@@ -341,7 +342,8 @@ def test_hidden_activations_are_those_of_the_reference(preset):
   state = jax.jit(agent.init)(jax.random.key(0))
   batch = make_batch(np.random.default_rng(0))
   # After a pass in train mode the running statistics are not those at birth.
-  state, _ = jax.jit(agent.update)(state, batch, jax.random.key(0), True)
+  inputs = one((batch, jax.random.key(0)))
+  state, _ = jax.jit(agent.update)(state, *inputs, True)
   mirror = to_reference(state, config)
 
   def check(activations, features, params, stats, inputs):

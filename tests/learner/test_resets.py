@@ -1,5 +1,7 @@
 """Full resets: when, with which parameters, and what goes on."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +57,7 @@ def test_schedule(case):
   ]
 
 
-def test_counters_start_anew_and_the_first_update_has_the_actor(case):
+def test_counters_start_anew_and_every_third_update_has_the_actor(case):
   runner, iterations = case
   first, second = iterations[:2]
   state, _ = runner.train_chunk(runner.init(), first)
@@ -66,7 +68,7 @@ def test_counters_start_anew_and_the_first_update_has_the_actor(case):
     state, sums = runner.train_chunk(state, stop)
     agent = state.agent
     assert set(adam_counts(agent.critic.opt_state).ravel()) == {updates}
-    due = {-(-updates // 3)}
+    due = {updates // 3}
     for opt_state in (agent.actor.opt_state, agent.actor.alpha_opt_state):
       assert set(adam_counts(opt_state).ravel()) == due
     np.testing.assert_array_equal(sums['updates'], 4)
@@ -132,26 +134,28 @@ def test_seeds_are_those_of_single_runs(case):
 
 
 def test_a_network_is_drawn_only_where_a_reset_is_due(case):
-  """Under `vmap` the reset stays a branch: no QR outside of a `cond`."""
+  """Under `vmap` the reset stays a branch: no kernel is drawn outside of it."""
   runner, _ = case
-  config = runner.config.replace(initializer='orthogonal')
-  runner = Runner(config, Counter(10))
   program = jax.make_jaxpr(runner._train_chunk)(
     runner.abstract_state(),
     jax.ShapeDtypeStruct((), jnp.int32),
     jax.eval_shape(runner.zero_sums),
   )
 
-  def names(jaxpr, inside):
+  leaves = jax.tree.leaves(runner.abstract_state().agent)
+  kernel = max((leaf.shape for leaf in leaves), key=math.prod)
+
+  def drawn(jaxpr, inside):
     for eqn in jaxpr.eqns:
-      yield eqn.primitive.name, inside
+      shape = getattr(eqn.outvars[0].aval, 'shape', ())
+      if eqn.primitive.name == 'random_bits' and shape == kernel:
+        yield inside
       for value in eqn.params.values():
         for sub in value if isinstance(value, tuple | list) else [value]:
           sub = getattr(sub, 'jaxpr', sub)
           if hasattr(sub, 'eqns'):
-            depth = inside + (eqn.primitive.name == 'cond')
-            yield from names(sub, depth)
+            depth = inside + (eqn.primitive.name == 'while')
+            yield from drawn(sub, depth)
 
-  found = {inside for name, inside in names(program.jaxpr, 0) if name == 'qr'}
-  # A branch of the one that learns, and of it the one that resets.
-  assert found == {2}
+  # In the loop over iterations, the branch that learns, and that of a reset.
+  assert set(drawn(program.jaxpr, 0)) == {3}

@@ -113,6 +113,11 @@ def make_batch(rng):
   )
 
 
+def one(inputs):
+  """The batch and the key of a single update, as `Agent.update` takes them."""
+  return jax.tree.map(lambda x: x[None], inputs)
+
+
 def reference_inputs(batch, key):
   """What an update takes, in float64: columns, and the noise of a' and a."""
   columns = {
@@ -148,7 +153,7 @@ def run(request):
   preset, changes = CASES[request.param]
   config = from_preset(preset, **{**SMALL, **changes})
   agent = Agent(config, OBS, ACTION)
-  update = jax.jit(agent.update)
+  update = jax.jit(lambda *x: agent.update(x[0], *one(x[1:3]), x[3]))
   state = agent.init(jax.random.key(0))
   mirror = reference.init_optimisers(to_reference(state, config))
   rng = np.random.default_rng(0)

@@ -15,6 +15,7 @@ from mjx_crossq import Agent, Transition, from_preset
 from mjx_crossq.learner import weight_norm
 from tests.learner import complex_reference as reference
 from tests.learner.reference import tree_leaves
+from tests.learner.test_update import one
 
 OBS, ACTION, BATCH, UPDATES = 5, 2, 32, 4
 SMALL = {
@@ -99,7 +100,7 @@ def run(request):
   preset, changes = CASES[request.param]
   config = from_preset(preset, **{**SMALL, **changes})
   agent = Agent(config, OBS, ACTION)
-  update = jax.jit(agent.update)
+  update = jax.jit(lambda *x: agent.update(x[0], *one(x[1:3]), x[3]))
   state = agent.init(jax.random.key(0))
   mirror = reference.start(to_reference(state, config))
   rng = np.random.default_rng(0)

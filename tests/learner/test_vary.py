@@ -8,6 +8,7 @@ from mjx_crossq import Agent, ConfigError, Runner, envs, from_preset, vary
 from mjx_crossq.config import VARYING
 from mjx_crossq.learner.hyper import Hyper
 from tests import rounding
+from tests.learner.test_update import one
 from tests.learner.test_variants import ACTION, BATCH, OBS, make_batch
 
 SIZES = {
@@ -50,7 +51,7 @@ def updated(agent):
   batches = jax.tree.map(lambda *x: np.stack(x), *pair)
 
   def update(state, inputs):
-    return agent.update(state, *inputs, True)
+    return agent.update(state, *one(inputs), True)
 
   keys = jax.random.split(jax.random.key(1), 2)
   return jax.lax.scan(update, agent.init(jax.random.key(3)), (batches, keys))
