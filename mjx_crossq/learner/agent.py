@@ -104,19 +104,19 @@ class Agent:
     """The optimistic actor that collects data, with `config.optimism`."""
     return optimism.Explorer(self.config, self.action_size, self.hyper)
 
-  @functools.cached_property
+  @property
   def actor_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
     c, h = self.config, self.hyper
     return optimizers.network_optimizer(c, h, h.actor_lr, c.policy_delay)
 
-  @functools.cached_property
+  @property
   def critic_optimizer(self) -> optax.GradientTransformation:
     """AdamW with decay on what weight normalisation leaves free."""
     c, h = self.config, self.hyper
     return optimizers.network_optimizer(c, h, h.critic_lr, 1)
 
-  @functools.cached_property
+  @property
   def alpha_optimizer(self) -> optax.GradientTransformation:
     """Adam on the log temperature."""
     c = self.config

@@ -66,8 +66,12 @@ def seeds(tree, *chosen):
 
 @pytest.fixture(scope='module')
 def healthy():
-  """The run without the fault, before its iteration and at the end."""
-  return played(Breaking(-1.0, True), (AT - 1, STOP))
+  """The run without the fault, before its iteration and at the end.
+
+  No position is -7. (A number that the program has elsewhere too, such as -1,
+  may change how XLA groups its operations, and with that the last bits.)
+  """
+  return played(Breaking(-7.0, True), (AT - 1, STOP))
 
 
 @pytest.fixture(scope='module')
@@ -147,8 +151,8 @@ def dumped(start, tmp_path_factory):
   return workdir, result, lines
 
 
-def test_a_broken_learner_freezes_its_seed_alone(healthy, dumped):
-  (_, clean), _ = healthy
+def test_a_broken_learner_freezes_its_seed_alone(dumped):
+  (clean,), _ = played(Breaking(-7.0, False))
   _, result, _ = dumped
   state = jax.device_get(result.state)
   np.testing.assert_array_equal(state.frozen, [False, True, False])
