@@ -181,49 +181,55 @@ class Walk:
     """A loop: its body, and its condition where a host must read it."""
     trips: float | None = trips_lib.of(self.module, name, loop)
     data_decide = trips is None
+    part, checks = place.part, 0.0
     trips = 1 if once else trips
     solver = not place.solving and self._is_solver(loop)
     if trips is None and solver:
       trips = self.frequencies.solver_iterations
+    elif trips is None and self._is_branch(loop):
+      trips, checks = self._chance(loop, place), 1.0
+      if place.updating and self._has_actor(loop.calls('body')):
+        part = ACTOR
     elif trips is None:
       trips = 1
       self.unknown.append(self.describe(loop))
-    inside = dataclasses.replace(place, times=place.times * trips)
+    inside = dataclasses.replace(place, times=place.times * trips, part=part)
     if solver and place.part == PHYSICS:
       self.solver_iterations += inside.times
       inside = dataclasses.replace(inside, part=SOLVER, solving=True)
-    yield from self._computation(loop.calls('body'), inside)
+    if inside.times:
+      yield from self._computation(loop.calls('body'), inside)
     if data_decide:
-      yield from self._computation(loop.calls('condition'), inside)
-      yield Run(loop, name, inside, control=True)
+      times = inside.times + checks * place.times
+      checked = dataclasses.replace(inside, times=times)
+      yield from self._computation(loop.calls('condition'), checked)
+      yield Run(loop, name, checked, control=True)
 
   def _branches(
     self, instruction: Instruction, name: str, place: Place
   ) -> Iterator[Run]:
-    """A condition, of which the heaviest branch is the event it waits for."""
+    """A condition, of which the heaviest branch counts."""
     yield Run(instruction, name, place, control=True)
-    branches = sorted(instruction.branches, key=self._weight)
-    *others, event = branches
-    chance = self._chance(event, place)
-    of_event = place
-    if place.updating and self._has_actor(event):
-      of_event = dataclasses.replace(place, part=ACTOR)
-    for branch, share, where in (
-      (event, chance, of_event),
-      *((other, (1 - chance) / len(others), place) for other in others),
-    ):
-      if share:
-        times = place.times * share
-        yield from self._computation(
-          branch, dataclasses.replace(where, times=times)
-        )
+    branch = max(instruction.branches, key=self._weight)
+    yield from self._computation(branch, place)
 
-  def _chance(self, event: str, place: Place) -> float:
+  def _is_branch(self, loop: Instruction) -> bool:
+    """Whether a loop is a branch (`learner/branches.py`): one trip or none."""
+    return any(
+      PurePath(frame.file).stem == 'branches'
+      for frame in self.module.stack(loop)[:3]
+    )
+
+  def _chance(self, loop: Instruction, place: Place) -> float:
     """How often a branch is taken."""
+    known = self.frequencies
+    functions = {frame.function for frame in self.module.stack(loop)}
     if place.part == BEGIN:
-      return 1 / self.frequencies.decisions_per_episode
-    if place.updating and self._has_actor(event):
-      return 1 / self.frequencies.policy_delay
+      return 1 / known.decisions_per_episode
+    if functions & {'freeze_broken', 'Resets.apply'}:
+      return 0.0
+    if place.updating and self._has_actor(loop.calls('body')):
+      return known.updates % known.policy_delay / known.policy_delay
     return 1.0
 
   def _has_actor(self, name: str) -> bool:
@@ -248,9 +254,9 @@ class Walk:
     return self._weights[name]
 
   def _is_solver(self, loop: Instruction) -> bool:
-    """Whether a loop stands in a file of a solver."""
+    """Whether a loop stands in a solver's file or function."""
     return any(
-      'solve' in PurePath(frame.file).stem
+      'solve' in PurePath(frame.file).stem + frame.function
       for frame in self.module.stack(loop)[:3]
     ) or 'solver' in _words(loop.op_name)
 

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import pytest
 
 from mjx_crossq.launch.bench import hlo, inspection, parts, targets, trips, work
+from mjx_crossq.learner import branches
 
 from . import programs
 
 # A training program for a GPU, small enough to be counted by hand: a loop over
 # decisions whose body has a physics step (two launches, and three a solver
-# iteration), a scan over 5 updates with a condition for the actor, and a write
-# into the replay f32[100,8].
+# iteration), a loop over 5 updates, a branch for the actor, and a write into
+# the replay f32[100,8].
 TEXT = """\
 HloModule jit_train_chunk, is_scheduled=true, input_output_alias={ {0}: (0) }
 
@@ -24,6 +25,7 @@ FileNames
 2 "/here/envs/mjx/physics.py"
 3 "/here/mjx_crossq/learner/agent.py"
 4 "/site/mujoco/mjx/_src/math.py"
+5 "/here/mjx_crossq/learner/branches.py"
 
 FunctionNames
 1 "solve"
@@ -31,6 +33,8 @@ FunctionNames
 3 "Agent.update_critic"
 4 "Agent.update_actor"
 5 "rotate"
+6 "Agent.update"
+7 "when"
 
 FileLocations
 1 {file_name_id=2 function_name_id=2 line=1 end_line=1 column=1 end_column=2}
@@ -38,6 +42,8 @@ FileLocations
 3 {file_name_id=3 function_name_id=3 line=2 end_line=2 column=1 end_column=2}
 4 {file_name_id=3 function_name_id=4 line=3 end_line=3 column=1 end_column=2}
 5 {file_name_id=4 function_name_id=5 line=3 end_line=3 column=1 end_column=2}
+6 {file_name_id=3 function_name_id=6 line=4 end_line=4 column=1 end_column=2}
+7 {file_name_id=5 function_name_id=7 line=4 end_line=4 column=1 end_column=2}
 
 StackFrames
 1 {file_location_id=1 parent_frame_id=1}
@@ -45,6 +51,8 @@ StackFrames
 3 {file_location_id=3 parent_frame_id=1}
 4 {file_location_id=4 parent_frame_id=1}
 5 {file_location_id=5 parent_frame_id=2}
+6 {file_location_id=6 parent_frame_id=1}
+7 {file_location_id=7 parent_frame_id=7}
 
 
 %fused_write (p.0: f32[100,8], p.1: f32[1,8], p.2: s32[]) -> f32[100,8] {
@@ -84,19 +92,18 @@ StackFrames
   ROOT %c.6 = (f32[4,8]{1,0}) tuple(%c.5)
 }
 
-%actor (a.0: (f32[4,8])) -> (f32[4,8]) {
-  %a.0 = (f32[4,8]{1,0}) parameter(0)
-  %a.1 = f32[4,8]{1,0} get-tuple-element(%a.0), index=0
-  %a.2 = f32[4,8]{1,0} fusion(%a.1), kind=kLoop, calls=%fused_add, metadata={op_name="jit(train_chunk)/while/body/update/while/body/cond/add" stack_frame_id=4}
-  %a.3 = f32[4,8]{1,0} copy(%a.2)
-  ROOT %a.4 = (f32[4,8]{1,0}) tuple(%a.3)
+%actor_condition (a.5: (f32[4,8], pred[])) -> pred[] {
+  %a.5 = (f32[4,8]{1,0}, pred[]) parameter(0)
+  ROOT %a.6 = pred[] get-tuple-element(%a.5), index=1
 }
 
-%no_actor (a.5: (f32[4,8])) -> (f32[4,8]) {
-  %a.5 = (f32[4,8]{1,0}) parameter(0)
-  %a.6 = f32[4,8]{1,0} get-tuple-element(%a.5), index=0
-  %a.7 = f32[4,8]{1,0} copy(%a.6)
-  ROOT %a.8 = (f32[4,8]{1,0}) tuple(%a.7)
+%actor (a.0: (f32[4,8], pred[])) -> (f32[4,8], pred[]) {
+  %a.0 = (f32[4,8]{1,0}, pred[]) parameter(0)
+  %a.1 = f32[4,8]{1,0} get-tuple-element(%a.0), index=0
+  %a.2 = f32[4,8]{1,0} fusion(%a.1), kind=kLoop, calls=%fused_add, metadata={op_name="jit(train_chunk)/while/body/update/while/body/add" stack_frame_id=4}
+  %a.3 = f32[4,8]{1,0} copy(%a.2)
+  %a.7 = pred[] constant(false)
+  ROOT %a.4 = (f32[4,8]{1,0}, pred[]) tuple(%a.3, %a.7)
 }
 
 %update_condition (u.0: (s32[], f32[4,8], f32[100,8])) -> pred[] {
@@ -112,12 +119,8 @@ StackFrames
   %u.6 = f32[4,8]{1,0} fusion(%u.4, %u.5), kind=kLoop, calls=%fused_gather, metadata={op_name="jit(train_chunk)/while/body/update/while/body/replay/gather" stack_frame_id=3}
   %u.7 = (f32[4,8]{1,0}, s8[4194304]{0}) custom-call(%u.6, %u.6), custom_call_target="__cublas$gemm", metadata={op_name="jit(train_chunk)/while/body/update/while/body/dot_general" stack_frame_id=3}, backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
   %u.8 = f32[4,8]{1,0} get-tuple-element(%u.7), index=0
-  %u.9 = (f32[4,8]{1,0}) tuple(%u.8)
-  %u.10 = pred[] constant(true)
-  %u.11 = (f32[4,8]{1,0}) conditional(%u.10, %u.9, %u.9), true_computation=%actor, false_computation=%no_actor, metadata={op_name="jit(train_chunk)/while/body/update/while/body/cond" stack_frame_id=1}
-  %u.12 = f32[4,8]{1,0} get-tuple-element(%u.11), index=0
   %u.13 = s32[] copy(%u.3)
-  ROOT %u.14 = (s32[], f32[4,8]{1,0}, /*index=2*/f32[100,8]{1,0}) tuple(%u.13, %u.12, %u.4)
+  ROOT %u.14 = (s32[], f32[4,8]{1,0}, /*index=2*/f32[100,8]{1,0}) tuple(%u.13, %u.8, %u.4)
 }
 
 %decision_condition (d.0: (f32[4,8], f32[100,8])) -> pred[] {
@@ -142,7 +145,11 @@ StackFrames
   %d.15 = (s32[], f32[4,8]{1,0}, /*index=2*/f32[100,8]{1,0}) tuple(%d.14, %d.9, %d.13)
   %d.16 = (s32[], f32[4,8]{1,0}, /*index=2*/f32[100,8]{1,0}) while(%d.15), condition=%update_condition, body=%update_body, metadata={op_name="jit(train_chunk)/while/body/update/while"}, backend_config={"known_trip_count":{"n":"5"}}
   %d.17 = f32[4,8]{1,0} get-tuple-element(%d.16), index=1
-  ROOT %d.18 = (f32[4,8]{1,0}, f32[100,8]{1,0}) tuple(%d.17, %d.12)
+  %d.19 = pred[] constant(true)
+  %d.20 = (f32[4,8]{1,0}, pred[]) tuple(%d.17, %d.19)
+  %d.21 = (f32[4,8]{1,0}, pred[]) while(%d.20), condition=%actor_condition, body=%actor, metadata={op_name="jit(train_chunk)/while/body/update/while" stack_frame_id=7}
+  %d.22 = f32[4,8]{1,0} get-tuple-element(%d.21), index=0
+  ROOT %d.18 = (f32[4,8]{1,0}, f32[100,8]{1,0}) tuple(%d.22, %d.12)
 }
 
 ENTRY %main (e.0: f32[4,8], e.1: f32[100,8]) -> (f32[4,8], f32[100,8]) {
@@ -182,10 +189,10 @@ def test_stored_program_by_part(walk, runs):
       'solver iteration': 12,
       # The slice, the write and a gather for each of 5 updates.
       'replay': 7,
-      # The product and the copy of the counter; two times in three a copy in
-      # the branch without the actor.
-      'update: critic': 5 * (2 + 2 / 3),
-      'update: actor': 5 * 2 / 3,
+      # The product and the copy of the counter.
+      'update: critic': 5 * 2,
+      # In two of three decisions, after the two updates beyond a block of 3.
+      'update: actor': 2 * 2 / 3,
       # The copy of the replay, and the condition of the loop.
       'rest': 2,
     }
@@ -194,13 +201,15 @@ def test_stored_program_by_part(walk, runs):
   assert copies == pytest.approx(
     {
       'solver iteration': 4,
-      'update: critic': 5 * (1 + 2 / 3),
-      'update: actor': 5 / 3,
+      'update: critic': 5,
+      'update: actor': 2 / 3,
       'rest': 1,
     }
   )
   control = {name: c.control for name, c in by_part.items() if c.control}
-  assert control == {'solver iteration': 4, 'update: critic': 5, 'rest': 1}
+  assert control == pytest.approx(
+    {'solver iteration': 4, 'update: actor': 1 + 2 / 3, 'rest': 1}
+  )
   assert by_part['update: critic'].library_calls == 5
   assert by_part['update: critic'].flops == 5 * 2 * 4 * 8 * 8
   assert not walk.unknown
@@ -211,7 +220,7 @@ def test_stored_program_in_figures(runs):
   assert len(list(walk.decision())) == len(runs)
   by_part = parts.by_part(walk.module, runs)
   figures = inspection.launches(walk, runs, by_part)
-  update = 1 + 2 + 2 / 3 + 2 / 3
+  update = 1 + 2 + 2 * 2 / 3 / 5
   assert figures == pytest.approx(
     {
       'launches_per_decision': 2 + 12 + 2 + 5 * update + 2,
@@ -350,7 +359,7 @@ def test_counts_of_a_program_compiled_here():
     with jax.named_scope('update'):
       x, _ = jax.lax.scan(lambda x, _: (factor(x), None), x, length=7)
     with jax.named_scope('begin'):
-      x = jax.lax.cond(n % 5 == 0, factor, lambda x: x, x)
+      x = branches.when(n % 5 == 0, factor, x)
     return x, n + 1
 
   text = compiled_text(
@@ -364,7 +373,7 @@ def test_counts_of_a_program_compiled_here():
   assert calls == pytest.approx(
     {'acting': 1, 'update: critic': 7, 'episode begin': 1 / 500}
   )
-  assert by_part['episode begin'].control == 1
+  assert by_part['episode begin'].control == pytest.approx(1 + 1 / 500)
 
 
 def test_products_of_a_program_compiled_here():
