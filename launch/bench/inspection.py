@@ -44,7 +44,7 @@ def inspect(
 
   from mjx_crossq.device.runner import Runner
 
-  runner = Runner(config, env)
+  runner = Runner(config, env, platform=target.backend)
   start = time.monotonic()
   traced = runner.trace_train_chunk(device)
   lowered = traced.lower(lowering_platforms=(target.platform,))

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mjx_crossq.config import Config
-from mjx_crossq.device.layout import Layout
+from mjx_crossq.device.layout import Layout, columns
 from mjx_crossq.device.placement import STATE, OneDevice
 from mjx_crossq.device.trainer import Trainer, TrainState
 from mjx_crossq.errors import ConfigError
@@ -60,7 +60,7 @@ class DataLayout(Layout):
       mesh: its one axis is `data`.
       num_envs: environments of the seed.
     """
-    self.columns = mesh.size
+    self.columns = mesh.size * columns(mesh.devices.flat[0].platform)
     self._mesh = mesh
     self._num_envs = num_envs
 
@@ -73,7 +73,7 @@ class DataLayout(Layout):
 
     def divide(x):
       return self._constrain(
-        x, _ROWS if x.shape[0] % self.columns == 0 else P()
+        x, _ROWS if x.shape[0] % self._mesh.size == 0 else P()
       )
 
     return jax.tree.map(divide, batch)
@@ -97,7 +97,7 @@ class DataLayout(Layout):
       x: the leaf or its shape; the moments of the returns are not divided.
     """
     envs = x.shape[:1] == (self._num_envs,)
-    return _ROWS if envs and self._num_envs % self.columns == 0 else P()
+    return _ROWS if envs and self._num_envs % self._mesh.size == 0 else P()
 
   def _constrain(self, x: jax.Array, spec: P) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(self._mesh, spec))
@@ -115,7 +115,7 @@ class SeedOverDevices(OneDevice):
       config: the configuration, which `check` has accepted.
       devices: several, all of which are used.
     """
-    super().__init__(1)
+    super().__init__(1, devices[0])
     self.devices = tuple(devices)
     self._mesh = Mesh(np.array(self.devices), ('data',))
     self._copies = NamedSharding(self._mesh, P())
@@ -123,7 +123,7 @@ class SeedOverDevices(OneDevice):
 
   def prepare(self, trainer: Trainer) -> None:
     """Decides how each leaf of the state is divided."""
-    self._values = trainer.replay.values
+    super().prepare(trainer)
     key = jax.eval_shape(jax.random.key, 0)
     state = jax.eval_shape(trainer.init, key)
     whole = jax.tree.map(lambda _: P(), state)
@@ -151,38 +151,9 @@ class SeedOverDevices(OneDevice):
     """A copy on each device."""
     return jax.device_put(tree, self._copies)
 
-  def store(self, state: TrainState) -> TrainState:
-    """The state with the replay's rows as one device has them."""
-    if state.replay.shape[-1] == self._values:
-      return state
-    replay = np.asarray(state.replay)[..., : self._values]
-    return state.replace(replay=replay)  # pyright: ignore
-
   def restore(self, stored: TrainState) -> TrainState:
-    """The inverse of `store`: zeros fill the replay's rows."""
-    columns = -(-self._values // self.layout.columns) * self.layout.columns
-    shape = (*stored.replay.shape[:2], columns)
-    if stored.replay.shape != shape:
-      host = np.asarray(stored.replay)
-
-      def part(index):
-        start, stop, _ = index[2].indices(columns)
-        part = np.zeros((*shape[:2], stop - start), np.float32)
-        known = host[..., start:stop]
-        part[..., : known.shape[2]] = known
-        return part
-
-      replay = jax.make_array_from_callback(shape, self._shardings.replay, part)
-      stored = stored.replace(replay=replay)  # pyright: ignore
-    return jax.device_put(stored, self._shardings)
-
-  def like(self, state: TrainState) -> TrainState:
-    """Shapes as `store` has them."""
-    shape = (*state.replay.shape[:2], self._values)
-    if state.replay.shape == shape:
-      return state
-    replay = np.empty(shape, np.float32)
-    return state.replace(replay=replay)  # pyright: ignore
+    """The inverse of `store`."""
+    return jax.device_put(self._with_padding(stored), self._shardings)
 
   def abstract(self, state: TrainState) -> TrainState:
     """The shapes of a placed state with their shardings."""

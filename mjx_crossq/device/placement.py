@@ -38,20 +38,23 @@ STATE = TrainState(
 
 
 def over(
-  num_seeds: int, devices: Sequence[Any] | None = None
+  num_seeds: int,
+  devices: Sequence[Any] | None = None,
+  platform: str | None = None,
 ) -> 'OneDevice | SeedsOverDevices':
   """Seeds on as few devices as give the smallest number of seeds on each.
 
   Args:
     num_seeds: of the run.
     devices: that may be used; None for the default device alone.
+    platform: of the programs; None for that of the devices.
   """
   devices = tuple(devices or jax.devices()[:1])
   seeds_each = -(-num_seeds // len(devices))
   used = devices[: -(-num_seeds // seeds_each)]
   if len(used) == 1:
-    return OneDevice(num_seeds, used[0])
-  return SeedsOverDevices(num_seeds, used, seeds_each)
+    return OneDevice(num_seeds, used[0], platform)
+  return SeedsOverDevices(num_seeds, used, seeds_each, platform)
 
 
 class OneDevice:
@@ -65,22 +68,30 @@ class OneDevice:
     layout: where the arrays of a single seed are.
   """
 
-  layout = Layout()
+  _replay: Any = None
 
-  def __init__(self, num_seeds: int, device: Any | None = None):
+  def __init__(
+    self,
+    num_seeds: int,
+    device: Any | None = None,
+    platform: str | None = None,
+  ):
     """Moves nothing yet.
 
     Args:
       num_seeds: of the run.
       device: which holds them; None for the default one.
+      platform: of the programs; None for that of the device.
     """
     self.num_seeds = self.rows = num_seeds
     self.devices: tuple[Any, ...] = (device or jax.devices()[0],)
+    self.layout = Layout(platform or self.devices[0].platform)
 
   # --------------------------------------------------------------- programs
 
   def prepare(self, trainer: Trainer) -> None:
     """Reads off the shapes of a seed's state, where they matter."""
+    self._replay = trainer.replay
 
   def wrap(self, function: Callable[..., Any], in_axes: Any, out_axes: Any):
     """`function` of one seed as a function of all.
@@ -159,11 +170,11 @@ class OneDevice:
       ValueError: the devices have done different numbers of iterations; call
         `Runner.train_chunk` again.
     """
-    return state
+    return self._without_padding(state)
 
   def restore(self, stored: TrainState) -> TrainState:
     """The inverse of `store`."""
-    return self.place(stored)
+    return self.place(self._with_padding(stored))
 
   def like(self, state: TrainState) -> TrainState:
     """What the arrays of a checkpoint are read into.
@@ -175,7 +186,27 @@ class OneDevice:
       Shapes as `store` has them; arrays of numpy where the arrays must pass
       through the host.
     """
-    return state
+    return self._without_padding(state)
+
+  def _without_padding(self, state: TrainState) -> TrainState:
+    """A state, or its shapes, without the zeros that fill the replay's rows."""
+    *rows, columns = state.replay.shape
+    if not self._replay or columns == self._replay.values:
+      return state
+    values = self._replay.values
+    if isinstance(state.replay, jax.ShapeDtypeStruct):
+      replay = np.empty((*rows, values), np.float32)
+    else:
+      replay = np.asarray(state.replay)[..., :values]
+    return state.replace(replay=replay)  # pyright: ignore
+
+  def _with_padding(self, stored: TrainState) -> TrainState:
+    """The inverse of `_without_padding` of a state."""
+    if not self._replay or stored.replay.shape[-1] == self._replay.row_size:
+      return stored
+    padding = ((0, 0), (0, 0), (0, self._replay.row_size - self._replay.values))
+    replay = np.pad(np.asarray(stored.replay), padding)
+    return stored.replace(replay=replay)  # pyright: ignore
 
   def like_tree(self, tree: Any) -> Any:
     """`like` of a tree without a counter."""
@@ -198,15 +229,22 @@ class SeedsOverDevices(OneDevice):
     seeds_each: rows of a device.
   """
 
-  def __init__(self, num_seeds: int, devices: Sequence[Any], seeds_each: int):
+  def __init__(
+    self,
+    num_seeds: int,
+    devices: Sequence[Any],
+    seeds_each: int,
+    platform: str | None = None,
+  ):
     """Moves nothing yet.
 
     Args:
       num_seeds: of the run.
       devices: several, all of which are used.
       seeds_each: rows of each.
+      platform: of the programs; None for that of the devices.
     """
-    super().__init__(num_seeds)
+    super().__init__(num_seeds, devices[0], platform)
     self.devices = tuple(devices)
     self.seeds_each = seeds_each
     self.rows = seeds_each * len(self.devices)
@@ -304,16 +342,23 @@ class SeedsOverDevices(OneDevice):
       raise ValueError(
         f'the devices have done different numbers of iterations: {counters}'
       )
-    return _convert(state, self.without_copies, jnp.int32(counters[0]))
+    state = _convert(state, self.without_copies, jnp.int32(counters[0]))
+    return self._without_padding(state)
 
   def restore(self, stored: TrainState) -> TrainState:
     """The inverse of `store`."""
+    stored = self._with_padding(stored)
     return _convert(stored, self.place, self.counter(stored.iteration))
 
   def like(self, state: TrainState) -> TrainState:
     """Shapes as `store` has them; arrays of numpy where copies are missing."""
     counter = jax.ShapeDtypeStruct((), jnp.int32)
-    return _convert(state, self.like_tree, counter)
+    unpadded = self._without_padding(state)
+    like = _convert(state, self.like_tree, counter)
+    if unpadded is state:
+      return like
+    replay = unpadded.replay[: self.num_seeds]
+    return like.replace(replay=replay)  # pyright: ignore
 
   def like_tree(self, tree: Any) -> Any:
     """`like` of a tree without a counter."""

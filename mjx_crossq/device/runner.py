@@ -54,6 +54,7 @@ class Runner:
     devices: Sequence[Any] | None = None,
     *,
     data_parallel: bool = False,
+    platform: str | None = None,
   ):
     """Compiles nothing yet.
 
@@ -62,6 +63,8 @@ class Runner:
       env: the environment.
       devices: over which the seeds are distributed; None for the default one.
       data_parallel: divide one seed over them instead.
+      platform: of programs that are compiled for chips that are not here; None
+        for that of the devices.
 
     Raises:
       ConfigError: they do not fit together.
@@ -76,7 +79,9 @@ class Runner:
     self.seeds = [seed for _, seed in rows]
     self.variants = [variant.name for variant, _ in rows]
     self.hyper = vary.hyper(config)
-    self.placement = placement_of(config, devices, data_parallel=data_parallel)
+    self.placement = placement_of(
+      config, devices, data_parallel=data_parallel, platform=platform
+    )
     self.trainer = Trainer(config, env, self.placement.layout)
     self.placement.prepare(self.trainer)
     self.traces: dict[str, int] = {}
@@ -278,6 +283,7 @@ def placement_of(
   devices: Sequence[Any] | None = None,
   *,
   data_parallel: bool = False,
+  platform: str | None = None,
 ) -> OneDevice:
   """Which device holds which seeds, those of all variants.
 
@@ -285,16 +291,17 @@ def placement_of(
     config: the configuration.
     devices: that may be used; None for the default one.
     data_parallel: divide one seed over them.
+    platform: of the programs; None for that of the devices.
 
   Raises:
     ConfigError: it cannot be divided.
   """
   if not data_parallel:
-    return placement_lib.over(len(vary.rows(config)), devices)
+    return placement_lib.over(len(vary.rows(config)), devices, platform)
   devices = tuple(devices or jax.devices()[:1])
   data_parallel_lib.check(config, len(devices))
   if len(devices) == 1:
-    return OneDevice(1, devices[0])
+    return OneDevice(1, devices[0], platform)
   return data_parallel_lib.SeedOverDevices(config, devices)
 
 

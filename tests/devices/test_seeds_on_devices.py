@@ -49,7 +49,11 @@ def population(tmp_path_factory):
   [(5, 4, 2, 3), (7, 8, 1, 7), (3, 2, 2, 2), (8, 4, 2, 4), (1, 8, 1, 1)],
 )
 def test_the_least_seeds_on_each_device(seeds, devices, each, used):
-  placement = placement_lib.over(seeds, [object() for _ in range(devices)])
+  class Device:
+    platform = 'cpu'
+
+  some = [Device() for _ in range(devices)]
+  placement = placement_lib.over(seeds, some)
   assert len(placement.devices) == used
   assert placement.rows == each * used >= seeds
 

@@ -230,3 +230,19 @@ def test_a_failed_save_names_the_last_good_one(run, tmp_path, monkeypatch):
     checkpointer.save(80, state)  # there is room again
   assert integrity.newest_intact(folder) == 80
   jax.block_until_ready(state.replay)
+
+
+@pytest.mark.parametrize('num_seeds', [1, 2])
+def test_zeros_that_fill_the_lanes_of_a_tpu_are_not_stored(num_seeds):
+  config = runs.config(num_seeds=num_seeds)
+  runners = [Runner(config, runs.env(), platform=p) for p in ('cpu', 'tpu')]
+  states = [r.train_chunk(r.init(), 3)[0] for r in runners]  # acts only
+  usual, padded = states
+  assert padded.replay.shape[-1] == 128 > usual.replay.shape[-1]
+  placement = runners[1].placement
+  stored = placement.store(padded)
+  runs.assert_same_bits(stored, usual)
+  assert placement.like(runners[1].abstract_state()).replay.shape == (
+    usual.replay.shape
+  )
+  runs.assert_same_bits(placement.restore(stored), padded)
