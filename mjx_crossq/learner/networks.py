@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mjx_crossq.config import Config
+from mjx_crossq.learner import orthogonal
 from mjx_crossq.learner.layers import BatchNorm, Dense, LayerNorm, Renorm
 from mjx_crossq.learner.weight_norm import (
   Affine,
@@ -140,7 +141,7 @@ class MLP(nn.Module):
   ) -> Dense:
     init = nn.initializers.lecun_normal()
     if self.config.initializer == 'orthogonal':
-      init = nn.initializers.orthogonal(gain)
+      init = orthogonal.initializer(gain)
     precision = self.config.matmul_precision
     return Dense(units, kind, init, precision, bias, name=name)
 
