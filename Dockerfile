@@ -5,8 +5,7 @@ FROM python:3.12-slim
 
 ARG EXTRA=
 ENV PIP_NO_CACHE_DIR=1 \
-    PYTHONUNBUFFERED=1 \
-    PJRT_NPROC=16
+    PYTHONUNBUFFERED=1
 
 # Stock dm_control renders through EGL. Debian removes old versions of packages,
 # so that none can be named here.

@@ -13,8 +13,6 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
   >/dev/null 2>&1 && echo $$p && break; done)
 ARGS ?=
-# jaxlib deadlocks on CPU thread pools of 1 or 2 (docs/design.md).
-export PJRT_NPROC ?= 16
 WORKERS ?= 2
 
 .PHONY: help venv train test test-all lint type format build docs lock clean

@@ -5,20 +5,16 @@ are `domain-task` with the suite's own spelling. Importing this package is
 cheap: `load` imports the domain's module, and with it JAX and MuJoCo.
 """
 
+import difflib
+import functools
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 if __name__ != 'mjx_crossq.envs':
   # Imported under another name, the modules would exist twice, each with its
   # own registry of tasks.
   raise ImportError('import it as mjx_crossq.envs')
-
-from mjx_crossq.envs import runtime
-
-runtime.configure()
-
-import difflib  # noqa: E402
-import functools  # noqa: E402
-import importlib  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
 
 if TYPE_CHECKING:
   from mjx_crossq.envs.base import Env

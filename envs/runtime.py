@@ -1,9 +1,4 @@
-"""Process-wide settings that must precede JAX's first computation.
-
-jaxlib (seen with 0.10.2) deadlocks when two batched LAPACK calls, such as the
-Cholesky factorisations of MJX's solver, run at once on a CPU thread pool of
-one or two threads. A larger pool avoids it and costs no speed.
-"""
+"""Process-wide settings that must precede JAX's first computation."""
 
 import contextlib
 import io
@@ -12,29 +7,18 @@ import os
 import warnings
 from collections.abc import Iterator
 
-MIN_CPU_THREADS = 16
-"""A pool of this size never hung in the measurements (jaxlib 0.10.2)."""
 
-
-def _schedulable_cpus() -> int:
-  """CPUs that this process may use; in a container fewer than the host has."""
+def cores() -> int:
+  """Cores that this process may use; in a container fewer than the host has."""
   count = os.cpu_count() or 1
   if hasattr(os, 'sched_getaffinity'):  # Linux only.
     count = min(count, len(os.sched_getaffinity(0)))
   return count
 
 
-def configure() -> None:
-  """Enlarges jax's CPU thread pool on small machines.
-
-  Sets `PJRT_NPROC` in the environment, unless the user has set it. It has an
-  effect only before jax's first computation in this process.
-  """
-  if _schedulable_cpus() < MIN_CPU_THREADS:
-    os.environ.setdefault('PJRT_NPROC', str(MIN_CPU_THREADS))
-
-
 _DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
+_DEVICES = '--xla_force_host_platform_device_count'
+_ONE_THREAD = '--xla_cpu_multi_thread_eigen=false'
 
 
 def make_deterministic() -> None:
@@ -43,9 +27,32 @@ def make_deterministic() -> None:
   On CPUs they never do. The setting has an effect only before JAX's first
   computation.
   """
+  _add_flag(_DETERMINISTIC)
+
+
+def use_cores(most: int) -> None:
+  """Divides the CPU into devices, a core each, over which seeds are spread.
+
+  A seed's program computes on one thread where all cores are devices. Nothing
+  changes where `XLA_FLAGS` has a number of devices, and the setting has an
+  effect only before JAX's first computation. A GPU is as it was.
+
+  Args:
+    most: devices, such as the number of seeds; no more than cores are made.
+  """
+  count = min(most, cores())
+  if count == 1 or _DEVICES in os.environ.get('XLA_FLAGS', ''):
+    return
+  _add_flag(f'{_DEVICES}={count}')
+  if count == cores():
+    _add_flag(_ONE_THREAD)
+
+
+def _add_flag(flag: str) -> None:
+  """Adds a flag to those of XLA, once."""
   chosen = os.environ.get('XLA_FLAGS', '')
-  if _DETERMINISTIC not in chosen.split():
-    os.environ['XLA_FLAGS'] = f'{chosen} {_DETERMINISTIC}'.strip()
+  if flag not in chosen.split():
+    os.environ['XLA_FLAGS'] = f'{chosen} {flag}'.strip()
 
 
 @contextlib.contextmanager

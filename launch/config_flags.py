@@ -1,6 +1,5 @@
 """Flags made of the fields of `Config`, which alone describes them."""
 
-from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -36,12 +35,11 @@ _FIELDS = {
 }
 
 
-def config(on_accelerator: Callable[[], bool]) -> Config:
+def config(*, accelerator: bool) -> Config:
   """The preset changed by --set and by the flags that were given.
 
   Args:
-    on_accelerator: whether the run is on a GPU or TPU; called after everything
-      else is found to be right, and only for presets that ask.
+    accelerator: whether the run is on a GPU or TPU.
 
   Raises:
     ConfigError: a flag contradicts --set, or a value is refused.
@@ -57,7 +55,4 @@ def config(on_accelerator: Callable[[], bool]) -> Config:
       )
     changes[name] = value
   preset = _FIELDS['preset'].value or Config.preset
-  found = config_lib.from_preset(preset, **changes)
-  if preset == 'quickstart' and on_accelerator():
-    found = config_lib.from_preset(preset, accelerator=True, **changes)
-  return found
+  return config_lib.from_preset(preset, accelerator=accelerator, **changes)

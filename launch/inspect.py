@@ -58,7 +58,7 @@ def main() -> None:
     if path and not Path(path).parent.is_dir():
       raise ConfigError(f'{Path(path).parent} is no folder; make it first')
   target = targets.TARGETS[_TARGET.value]
-  config = config_flags.config(lambda: target.platform != 'cpu')
+  config = config_flags.config(accelerator=target.platform != 'cpu')
   jax.config.update('jax_traceback_in_locations_limit', _FRAMES)
   with targets.traced_for(target):
     env = cli.load_env(config.task, config.physics, allow_unfaithful=True)

@@ -29,7 +29,10 @@ _RESUME = flags.DEFINE_bool(
   'resume', False, 'go on from the newest checkpoint in --workdir, if any'
 )
 _DEVICES = flags.DEFINE_integer(
-  'devices', None, 'devices that the seeds are spread over (all)', 1
+  'devices',
+  None,
+  'devices that the seeds are spread over: accelerators, or cores (all)',
+  1,
 )
 _DATA_PARALLEL = flags.DEFINE_bool(
   'data_parallel', False, 'divide one seed over the devices, batch and replay'
@@ -70,7 +73,7 @@ def main() -> None:
   if _LIST_TASKS.value:
     print('\n'.join(envs.ALL_TASKS))
     return
-  config = config_flags.config(cli.on_accelerator)
+  config = config_flags.config(accelerator=False)
   if _RESUME.value and not _WORKDIR.value:
     raise ConfigError('--resume needs the --workdir of the run')
   if _WANDB.value and config.vary:
@@ -82,7 +85,12 @@ def main() -> None:
       raise ConfigError(
         '--deterministic: Warp adds in no fixed order; take --physics=mjx'
       )
-    runtime.make_deterministic()  # before JAX starts
+    runtime.make_deterministic()
+  whole = _DATA_PARALLEL.value or config.physics == 'warp'
+  runtime.use_cores(_DEVICES.value or (1 if whole else len(vary.rows(config))))
+  # From here on JAX may start.
+  if config.preset == 'quickstart' and cli.on_accelerator():
+    config = config_flags.config(accelerator=True)
   env = cli.load_env(
     config.task, config.physics, allow_unfaithful=_ALLOW_UNFAITHFUL.value
   )

@@ -12,7 +12,6 @@ and loads neither JAX nor MuJoCo.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# First of all: it prepares the process for JAX (envs/runtime.py).
 from mjx_crossq import envs
 
 if TYPE_CHECKING:

@@ -23,11 +23,10 @@ def _quick_to_compile():
 
 os.environ.setdefault('XLA_FLAGS', _quick_to_compile())
 
-from mjx_crossq.device import budget  # noqa: E402  prepares for JAX, first
-
-# isort: split
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+from mjx_crossq.device import budget  # noqa: E402
 
 # Tracing makes many objects, and each collection would look at all modules too.
 gc.freeze()

@@ -1,9 +1,9 @@
 """Solutions of small symmetric positive definite systems, in plain JAX.
 
 Libraries need calls of their own: LAPACK on CPUs, whose threads contend with
-XLA's (and may deadlock, see `runtime`); cuSOLVER and cuBLAS on GPUs, with three
-calls and copies for a solution. Gauss-Jordan elimination takes one elementwise
-operation for `BLOCK` columns of the whole batch.
+XLA's and may wait for each other without end; cuSOLVER and cuBLAS on GPUs, with
+three calls and copies for a solution. Gauss-Jordan elimination takes one
+elementwise operation for `BLOCK` columns of the whole batch.
 
 In float32 the errors are those of Cholesky's method: for the matrices of
 humanoid, walker, cheetah, quadruped, fish and dog, medians and maxima over

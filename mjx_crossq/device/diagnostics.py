@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mjx_crossq import vary
 from mjx_crossq.device.rollout import Rollout
@@ -78,7 +79,8 @@ class Diagnostics:
       key: randomness of the batches, the actions and the episodes.
 
     Returns:
-      Scalars by name; those of the critic are means over the ensemble.
+      Scalars by name; those of the critic are means over the ensemble. And the
+      features of `activations`, which the host makes ranks of.
     """
     key_batch, key_grads, key_rows, key_sample, key_bias = jax.random.split(
       key, 5
@@ -125,22 +127,30 @@ class Diagnostics:
     return _prefixed('critic', found) | _prefixed('actor', totals)
 
   def activations(self, agent: AgentState, rows: Transition) -> Metrics:
-    """Dormant units and feature ranks, in eval mode on replay rows.
+    """Dormant units and features, in eval mode on replay rows.
 
     Args:
       agent: the agent.
       rows: transitions.
+
+    Returns:
+      `critic_dormant` and `actor_dormant`, `()`; `critic_features` and
+      `actor_features`, `(networks, rows, units)`, see `with_ranks`.
     """
-    critic = plasticity.over_critics(
-      plasticity.activity,
-      *plasticity.hidden(
-        self._agent.critic, agent.critic.network, rows.obs, rows.action
+    critic, critic_features = plasticity.hidden(
+      self._agent.critic, agent.critic.network, rows.obs, rows.action
+    )
+    actor, actor_features = plasticity.hidden(
+      self._agent.actor, agent.actor.network, rows.obs
+    )
+    return {
+      'critic_dormant': plasticity.over_critics(
+        plasticity.dormant_share, critic
       ),
-    )
-    actor = plasticity.activity(
-      *plasticity.hidden(self._agent.actor, agent.actor.network, rows.obs)
-    )
-    return _prefixed('critic', critic) | _prefixed('actor', actor)
+      'actor_dormant': plasticity.dormant_share(actor),
+      'critic_features': critic_features,
+      'actor_features': actor_features[None],
+    }
 
   def entropy(
     self, actor: Network, obs: jax.Array, key: jax.Array
@@ -193,6 +203,25 @@ class Diagnostics:
     q, returns, taken = (x[: self.pairs] for x in (q, returns, taken))
     mean, std = normalized_bias(scale * q, scale * returns, taken)
     return {'q_bias_mean': mean, 'q_bias_std': std}
+
+
+def with_ranks(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Diagnostics with the mean rank of the features in place of these.
+
+  The host computes it: on a CPU the device would call LAPACK, whose threads
+  contend with XLA's.
+
+  Args:
+    found: what `diagnose` gives, with any axes in front.
+  """
+  return {
+    name.replace('_features', '_feature_rank'): (
+      np.mean(plasticity.feature_rank(x), axis=-1)
+      if name.endswith('_features')
+      else x
+    )
+    for name, x in found.items()
+  }
 
 
 # ----------------------------------------------------------------- episodes

@@ -19,8 +19,8 @@ import numpy as np
 from mjx_crossq import vary
 from mjx_crossq.config import Config
 from mjx_crossq.device import data_parallel as data_parallel_lib
+from mjx_crossq.device import diagnostics
 from mjx_crossq.device import placement as placement_lib
-from mjx_crossq.device.diagnostics import Diagnostics
 from mjx_crossq.device.placement import COUNTER, STATE, OneDevice
 from mjx_crossq.device.rollout import Rollout
 from mjx_crossq.device.trainer import Trainer, TrainState, zero_sums
@@ -101,7 +101,7 @@ class Runner:
     self._act = self._program('act', agent.act_deterministic, (0, 0), 0)
 
     def diagnose(hyper, *args):
-      return Diagnostics(trainer, hyper).diagnose(*args)
+      return diagnostics.Diagnostics(trainer, hyper).diagnose(*args)
 
     self._diagnose: Any = self._program(
       'diagnose', diagnose, (0, 0, 0, 0, COUNTER, 0), 0
@@ -208,7 +208,8 @@ class Runner:
     Returns:
       Values of shape `(num_seeds,)` by name.
     """
-    return self._for_host(self._diagnose(*self._diagnosed(state, step)))
+    found = self._for_host(self._diagnose(*self._diagnosed(state, step)))
+    return diagnostics.with_ranks(found)
 
   def compile_diagnose(self, state: TrainState) -> None:
     """Compiles `diagnose` for a state, so that a call is the cost of one."""

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from mjx_crossq.config import Config
+from mjx_crossq.learner import orthogonal
 from mjx_crossq.learner.layers import (
   BatchNorm,
   Dense,
@@ -163,7 +164,7 @@ class MLP(nn.Module):
   ) -> Dense:
     init = nn.initializers.lecun_normal()
     if self.config.initializer == 'orthogonal':
-      init = nn.initializers.orthogonal(gain)
+      init = orthogonal.initializer(gain)
     return Dense(units, kind, init, bias, name=name)
 
   def _batch_norm(self, name: str, *, of_input: bool) -> BatchNorm:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from mjx_crossq.learner.agent import Metrics
@@ -22,7 +23,7 @@ DORMANT_THRESHOLD = 0.025  # share of its layer's mean activation
 RANK_SHARE = 0.99  # of the singular values' sum
 
 
-def over_critics(function: Callable[..., Metrics], *trees: Any) -> Metrics:
+def over_critics(function: Callable[..., Any], *trees: Any) -> Any:
   """Means over the ensemble, the first axis, of a function of one critic."""
   found = jax.vmap(function)(*trees)
   return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
@@ -104,14 +105,6 @@ def hidden(
   return sown['activations'], sown['features'][0]
 
 
-def activity(activations: Sequence[jax.Array], features: jax.Array) -> Metrics:
-  """Dormant units and feature rank of one network, from `hidden`'s results."""
-  return {
-    'dormant': dormant_share(activations),
-    'feature_rank': feature_rank(features),
-  }
-
-
 def dormant_share(activations: Sequence[jax.Array]) -> jax.Array:
   """Share of the hidden units whose score is at most `DORMANT_THRESHOLD`.
 
@@ -134,21 +127,24 @@ def dormant_share(activations: Sequence[jax.Array]) -> jax.Array:
   return dormant / units
 
 
-def feature_rank(features: jax.Array) -> jax.Array:
-  """Singular values that hold `RANK_SHARE` of the sum of all.
+def feature_rank(features: np.ndarray) -> np.ndarray:
+  """Singular values that hold `RANK_SHARE` of the sum of all, on the host.
 
   `srank` of Kumar et al. 2021 with delta .01. At most the number of rows.
 
   Args:
-    features: `(rows, units)`.
+    features: `(..., rows, units)`.
 
   Returns:
-    The rank, `()`, 0 if all are 0; NaN where one is not finite.
+    The ranks, `(...)`, 0 if all are 0; NaN where a feature is not finite.
   """
   # The eigenvalues of the Gram matrix would be cheaper, but in float32 those
   # below 1e-7 of the largest are lost, and the sum needs their roots.
-  values = jnp.linalg.svd(features, compute_uv=False)
-  total = jnp.cumsum(values)
-  below = jnp.sum(total < RANK_SHARE * total[-1])
-  rank = jnp.where(total[-1] > 0, below + 1.0, 0.0)
-  return jnp.where(jnp.isfinite(total[-1]), rank, jnp.nan)
+  finite = np.asarray(np.isfinite(features).all((-2, -1)))
+  values = np.linalg.svd(
+    np.where(finite[..., None, None], features, 0), compute_uv=False
+  )
+  total = np.cumsum(values, axis=-1)
+  below = np.sum(total < RANK_SHARE * total[..., -1:], axis=-1)
+  rank = np.where(total[..., -1] > 0, below + 1.0, 0.0)
+  return np.where(finite, rank, np.nan)

@@ -154,26 +154,29 @@ def test_the_frozen_seed_is_dumped_before_its_replay_moves_on(faults):
   assert faults['dump_agent']
 
 
-def test_dry_run_says_what_a_device_holds():
-  flag = '--xla_force_host_platform_device_count=4'
+@pytest.mark.parametrize(
+  ('flag', 'devices', 'memory'),
+  # Two or three seeds of 2^19 decisions of nine numbers.
+  [([], 3, r'36\.0'), (['--devices=2'], 2, r'54\.0')],
+)
+def test_seeds_are_spread_over_cores(flag, devices, memory):
+  code = (
+    'from mjx_crossq.envs import runtime; runtime.cores = lambda: 4; '
+    'from mjx_crossq.launch import train; train.run()'
+  )
   done = subprocess.run(
     [
-      *(
-        sys.executable,
-        '-m',
-        'mjx_crossq.launch.train',
-        '--task=pendulum-swingup',
-      ),
-      *('--num_seeds=5', '--set=replay_capacity=1048576', '--dry_run'),
+      *(sys.executable, '-c', code, '--task=pendulum-swingup'),
+      *('--num_seeds=5', '--set=replay_capacity=1048576', '--dry_run', *flag),
     ],
     capture_output=True,
     text=True,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flag},
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    check=False,
   )
   assert done.returncode == 0, done.stderr
-  assert 'memory of 5 seed(s), of each of 3 devices:' in done.stdout
-  # Two seeds of 2^19 decisions of nine numbers.
-  assert re.search(r'replay +36\.0 MiB', done.stdout)
+  assert f'memory of 5 seed(s), of each of {devices} devices:' in done.stdout
+  assert re.search(f'replay +{memory} MiB', done.stdout)
 
 
 def test_more_devices_than_there_are_are_refused():

@@ -13,10 +13,9 @@ from mjx_crossq.envs import suite
 
 def _python(code, **variables):
   """Runs code in a fresh process and returns what it prints, from JSON."""
-  env = {k: v for k, v in os.environ.items() if k != 'PJRT_NPROC'}
   result = subprocess.run(
     [sys.executable, '-c', code],
-    env=env | variables,
+    env={**os.environ, **variables},
     capture_output=True,
     text=True,
     check=True,
@@ -35,6 +34,38 @@ def test_deterministic_operations_are_asked_for_once():
   theirs = '--xla_cpu_enable_fast_math=false'
   assert _python(code, XLA_FLAGS=theirs) == [theirs, ours]
   assert _python(code, XLA_FLAGS='') == [ours]
+
+
+@pytest.mark.parametrize(
+  ('most', 'before', 'devices', 'flags'),
+  [
+    (1, '', 1, ''),
+    (3, '', 3, '--xla_force_host_platform_device_count=3'),
+    (
+      9,
+      '--xla_cpu_enable_fast_math=false',
+      4,
+      '--xla_cpu_enable_fast_math=false '
+      '--xla_force_host_platform_device_count=4 '
+      '--xla_cpu_multi_thread_eigen=false',
+    ),
+    (
+      9,
+      '--xla_force_host_platform_device_count=2',
+      2,
+      '--xla_force_host_platform_device_count=2',
+    ),
+  ],
+)
+def test_cores_become_devices(most, before, devices, flags):
+  code = (
+    'import json, os; from mjx_crossq.envs import runtime; '
+    f'runtime.cores = lambda: 4; runtime.use_cores({most}); '
+    'import jax; print(json.dumps('
+    '[len(jax.devices()), os.environ["XLA_FLAGS"]]))'
+  )
+  found = _python(code, XLA_FLAGS=before, JAX_PLATFORMS='cpu')
+  assert found == [devices, flags]
 
 
 def test_the_whole_suite_is_there():
@@ -88,14 +119,6 @@ def test_import_is_light_and_quiet():
   assert _python('import mjx_crossq.envs.suite; print(1)') == 1
 
 
-_SETTING = (
-  'import {module}, json, os; print(json.dumps(os.environ.get("PJRT_NPROC")))'
-)
-
-
-_SMALL = 'import os; os.cpu_count = lambda: 2; '
-
-
 def test_loading_needs_neither_learner_nor_extras():
   loaded = _python(
     'from mjx_crossq import envs; import json, sys; '
@@ -105,29 +128,3 @@ def test_loading_needs_neither_learner_nor_extras():
     'print(json.dumps([m in sys.modules for m in names]))'
   )
   assert loaded == [True, False, False, False]
-
-
-def test_cures_small_cpu_pools_only():
-  large = (
-    'import os; os.cpu_count = lambda: 64; '
-    'os.sched_getaffinity = lambda _: range(64); '
-  )
-  setting = _SETTING.format(module='mjx_crossq.envs')
-  assert _python(_SMALL + setting) == '16'
-  assert _python(large + setting) is None
-  assert _python(_SMALL + setting, PJRT_NPROC='3') == '3'
-
-
-def test_the_learner_cures_them_too():
-  assert _python(_SMALL + _SETTING.format(module='mjx_crossq')) == '16'
-
-
-def test_jax_is_cured_before_it_starts():
-  # The setting reaches jaxlib: it is in the C environment, not just Python's.
-  code = (
-    'import os; os.cpu_count = lambda: 2; from mjx_crossq import envs; '
-    'import ctypes, json; '
-    'get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_char_p; '
-    'print(json.dumps(get(b"PJRT_NPROC").decode()))'
-  )
-  assert _python(code) == '16'

@@ -298,6 +298,7 @@ def test_dry_run_prints_config_sizes_and_memory_and_writes_nothing(tmp_path):
     'train',
     '--task=cheetah-run',
     '--num_seeds=10',
+    '--devices=1',
     f'--workdir={workdir}',
     '--dry_run',
   ).stdout

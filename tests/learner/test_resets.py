@@ -1,7 +1,5 @@
 """Full resets: when, with which parameters, and what goes on."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from mjx_crossq import Runner, from_preset
 from mjx_crossq.device.resets import _STREAM, Resets
 from mjx_crossq.device.runner import seed_keys
+from mjx_crossq.learner import orthogonal
 from tests import rounding
 from tests.learner.probes import Counter
 from tests.learner.test_trainer import adam_counts
@@ -134,7 +133,7 @@ def test_seeds_are_those_of_single_runs(case):
 
 
 def test_a_network_is_drawn_only_where_a_reset_is_due(case):
-  """Under `vmap` the reset stays a branch: no kernel is drawn outside of it."""
+  """Under `vmap` the reset stays a branch: no network outside of it."""
   runner, _ = case
   program = jax.make_jaxpr(runner._train_chunk)(
     runner.abstract_state(),
@@ -142,20 +141,17 @@ def test_a_network_is_drawn_only_where_a_reset_is_due(case):
     jax.eval_shape(runner.zero_sums),
   )
 
-  leaves = jax.tree.leaves(runner.abstract_state().agent)
-  kernel = max((leaf.shape for leaf in leaves), key=math.prod)
-
-  def drawn(jaxpr, inside):
+  def names(jaxpr, inside):
     for eqn in jaxpr.eqns:
-      shape = getattr(eqn.outvars[0].aval, 'shape', ())
-      if eqn.primitive.name == 'random_bits' and shape == kernel:
-        yield inside
+      yield eqn.params.get('name'), inside
       for value in eqn.params.values():
         for sub in value if isinstance(value, tuple | list) else [value]:
           sub = getattr(sub, 'jaxpr', sub)
           if hasattr(sub, 'eqns'):
             depth = inside + (eqn.primitive.name == 'while')
-            yield from drawn(sub, depth)
+            yield from names(sub, depth)
 
+  drawn = orthogonal.orthonormal.__name__
+  found = {inside for name, inside in names(program.jaxpr, 0) if name == drawn}
   # In the loop over iterations, the branch that learns, and that of a reset.
-  assert set(drawn(program.jaxpr, 0)) == {3}
+  assert found == {3}
