@@ -1,5 +1,6 @@
 """What `launch.train` says of a run before it begins."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from mjx_crossq import vary
 from mjx_crossq.config import Config
 from mjx_crossq.device import budget
 from mjx_crossq.device.runner import Runner, placement_of
+from mjx_crossq.launch.bench import targets
 
 
 def announce(
@@ -44,7 +46,12 @@ def announce(
 
 
 def dry_run(
-  config: Config, env: Any, devices: Sequence[Any], *, data_parallel: bool
+  config: Config,
+  env: Any,
+  devices: Sequence[Any],
+  *,
+  data_parallel: bool,
+  target: targets.Target | None = None,
 ) -> None:
   """Prints what a run would be, and refuses what cannot fit.
 
@@ -53,10 +60,17 @@ def dry_run(
     env: the environment.
     devices: over which the seeds are distributed.
     data_parallel: divide one seed over them instead.
+    target: the chip that the run is meant for, if it is not here.
+
+  Raises:
+    ConfigError: the memory does not suffice.
   """
+  platform = target.backend if target else None
   for name, value in config.to_dict().items():
     print(f'  {name} = {value}')
-  runner = Runner(config, env, devices, data_parallel=data_parallel)
+  runner = Runner(
+    config, env, devices, data_parallel=data_parallel, platform=platform
+  )
   placement, state = runner.placement, runner.abstract_state()
   agent = state.agent
   print('parameters per seed:')
@@ -66,8 +80,11 @@ def dry_run(
   ):
     count = budget.parameter_count(params) // placement.rows
     print(f'  {name:10} {count:12,}')
-  memory = budget.Budget.of(state, placement.devices)
+  memory = budget.Budget.of(state, placement.devices, platform)
+  if target:
+    memory = dataclasses.replace(memory, available=target.memory)
   used = len(placement.devices)
   where = f', of each of {used} devices' if used > 1 else ''
+  where += f', on {target.name}' if target else ''
   print(f'memory of {len(runner.seeds)} seed(s){where}:\n{memory.table()}')
   memory.check()

@@ -21,6 +21,7 @@ from mjx_crossq.errors import ConfigError
 from mjx_crossq.host import progress, trackers
 from mjx_crossq.host.preemption import Preemption
 from mjx_crossq.launch import cli, config_flags
+from mjx_crossq.launch.bench import targets
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'folder of the run (runs/<task>-<preset>-<seed>-<time>)'
@@ -66,6 +67,12 @@ _LIST_TASKS = flags.DEFINE_bool('list_tasks', False, 'print the tasks and stop')
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'print configuration, sizes and memory, and stop'
 )
+_TARGET = flags.DEFINE_enum(
+  'target',
+  None,
+  [name for name, target in targets.TARGETS.items() if target.memory],
+  'dry_run: the memory of one such chip',
+)
 
 
 def main() -> None:
@@ -80,6 +87,8 @@ def main() -> None:
     raise ConfigError(
       '--wandb follows one run, and --vary makes several; take --tensorboard'
     )
+  if _TARGET.value and not _DRY_RUN.value:
+    raise ConfigError('--target is for --dry_run; add that flag')
   if _DETERMINISTIC.value:
     if config.physics == 'warp':
       raise ConfigError(
@@ -99,7 +108,14 @@ def main() -> None:
   from mjx_crossq.launch import preview
 
   if _DRY_RUN.value:
-    preview.dry_run(config, env, devices, data_parallel=_DATA_PARALLEL.value)
+    target = targets.TARGETS[_TARGET.value] if _TARGET.value else None
+    preview.dry_run(
+      config,
+      env,
+      devices[:1] if target else devices,
+      data_parallel=_DATA_PARALLEL.value,
+      target=target,
+    )
     return
   cli.use_compilation_cache()
   preview.announce(config, devices, _report, data_parallel=_DATA_PARALLEL.value)

@@ -35,6 +35,7 @@ class Target:
     round_trip_us: assumed microseconds of a condition that the host reads.
     flops: of products of float32 at the highest rate that the chip has, 1/s.
     bandwidth: of its memory, bytes/s.
+    memory: bytes; None where it must be asked for.
   """
 
   name: str
@@ -48,6 +49,7 @@ class Target:
   round_trip_us: float
   flops: float | None
   bandwidth: float | None
+  memory: int | None
 
 
 TARGETS = {
@@ -65,6 +67,7 @@ TARGETS = {
       round_trip_us=10.0,
       flops=495e12,  # TF32 without sparsity
       bandwidth=3.35e12,
+      memory=80 * 2**30,
     ),
     Target(
       name='v5e',
@@ -78,6 +81,7 @@ TARGETS = {
       round_trip_us=0.0,
       flops=197e12,  # bfloat16, of which a product of float32 takes several
       bandwidth=819e9,
+      memory=16 * 2**30,
     ),
     Target(
       name='v6e',
@@ -91,6 +95,7 @@ TARGETS = {
       round_trip_us=0.0,
       flops=918e12,
       bandwidth=1640e9,
+      memory=32 * 2**30,
     ),
     Target(
       name='here',
@@ -104,6 +109,7 @@ TARGETS = {
       round_trip_us=0.0,
       flops=None,
       bandwidth=None,
+      memory=None,
     ),
   )
 }

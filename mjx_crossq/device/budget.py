@@ -63,19 +63,28 @@ class Budget:
   available: int | None
 
   @classmethod
-  def of(cls, state: TrainState, devices: Sequence[Any] = ()) -> 'Budget':
+  def of(
+    cls,
+    state: TrainState,
+    devices: Sequence[Any] = (),
+    platform: str | None = None,
+  ) -> 'Budget':
     """Budget of an abstract state.
 
     Args:
       state: of `Runner.abstract_state`; its shardings give a device's part.
       devices: of its placement; none for the default one.
+      platform: of a chip that is not here, whose free memory is unknown.
     """
-    usual = tuple(devices) in ((), (jax.devices()[0],))
+    devices = tuple(devices) or (jax.devices()[0],)
+    usual = devices == (jax.devices()[0],)
+    of_platform = platform or devices[0].platform
+    free = available_memory if usual else lambda: available_memory(*devices)
     return cls(
-      replay=_bytes(state.replay),
-      agent=_bytes(state.agent),
-      env=_bytes(state.rollout),
-      available=available_memory() if usual else available_memory(*devices),
+      replay=_bytes(state.replay, of_platform),
+      agent=_bytes(state.agent, of_platform),
+      env=_bytes(state.rollout, of_platform),
+      available=None if platform else free(),
     )
 
   @property
@@ -138,13 +147,18 @@ def available_memory(*devices: Any) -> int | None:
     return None
 
 
-def _bytes(tree: Any) -> int:
+def _bytes(tree: Any, platform: str) -> int:
+  """Bytes of a tree, padded as a platform keeps it in memory."""
+
   def size(leaf):
     # A typed key's dtype has no public size: threefry keys are 8 bytes.
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     shape, sharding = leaf.shape, getattr(leaf, 'sharding', None)
     if sharding is not None:
       shape = sharding.shard_shape(shape)
+    if platform == 'tpu' and shape:  # tiles of 8 x 128 numbers
+      tile = (*(len(shape) - 2) * [1], 8, 128)[-len(shape) :]
+      shape = [-(-n // t) * t for n, t in zip(shape, tile, strict=True)]
     return math.prod(shape) * (8 if is_key else leaf.dtype.itemsize)
 
   return sum(size(leaf) for leaf in jax.tree.leaves(tree))
