@@ -309,6 +309,8 @@ def test_dry_run_prints_config_sizes_and_memory_and_writes_nothing(tmp_path):
   assert re.search(rf'critic +{critic:,}\n', shown)
   replay = 10 * 500_000 * (2 * 17 + 6 + 2) * 4 / 2**20
   assert re.search(rf'replay +{replay:,.1f} MiB\n', shown)
+  shown = launch('train', '--dry_run', '--target=v5e').stdout
+  assert 'on v5e' in shown and re.search(r'available +16,384.0 MiB', shown)
 
 
 @pytest.mark.parametrize('program', ['train', 'evaluate', 'export'])
@@ -325,6 +327,7 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
   config = folder / 'whole' / 'config.json'
   before = config.read_text()
   cases = {
+    ('--target=v5e',): 'add that flag',
     ('--task=cheetah-rnu',): "Did you mean 'cheetah-run'",
     ('--task=dog-fetch',): 'same: --allow_unfaithful',
     ('--preset=crosq',): "did you mean 'crossq'",
