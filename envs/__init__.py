@@ -10,7 +10,7 @@ if __name__ != 'mjx_crossq.envs':
   # own registry of tasks.
   raise ImportError('import it as mjx_crossq.envs')
 
-from mjx_crossq.envs import runtime
+from mjx_crossq.envs import runtime, settings
 
 runtime.configure()
 
@@ -111,8 +111,9 @@ def load(
   Raises:
     ValueError: there is no such task, or it is not faithful, or it does not
       have that physics; the message names the nearest one, the difference and
-      the flag, or what to install.
+      the flag, or what to install. Or a setting of jax is refused.
   """
+  settings.check(settings.OF_ENVIRONMENTS)
   if ':' in name and name not in _factories:
     env = importlib.import_module('mjx_crossq.envs.adapters').load(name)
   elif name in _factories:
