@@ -138,6 +138,8 @@ def test_a_terminal_that_is_closed(tmp_path):
     stdin=theirs,
     stdout=theirs,
     stderr=theirs,
+    # The tests themselves may run under nohup.
+    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
   )
   os.close(theirs)

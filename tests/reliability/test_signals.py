@@ -28,6 +28,15 @@ def handled(number, handler):
     signal.signal(number, before)
 
 
+@pytest.fixture(autouse=True)
+def defaults():
+  """Nothing is set or ignored, even if these tests run under nohup."""
+  with contextlib.ExitStack() as stack:
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+      stack.enter_context(handled(number, signal.SIG_DFL))
+    yield
+
+
 def send(number, found):
   """Sends a signal, and waits until the thread has seen it."""
   os.kill(os.getpid(), number)
