@@ -7,11 +7,12 @@ import numpy as np
 
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import mean_metrics
-from mjx_crossq.learner.agent import Metrics
 
 
 def of_training(
-  sums: Metrics, last_returns: np.ndarray, frozen: np.ndarray
+  sums: Mapping[str, np.ndarray],
+  last_returns: np.ndarray,
+  frozen: np.ndarray,
 ) -> dict[str, np.ndarray]:
   """The metrics since the last log point by the names of their series.
 
