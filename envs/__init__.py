@@ -113,14 +113,14 @@ def load(
       have that physics; the message names the nearest one, the difference and
       the flag, or what to install. Or a setting of jax is refused.
   """
-  settings.check(settings.OF_ENVIRONMENTS)
-  if ':' in name and name not in _factories:
-    env = importlib.import_module('mjx_crossq.envs.adapters').load(name)
-  elif name in _factories:
-    env = _factories[name]()
-  else:
+  if name not in _factories and ':' not in name:
     near = difflib.get_close_matches(str(name), _factories, n=1, cutoff=0)
     raise ValueError(f'No task {name!r}. Did you mean {near[0]!r}?')
+  settings.check(settings.OF_ENVIRONMENTS)
+  if name not in _factories:
+    env = importlib.import_module('mjx_crossq.envs.adapters').load(name)
+  else:
+    env = _factories[name]()
   if physics != 'mjx':
     env.set_physics(physics)
   unfaithful = getattr(env, 'unfaithful', '')
