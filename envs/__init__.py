@@ -16,6 +16,8 @@ if __name__ != 'mjx_crossq.envs':
   # own registry of tasks.
   raise ImportError('import it as mjx_crossq.envs')
 
+from mjx_crossq.envs import settings
+
 if TYPE_CHECKING:
   from mjx_crossq.envs.base import Env
 
@@ -107,15 +109,16 @@ def load(
   Raises:
     ValueError: there is no such task, or it is not faithful, or it does not
       have that physics; the message names the nearest one, the difference and
-      the flag, or what to install.
+      the flag, or what to install. Or a setting of jax is refused.
   """
-  if ':' in name and name not in _factories:
-    env = importlib.import_module('mjx_crossq.envs.adapters').load(name)
-  elif name in _factories:
-    env = _factories[name]()
-  else:
+  if name not in _factories and ':' not in name:
     near = difflib.get_close_matches(str(name), _factories, n=1, cutoff=0)
     raise ValueError(f'No task {name!r}. Did you mean {near[0]!r}?')
+  settings.check(settings.OF_ENVIRONMENTS)
+  if name not in _factories:
+    env = importlib.import_module('mjx_crossq.envs.adapters').load(name)
+  else:
+    env = _factories[name]()
   if physics != 'mjx':
     env.set_physics(physics)
   unfaithful = getattr(env, 'unfaithful', '')

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_crossq.envs import base, runtime
+from mjx_crossq.envs import base, prng, runtime
 
 EPISODE_LENGTH = 1000
 """Time limit of an episode, in env steps, if the environment defines none."""
@@ -55,7 +55,7 @@ class Adapted(base.Env):
     # Not env.observation_size, for which brax runs an uncompiled reset.
     self._treedef: Any = None
     obs, self._types = jax.eval_shape(
-      self._flat_reset, jax.eval_shape(jax.random.key, 0)
+      self._flat_reset, jax.eval_shape(prng.key, 0)
     )
     if not hasattr(obs, 'shape') or len(obs.shape) != 1:
       shapes = jax.tree.map(lambda x: x.shape, obs)
@@ -66,7 +66,8 @@ class Adapted(base.Env):
     self._observation_size = obs.shape[0]
 
   def _flat_reset(self, key: jax.Array) -> tuple[Any, list[jax.Array]]:
-    state = self._env.reset(key)
+    with prng.as_default():
+      state = self._env.reset(key)
     leaves, self._treedef = jax.tree.flatten(state)
     return state.obs, [jnp.asarray(x) for x in leaves]
 
@@ -124,7 +125,8 @@ class Adapted(base.Env):
     Args:
       rng: a key.
     """
-    return self._state(self._env.reset(rng))
+    with prng.as_default():
+      return self._state(self._env.reset(rng))
 
   def step(self, state: Any, action: jax.Array) -> base.State:
     """One env step, without a reset.
@@ -134,7 +136,8 @@ class Adapted(base.Env):
       action: `(action_size,)` in [-1, 1].
     """
     other = jax.tree.unflatten(self._treedef, state.pipeline_state)
-    return self._state(self._env.step(other, action))
+    with prng.as_default():
+      return self._state(self._env.step(other, action))
 
   def _state(self, other: Any) -> base.State:
     return base.State(

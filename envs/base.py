@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import struct
 
-from mjx_crossq.envs import runtime
+from mjx_crossq.envs import prng, runtime
 
 with runtime.quiet():
   import brax.envs.base as brax_base
@@ -115,7 +115,7 @@ def episode_key(seed: jax.Array, episode: jax.Array) -> jax.Array:
   Returns:
     A key for `Env.reset`.
   """
-  return jax.random.fold_in(jax.random.key(seed), episode)
+  return jax.random.fold_in(prng.key(seed), episode)
 
 
 def flatten_observation(observation: Mapping[str, Any]) -> np.ndarray:

@@ -18,9 +18,9 @@ from typing import Any
 from absl import flags
 
 from mjx_crossq import config as config_lib
+from mjx_crossq import versions
 from mjx_crossq.config import ConfigError
-from mjx_crossq.host import run_files
-from mjx_crossq.launch import cli
+from mjx_crossq.launch import cli, path_flags
 from mjx_crossq.launch.bench import sweep_plot
 
 SWEEPS = {
@@ -64,15 +64,15 @@ _SWEEP = flags.DEFINE_enum(
 _SWEEP_VALUES = flags.DEFINE_list(
   'sweep_values', None, 'values of --sweep instead of the usual ones'
 )
-_PLOT = flags.DEFINE_string('plot', None, 'file for the figure of --sweep')
+_PLOT = path_flags.define('plot', None, 'file for the figure of --sweep')
 _CHECK = flags.DEFINE_bool(
   'check', False, 'check ratios of times that must hold on a CPU'
 )
-_PROFILE = flags.DEFINE_string(
+_PROFILE = path_flags.define(
   'profile', None, 'folder for a trace of one chunk (TensorBoard, Perfetto)'
 )
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'repeats of each case', 1)
-_JSON = flags.DEFINE_string('json', None, 'write the figures to this file')
+_JSON = path_flags.define('json', None, 'write the figures to this file')
 
 
 def main() -> None:
@@ -113,7 +113,7 @@ def write_json(path: str, rows: list[dict[str, Any]]) -> None:
 
   record = {
     'device': jax.devices()[0].device_kind,
-    'versions': run_files.versions(),
+    'versions': versions.current(),
     'rows': rows,
   }
   Path(path).write_text(json.dumps(record, indent=2) + '\n')

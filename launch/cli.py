@@ -13,8 +13,10 @@ from absl import app, flags, logging
 
 import mjx_crossq
 from mjx_crossq import envs
-from mjx_crossq.envs import runtime
+from mjx_crossq.envs import runtime, settings
 from mjx_crossq.errors import ConfigError, RunError
+from mjx_crossq.host import preemption
+from mjx_crossq.launch import cache_repair, path_flags
 
 USAGE_ERROR = 2
 RUN_ERROR = 1
@@ -22,7 +24,7 @@ GROUPS = ('paper', 'benchmarking', 'all')
 """Names that stand for several tasks, see `expand_tasks`."""
 _RENDER_SECONDS = 600  # then a video is given up
 
-_COMPILATION_CACHE = flags.DEFINE_string(
+_COMPILATION_CACHE = path_flags.define(
   'compilation_cache',
   None,
   "folder that keeps compiled programs (~/.cache/mjx_crossq/jax); '' for none",
@@ -78,18 +80,23 @@ def run(
       fail(error)
     except RunError as error:
       fail(error, RUN_ERROR)
+    except ValueError as error:
+      if settings.refused_by_jax(error):  # such as JAX_ENABLE_X64=maybe
+        fail(error)
+      raise
 
   app.run(call, flags_parser=parse)
 
 
 def run_jobs(main: Callable[[], None], doc: str | None) -> None:
-  """`run` of a program that starts others; SIGTERM stops it as ^C does.
+  """`run` of a program that starts others; all signals stop it as ^C does.
 
   Args:
     main: the program.
     doc: printed by --help above the flags.
   """
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  for number in preemption.signals():
+    signal.signal(number, signal.default_int_handler)
   try:
     run(main, doc)
   except KeyboardInterrupt:
@@ -131,12 +138,14 @@ def use_compilation_cache() -> None:
   """
   import jax
 
+  cache_repair.install()
   folder = _COMPILATION_CACHE.value
   if folder is None:
-    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
-      return
-    base = os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))
-    folder = os.path.join(base, 'mjx_crossq', 'jax')
+    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+    if folder is None:
+      base = os.environ.get('XDG_CACHE_HOME', '~/.cache')
+      folder = os.path.join(base, 'mjx_crossq', 'jax')
+    folder = os.path.expanduser(folder)  # a URL is for JAX to understand
   elif folder:
     try:
       os.makedirs(folder, exist_ok=True)
@@ -230,9 +239,12 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
     allow_unfaithful: whether the task may differ from stock.
 
   Raises:
-    ConfigError: there is no such task or backend, or the task is not faithful.
+    ConfigError: there is no such task or backend, the task is not faithful, or
+      a setting of jax is refused.
   """
   try:
+    if ':' in task or task in envs.ALL_TASKS:  # others load nothing
+      settings.check()
     return envs.load(task, allow_unfaithful, physics)
   except ValueError as error:
     raise ConfigError(error) from None

@@ -7,9 +7,9 @@ from absl import flags
 
 from mjx_crossq.config import ConfigError, choices
 from mjx_crossq.host.progress import result_table
-from mjx_crossq.launch import cli
+from mjx_crossq.launch import cli, path_flags
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+_WORKDIR = path_flags.define('workdir', None, 'folder of the run')
 _PHYSICS = flags.DEFINE_enum(
   'physics',
   None,

@@ -8,9 +8,10 @@ from pathlib import Path
 from absl import flags
 
 from mjx_crossq.config import ConfigError
-from mjx_crossq.launch import cli
+from mjx_crossq.envs import prng
+from mjx_crossq.launch import cli, path_flags
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+_WORKDIR = path_flags.define('workdir', None, 'folder of the run')
 _STEP = flags.DEFINE_integer(
   'step', None, 'env step of the checkpoint (the newest)'
 )
@@ -18,7 +19,7 @@ _SEED = flags.DEFINE_integer('seed', None, "which seed (the run's first)")
 _FORMATS = flags.DEFINE_list(
   'formats', ['numpy'], 'of numpy, stablehlo, onnx; the last two need .[export]'
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = path_flags.define(
   'output', None, 'folder to write (export/seed...-step... in the workdir)'
 )
 
@@ -58,7 +59,7 @@ def main() -> None:
   if has_stock(env):
     obs = _roll_out(exporter, written)
   else:
-    keys = jax.random.split(jax.random.key(seed), _OBSERVATIONS)
+    keys = jax.random.split(prng.key(seed), _OBSERVATIONS)
     obs = jax.device_get(jax.jit(jax.vmap(env.reset))(keys).obs)
   for name, act in written.items():
     try:

@@ -15,9 +15,9 @@ from typing import Any
 
 from absl import flags
 
+from mjx_crossq import versions
 from mjx_crossq.errors import ConfigError
-from mjx_crossq.host import run_files
-from mjx_crossq.launch import cli, config_flags
+from mjx_crossq.launch import cli, config_flags, path_flags
 from mjx_crossq.launch.bench import inspection, parts, targets
 
 _TARGET = flags.DEFINE_enum(
@@ -34,8 +34,8 @@ _BY = flags.DEFINE_enum(
   'by', None, ['function'], 'launches by Python function too'
 )
 _ROWS = flags.DEFINE_integer('rows', 40, 'rows of --by', 1)
-_JSON = flags.DEFINE_string('json', None, 'write the figures to this file')
-_HLO = flags.DEFINE_string('hlo', None, 'write the program to this file')
+_JSON = path_flags.define('json', None, 'write the figures to this file')
+_HLO = path_flags.define('hlo', None, 'write the program to this file')
 
 _MIB = 2**20
 _FRAMES = 100
@@ -69,7 +69,7 @@ def main() -> None:
     Path(_HLO.value).write_text(found.text)
   _print(found)
   if _JSON.value:
-    record = {**found.record, 'versions': run_files.versions()}
+    record = {**found.record, 'versions': versions.current()}
     Path(_JSON.value).write_text(json.dumps(record, indent=2) + '\n')
 
 

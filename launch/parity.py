@@ -12,7 +12,7 @@ from absl import flags
 
 from mjx_crossq import envs
 from mjx_crossq.config import ConfigError, choices
-from mjx_crossq.launch import cli, parity_report
+from mjx_crossq.launch import cli, parity_report, path_flags
 
 MEASURES = tuple(parity_report.HEADINGS)
 _PACKAGES = {
@@ -46,13 +46,18 @@ _RESETS = flags.DEFINE_integer(
 _STEPS = flags.DEFINE_integer(
   'steps', 1_000_000, 'control steps under random actions without a NaN', 1
 )
-_POLICY = flags.DEFINE_string(
+_POLICY = path_flags.define(
   'policy', None, 'workdir of a run; its policy is compared in its task'
 )
-_JSON = flags.DEFINE_string(
-  'json', 'docs/parity.json', 'results, merged with those that it holds'
+_JSON = path_flags.define(
+  'json',
+  None,
+  'results, merged with those that it holds (docs/parity.json, or beside '
+  '--report)',
 )
-_REPORT = flags.DEFINE_string('report', 'docs/parity.md', 'the report')
+_REPORT = path_flags.define(
+  'report', None, 'the report (docs/parity.md, or beside --json)'
+)
 
 
 def main() -> None:
@@ -63,7 +68,7 @@ def main() -> None:
       raise ConfigError(
         f'--{flag.name} has {sorted(unknown)[0]!r}; choose from {allowed}'
       )
-  path, report = Path(_JSON.value), Path(_REPORT.value)
+  path, report = _files()
   for file in (path, report):
     if not file.parent.is_dir():
       raise ConfigError(f'{file.parent} is not a folder; create it first')
@@ -109,6 +114,23 @@ def main() -> None:
     }
     path.write_text(json.dumps(ordered, indent=1) + '\n')
     report.write_text(parity_report.markdown(ordered))
+
+
+def _files() -> tuple[Path, Path]:
+  """The results and the report; one that no flag names lies by the other.
+
+  Raises:
+    ConfigError: both are the same file.
+  """
+  default = _REPORT.value or 'docs/parity.json'
+  path = Path(_JSON.value or Path(default).with_suffix('.json'))
+  report = Path(_REPORT.value or path.with_suffix('.md'))
+  if path == report:
+    raise ConfigError(
+      f'the results and the report would both be {path}; name another file '
+      'by --json or --report'
+    )
+  return path, report
 
 
 def run() -> None:

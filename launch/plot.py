@@ -12,10 +12,10 @@ from absl import flags
 
 from mjx_crossq import envs
 from mjx_crossq.config import ConfigError, one_of
-from mjx_crossq.launch import cli, drawing
+from mjx_crossq.launch import cli, drawing, path_flags
 from mjx_crossq.results import curves, figures
 
-_WORKDIRS = flags.DEFINE_list(
+_WORKDIRS = path_flags.define_list(
   'workdirs', [], 'folders of runs, or patterns such as runs/*'
 )
 _BASELINES = flags.DEFINE_list(
@@ -27,7 +27,7 @@ _TASKS = flags.DEFINE_list(
   'tasks, domains, or paper, benchmarking, all (those of the runs; without '
   'runs, those of the paper)',
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = path_flags.define(
   'output', None, "what the paths of the figures' files begin with"
 )
 _AT_STEP = flags.DEFINE_integer(

@@ -9,11 +9,11 @@ from pathlib import Path
 from absl import flags
 
 from mjx_crossq.config import ConfigError
-from mjx_crossq.launch import cli, opengl
+from mjx_crossq.launch import cli, opengl, path_flags
 
 FORMATS = ('gif', 'mp4', 'html')
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+_WORKDIR = path_flags.define('workdir', None, 'folder of the run')
 _STEP = flags.DEFINE_integer(
   'step', None, 'env step of the checkpoint (the newest)'
 )
@@ -27,7 +27,7 @@ _FORMAT = flags.DEFINE_enum(
   FORMATS,
   'file format (default: the suffix of --output, or gif)',
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = path_flags.define(
   'output', None, 'the file (videos/step<step>.<format> in the workdir)'
 )
 _CAMERA = flags.DEFINE_string(

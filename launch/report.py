@@ -10,16 +10,16 @@ from typing import Any
 from absl import flags
 
 from mjx_crossq.config import ConfigError
-from mjx_crossq.launch import cli, drawing
+from mjx_crossq.launch import cli, drawing, path_flags
 from mjx_crossq.results import curves, figures, report
 
-_WORKDIRS = flags.DEFINE_list(
+_WORKDIRS = path_flags.define_list(
   'workdirs', [], 'folders of runs, or patterns such as runs/*'
 )
 _BASELINES = flags.DEFINE_list(
   'baselines', [], 'published algorithms (docs/baselines.md), or all'
 )
-_OUTPUT = flags.DEFINE_string('output', 'report.html', 'the page')
+_OUTPUT = path_flags.define('output', 'report.html', 'the page')
 _TITLE = flags.DEFINE_string('title', 'mjx_crossq: runs', 'its title')
 _REPLICATES = flags.DEFINE_integer(
   'replicates', 500, 'bootstrap replicates of the intervals', 10

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from mjx_crossq.config import Config, ConfigError
-from mjx_crossq.launch import cli, drawing
+from mjx_crossq.launch import cli, drawing, path_flags
 from mjx_crossq.launch.jobs import (
   backends,
   estimate,
@@ -47,16 +47,16 @@ _ENV_STEPS = flags.DEFINE_integer(
 _PRESETS = flags.DEFINE_list(
   'presets', [], "which of the figure's presets to run (all)"
 )
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = path_flags.define(
   'workdir', None, 'folder of the runs (runs/reproduce-<scale>)'
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = path_flags.define(
   'output', None, 'folder of pictures and tables (<workdir>/figure<N>)'
 )
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'print the runs, their cost and progress, and stop'
 )
-_BENCHMARK = flags.DEFINE_list(
+_BENCHMARK = path_flags.define_list(
   'benchmark',
   [],
   'dry_run: files of launch.benchmark --json with the speeds',

@@ -20,7 +20,7 @@ from absl import flags
 
 from mjx_crossq.config import Config, ConfigError, one_of
 from mjx_crossq.host.workdir import locked
-from mjx_crossq.launch import cli
+from mjx_crossq.launch import cli, path_flags
 from mjx_crossq.launch.jobs import (
   backends,
   cloud,
@@ -37,8 +37,8 @@ BACKENDS = ('local', 'slurm', 'ray', 'skypilot')
 _GRID = flags.DEFINE_string(
   'grid', None, "axes, such as 'task=walker-run,fish-swim utd=1,10 num_seeds=5'"
 )
-_FILE = flags.DEFINE_string('file', None, 'YAML file with the axes as keys')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the runs')
+_FILE = path_flags.define('file', None, 'YAML file with the axes as keys')
+_WORKDIR = path_flags.define('workdir', None, 'folder of the runs')
 _BACKEND = flags.DEFINE_enum(
   'backend', None, BACKENDS, 'where the jobs run (local)'
 )
@@ -72,7 +72,7 @@ _STATUS = flags.DEFINE_bool('status', False, 'print the progress, and stop')
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'print the jobs, their memory and cost, and stop'
 )
-_BENCHMARK = flags.DEFINE_list(
+_BENCHMARK = path_flags.define_list(
   'benchmark', [], 'dry_run: files of launch.benchmark --json with the speeds'
 )
 _DEVICES = flags.DEFINE_multi_integer(
@@ -84,7 +84,7 @@ _DEVICES = flags.DEFINE_multi_integer(
 _PRICE = flags.DEFINE_float(
   'price', None, 'dry_run: price of a device for an hour', 0.0
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = path_flags.define(
   'output', None, "skypilot: folder of the files (<workdir>'s name + -tasks)"
 )
 _ALLOW_UNFAITHFUL = flags.DEFINE_bool(

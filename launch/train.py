@@ -5,6 +5,7 @@ python -m launch.train --task=cheetah-run --num_seeds=10
 
 import contextlib
 import functools
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,10 +21,10 @@ from mjx_crossq.envs import runtime
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.host import progress, trackers
 from mjx_crossq.host.preemption import Preemption
-from mjx_crossq.launch import cli, config_flags
+from mjx_crossq.launch import cli, config_flags, path_flags
 from mjx_crossq.launch.bench import targets
 
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = path_flags.define(
   'workdir', None, 'folder of the run (runs/<task>-<preset>-<seed>-<time>)'
 )
 _RESUME = flags.DEFINE_bool(
@@ -205,10 +206,12 @@ def _default_workdir(config: Config) -> str:
 
 def _report(line: str) -> None:
   """Prints a line; the run goes on even if nobody reads its output."""
-  with contextlib.suppress(BrokenPipeError):
+  try:
     if sys.stderr.isatty():  # over the bar, which is drawn again
       print('\r\x1b[K', end='', file=sys.stderr, flush=True)
     print(line, flush=True)
+  except OSError:  # a closed pipe or terminal; the rest goes nowhere
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run() -> None:

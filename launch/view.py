@@ -13,9 +13,9 @@ from typing import Any
 from absl import flags
 
 from mjx_crossq.config import ConfigError
-from mjx_crossq.launch import cli
+from mjx_crossq.launch import cli, path_flags
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+_WORKDIR = path_flags.define('workdir', None, 'folder of the run')
 _STEP = flags.DEFINE_integer(
   'step', None, 'env step of the checkpoint (the newest)'
 )

@@ -13,7 +13,7 @@ import jax.numpy as jp
 import numpy as np
 from scipy import stats
 
-from mjx_crossq.envs import suite
+from mjx_crossq.envs import prng, suite
 from mjx_crossq.envs.mjx import physics as physics_lib
 from mjx_crossq.envs.parity.records import Records, collect, to_stock
 
@@ -230,7 +230,7 @@ def initial_pvalues(
     state = {'qpos': data.qpos, 'qvel': data.qvel, 'act': data.act}
     return state | (initial.params or {})
 
-  ours = _batched(view, jax.random.split(jax.random.key(seed), draws))
+  ours = _batched(view, jax.random.split(prng.key(seed), draws))
   env_stock, rows = env.stock_env(seed), []
   for _ in range(draws):
     env_stock.reset()

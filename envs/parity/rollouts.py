@@ -15,7 +15,7 @@ import jax.numpy as jp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from mjx_crossq.envs import suite
+from mjx_crossq.envs import prng, suite
 from mjx_crossq.envs.base import flatten_observation
 from mjx_crossq.envs.mjx import physics as physics_lib
 from mjx_crossq.envs.parity.records import to_stock
@@ -41,7 +41,7 @@ def random_policy(env: suite.SuiteEnv, seed: int = 0) -> Policy:
     The hyperbolic tangent of a random linear map.
   """
   shape = (env.observation_size, env.action_size)
-  weights = jax.random.normal(jax.random.key(seed), shape)
+  weights = jax.random.normal(prng.key(seed), shape)
   weights /= np.sqrt(env.observation_size)
   return jax.jit(lambda obs: jp.tanh(obs @ weights))
 
@@ -161,7 +161,7 @@ def reset_failures(env: suite.SuiteEnv, draws: int) -> int:
 
   batch, failures = jax.jit(jax.vmap(touches)), 0
   for start in range(0, draws, _BATCH):
-    keys = jax.vmap(jax.random.key)(jp.arange(start, start + _BATCH))
+    keys = jax.vmap(prng.key)(jp.arange(start, start + _BATCH))
     failures += int(np.sum(batch(keys)[: draws - start]))
   return failures
 
@@ -170,7 +170,7 @@ def _uniform(
   step: Any, shape: tuple[int, ...], key: jax.Array | None = None
 ) -> jax.Array:
   """Uniform random actions of a step."""
-  key = jax.random.key(0) if key is None else key
+  key = prng.key(0) if key is None else key
   return jax.random.uniform(
     jax.random.fold_in(key, step), shape, minval=-1, maxval=1
   )
@@ -203,7 +203,7 @@ def faults(env: suite.SuiteEnv, steps: int) -> tuple[int, int]:
     carry = (state, jp.zeros((), jp.int32))
     return jax.lax.fori_loop(0, env.episode_length, body, carry)[1]
 
-  count = sum(int(play(jax.random.key(i))) for i in range(episodes))
+  count = sum(int(play(prng.key(i))) for i in range(episodes))
   return count, episodes * num_envs * env.episode_length
 
 
@@ -219,7 +219,7 @@ def speed(env: suite.SuiteEnv, num_envs: int = 32) -> dict[str, float]:
     'steps_per_second', all environments together; 'c_steps_per_second' of
     stock's physics, measured in between; medians of three.
   """
-  keys = jax.random.split(jax.random.key(0), num_envs)
+  keys = jax.random.split(prng.key(0), num_envs)
   shapes = jax.eval_shape(jax.vmap(env.reset), keys)
   size = env.action_size
 

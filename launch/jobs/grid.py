@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from mjx_crossq import config as config_lib
+from mjx_crossq import paths
 from mjx_crossq.atomic import replacing
 from mjx_crossq.config import FIELDS, Config, ConfigError, one_of
 from mjx_crossq.launch import cli
@@ -81,6 +82,8 @@ def read(path: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     if not isinstance(value, SETTINGS[name]):
       kind = SETTINGS[name].__name__
       raise ConfigError(f'--file={path}: {name} is not of type {kind}')
+  if 'workdir' in settings:
+    settings['workdir'] = paths.local(settings['workdir'])
   return {
     name: value if isinstance(value, list) else [value]
     for name, value in found.items()

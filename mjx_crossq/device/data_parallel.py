@@ -24,6 +24,7 @@ from mjx_crossq.config import Config
 from mjx_crossq.device.layout import Layout, columns
 from mjx_crossq.device.placement import STATE, OneDevice
 from mjx_crossq.device.trainer import Trainer, TrainState
+from mjx_crossq.envs import prng
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.learner.states import AgentState, Transition
 
@@ -124,7 +125,7 @@ class SeedOverDevices(OneDevice):
   def prepare(self, trainer: Trainer) -> None:
     """Decides how each leaf of the state is divided."""
     super().prepare(trainer)
-    key = jax.eval_shape(jax.random.key, 0)
+    key = jax.eval_shape(prng.key, 0)
     state = jax.eval_shape(trainer.init, key)
     whole = jax.tree.map(lambda _: P(), state)
     rollout = jax.tree.map(self.layout.rollout_spec, state.rollout)

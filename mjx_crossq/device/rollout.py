@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mjx_crossq.device import faults
+from mjx_crossq.envs import prng
 from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.learner import branches, reward_scale
@@ -70,7 +71,7 @@ class Rollout:
     Args:
       keep_return_stats: whether `step` measures the discounted returns.
     """
-    key = jax.eval_shape(jax.random.key, 0)
+    key = jax.eval_shape(prng.key, 0)
     return RolloutState(
       env=jax.tree.map(_zeros, jax.eval_shape(self._reset, key)),
       episode_return=jnp.zeros(self.num_envs),
@@ -242,22 +243,15 @@ class Rollout:
     return jax.lax.scan(body, carry, length=self.action_repeat)[0]
 
 
-def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
-  """Zeros, and a key of zeros."""
-  if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
-    data = jax.eval_shape(jax.random.key_data, shape)
-    return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype))
-  return jnp.zeros(shape.shape, shape.dtype)
+def _zeros(like: jax.ShapeDtypeStruct) -> jax.Array:
+  """Zeros; of a key's type, keys of zeros."""
+  return jnp.zeros(like.shape, like.dtype)
 
 
 def _select(condition: jax.Array, a: State, b: State) -> State:
   """`where` over two states; `condition` has the leaves' leading axes."""
 
   def select(x, y):
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-      return jax.random.wrap_key_data(
-        select(jax.random.key_data(x), jax.random.key_data(y))
-      )
     extra = x.ndim - condition.ndim
     return jnp.where(condition.reshape(condition.shape + (1,) * extra), x, y)
 

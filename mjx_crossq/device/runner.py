@@ -24,6 +24,7 @@ from mjx_crossq.device import placement as placement_lib
 from mjx_crossq.device.placement import COUNTER, STATE, OneDevice
 from mjx_crossq.device.rollout import Rollout
 from mjx_crossq.device.trainer import Trainer, TrainState, zero_sums
+from mjx_crossq.envs import prng, settings
 from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.learner.agent import Metrics
@@ -69,6 +70,10 @@ class Runner:
     Raises:
       ConfigError: they do not fit together.
     """
+    try:
+      settings.check()
+    except ValueError as error:
+      raise ConfigError(error) from None
     if env.backend != config.physics:
       raise ConfigError(
         f'physics={config.physics!r}, but the environment has {env.backend!r}: '
@@ -308,4 +313,4 @@ def placement_of(
 
 def seed_keys(seeds: Sequence[int]) -> jax.Array:
   """A typed key for each seed, `(num_seeds,)`, which depends on it alone."""
-  return jnp.stack([jax.random.key(seed) for seed in seeds])
+  return jnp.stack([prng.key(seed) for seed in seeds])

@@ -93,7 +93,11 @@ class Checkpointer:
     return sorted(self._manager.all_steps())
 
   def save(
-    self, step: int, state: TrainState, sums: Metrics | None = None
+    self,
+    step: int,
+    state: TrainState,
+    sums: Metrics | None = None,
+    elapsed: float = 0.0,
   ) -> None:
     """Starts to save the state; returns once it may be donated.
 
@@ -101,15 +105,18 @@ class Checkpointer:
       step: its env step.
       state: all seeds.
       sums: of the metrics since the last log point; None if there are none.
+      elapsed: seconds that the run has taken.
 
     Raises:
       WriteError: this save, or the one before, failed.
     """
     with self._lock:
       self.wait()
-      self._start(step, state, sums)
+      self._start(step, state, sums, elapsed)
 
-  def _start(self, step: int, state: TrainState, sums: Metrics | None) -> None:
+  def _start(
+    self, step: int, state: TrainState, sums: Metrics | None, elapsed: float
+  ) -> None:
     state = self._placement.store(state)
     items = {
       'policy': state.agent.actor.network,
@@ -130,7 +137,10 @@ class Checkpointer:
             if name != 'sums' or sums
           }
         ),
-        custom_metadata={'format': integrity.FORMAT},
+        custom_metadata={
+          'format': integrity.FORMAT,
+          'elapsed_seconds': elapsed,
+        },
       )
     except Exception as error:
       self._error = error
@@ -191,6 +201,11 @@ class Checkpointer:
     loop = items.pop('loop')
     return self._placement.restore(TrainState(**items, **loop))
 
+  def elapsed(self, step: int) -> float:
+    """Seconds that the run had taken at a checkpoint; 0 if not recorded."""
+    found: Any = self._manager.metadata(step)
+    return float(found.custom_metadata.get('elapsed_seconds', 0.0))
+
   def restore_sums(self, step: int, like: Metrics) -> Metrics | None:
     """Reads the sums of metrics since the last log point, if there are any."""
     if not (self._directory / str(step) / 'sums').exists():
@@ -218,22 +233,32 @@ class Checkpointer:
       return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
     shapes = jax.tree.map(target, like)
-    stored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        **{
-          name: ocp.args.StandardRestore(to_dict(item))
-          for name, item in shapes.items()
-        }
-      ),
-    )
-    return {name: from_dict(stored[name], like[name]) for name in like}
+    items = {
+      name: ocp.args.StandardRestore(to_dict(item))
+      for name, item in shapes.items()
+    }
+    try:
+      stored = self._manager.restore(step, args=ocp.args.Composite(**items))
+      found = {name: from_dict(stored[name], like[name]) for name in like}
+      if _types(found) != _types(like):  # keys of another implementation
+        raise ValueError('other types')
+    except (KeyError, ValueError) as error:
+      raise ConfigError(
+        f'the checkpoint at env step {step} in {self._directory} does not fit '
+        'this version of mjx_crossq: take the one that config.json names, or '
+        'start again in another --workdir'
+      ) from error
+    return found
 
 
 def _loop(state: TrainState) -> dict[str, Any]:
   """The small parts of a state, which share one item."""
   loop = {name: getattr(state, name) for name in ('key', 'iteration', 'frozen')}
   return {**loop, 'hyper': state.hyper} if state.hyper else loop
+
+
+def _types(tree: Any) -> list[Any]:
+  return [x.dtype for x in jax.tree.leaves(tree)]
 
 
 def to_dict(tree: Any) -> dict[str, Any]:

@@ -26,9 +26,11 @@ from mjx_crossq.device import faults
 from mjx_crossq.device import trainer as trainer_lib
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
+from mjx_crossq.envs import prng
 from mjx_crossq.host.checkpoint import from_dict, to_dict
 from mjx_crossq.learner.agent import Agent
 from mjx_crossq.learner.states import AgentState, Transition
+from mjx_crossq.paths import local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +187,7 @@ def load(path: str | Path) -> Dump:
     ConfigError: the file is not a dump, or damaged.
   """
   try:
-    with np.load(path, allow_pickle=False) as stored:
+    with np.load(local(path), allow_pickle=False) as stored:
       arrays = dict(stored)
     record = json.loads(str(arrays['record']))
     config = Config.from_dict(record['config'])
@@ -194,14 +196,14 @@ def load(path: str | Path) -> Dump:
     hyper = record.get('hyper', {})
     sizes = batches.obs.shape[-1], batches.action.shape[-1]
     agent = _make_agent(config, *sizes, hyper)
-    like = jax.eval_shape(agent.init, jax.random.key(0))
+    like = jax.eval_shape(agent.init, prng.key(0))
     return Dump(
       config,
       record['seed'],
       record['iteration'],
       jax.tree.map(jnp.asarray, from_dict(_named(arrays, 'agent'), like)),
       batches,
-      jax.random.wrap_key_data(jnp.asarray(arrays['keys'])),
+      jax.random.wrap_key_data(jnp.asarray(arrays['keys']), impl=prng.IMPL),
       arrays['with_actor'],
       hyper,
     )

@@ -21,9 +21,11 @@ import numpy as np
 from mjx_crossq.config import bounds
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
+from mjx_crossq.envs import prng
 from mjx_crossq.envs.base import Env
 from mjx_crossq.host import schedule
 from mjx_crossq.host.run_files import RunFiles
+from mjx_crossq.learner import reward_scale
 
 SHARE = 0.2  # share of rows that are replaced, and of rows that replace them
 FACTORS = (0.8, 1.25)
@@ -112,7 +114,7 @@ def step(
 
   rollout, stats = state.rollout, state.rollout.reward_stats
   if stats is not None:
-    moments = {n: take(getattr(stats, n)) for n in ('count', 'mean', 'var')}
+    moments = {n: take(getattr(stats, n)) for n in reward_scale.MOMENTS}
     stats = stats.replace(**moments)
     rollout = rollout.replace(reward_stats=stats)  # pyright: ignore
   state = state.replace(  # pyright: ignore
@@ -188,7 +190,7 @@ class Population:
     if not self.due(iteration):
       return state
     c = self._runner.config
-    key = jax.random.fold_in(jax.random.key(c.seed), _STREAM)
+    key = jax.random.fold_in(prng.key(c.seed), _STREAM)
     key = jax.random.fold_in(key, iteration)
     replay = state.replay
     state = state.replace(replay=None)  # pyright: ignore

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: save the state, say how to go on, and end."""
+"""Signals that end a process: save the state, say how to go on, and end."""
 
 import contextlib
 import os
@@ -8,7 +8,22 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ALWAYS = (signal.SIGTERM, signal.SIGINT)
+# Slurm's --signal, and a terminal that is closed. Windows has none of them.
+_UNLESS_SET = tuple(
+  getattr(signal, name)
+  for name in ('SIGHUP', 'SIGUSR1', 'SIGUSR2')
+  if hasattr(signal, name)
+)
+
+
+def signals() -> list[int]:
+  """Signals that ask a process to stop.
+
+  `nohup` and `launch.sweep` have a process ignore some, which stays so.
+  """
+  default = (s for s in _UNLESS_SET if signal.getsignal(s) is signal.SIG_DFL)
+  return [*_ALWAYS, *default]
 
 
 class Interrupted(SystemExit):
@@ -42,7 +57,7 @@ class Preemption:
     self._old_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
     # Python's C handler writes the signal's number to the pipe at once; a
     # handler in Python must be installed too, but has nothing to do.
-    self._old = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+    self._old = {s: signal.signal(s, lambda *_: None) for s in signals()}
     self._thread = threading.Thread(target=self._watch, daemon=True)
     self._thread.start()
     return self
@@ -88,29 +103,35 @@ class Preemption:
         raise Interrupted(exit_code(self.signal))
 
   def _watch(self) -> None:
+    received = set()
     while data := os.read(self._read, 1):
       number = data[0]
-      if number not in SIGNALS:
+      if number not in self._old:
         continue
-      if self.signal is not None:  # the second one: end without saving
+      if number in received and number in _ALWAYS:  # end without saving
         os._exit(128 + number)
+      received.add(number)
+      if len(received) > 1:
+        continue  # a terminal's ^C, say, and then the sweep's SIGTERM
       with self._lock:
         self.signal = number
         if not self._busy:
           self._end(number)
 
   def _end(self, number: int) -> None:
+    code = 1
     try:
-      self._save()
-      code = exit_code(number)
-    except BaseException as error:
-      print(f'error: {error}', file=sys.stderr)
-      code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+      try:
+        self._save()
+        code = exit_code(number)
+      except BaseException as error:
+        print(f'error: {error}', file=sys.stderr)
+      sys.stdout.flush()
+      sys.stderr.flush()
+    finally:  # also if nobody reads the output any more
+      os._exit(code)
 
 
 def exit_code(number: int) -> int:
-  """0 after a preemption (SIGTERM); 130 after ^C, as shells have it."""
-  return 0 if number == signal.SIGTERM else 128 + number
+  """0 after a preemption; 130 after ^C, as shells have it."""
+  return 128 + number if number == signal.SIGINT else 0

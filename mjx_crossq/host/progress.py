@@ -14,16 +14,22 @@ from mjx_crossq.config import Config
 class Progress:
   """Speeds and the time left, measured from log point to log point."""
 
-  def __init__(self, config: Config, iteration: int):
+  def __init__(self, config: Config, iteration: int, elapsed: float = 0.0):
     """Starts the clock.
 
     Args:
       config: says how many env steps and updates an iteration has.
       iteration: the iteration at which this process starts.
+      elapsed: seconds that earlier processes of the run took until then.
     """
     self._config = config
+    self._before = elapsed
     self._start = time.monotonic()
     self._first = self._iteration = iteration
+
+  def elapsed(self) -> float:
+    """Seconds that the run has taken, in all of its processes."""
+    return self._before + time.monotonic() - self._start
 
   def speeds(self, iteration: int, device_seconds: float) -> dict[str, float]:
     """Speeds of one seed since the last call.
@@ -39,7 +45,7 @@ class Progress:
     return {
       'time/env_steps_per_second': steps / device_seconds,
       'time/updates_per_second': updates / device_seconds,
-      'time/elapsed_seconds': time.monotonic() - self._start,
+      'time/elapsed_seconds': self.elapsed(),
     }
 
   def line(

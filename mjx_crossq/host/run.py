@@ -10,27 +10,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from mjx_crossq import vary
-from mjx_crossq.config import Config
+from mjx_crossq import vary, versions
+from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.device.budget import (
   Budget,
   advice_when_out_of_memory,
   return_freed,
 )
 from mjx_crossq.device.runner import Runner
-from mjx_crossq.device.trainer import TrainState, mean_metrics
+from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs.base import Env
-from mjx_crossq.errors import WriteError
-from mjx_crossq.host import dumps, integrity, pbt, schedule
+from mjx_crossq.host import dumps, integrity, pbt, records, schedule
 from mjx_crossq.host.checkpoint import Checkpointer
 from mjx_crossq.host.evaluation import Diagnosis, Evaluation, has_stock
 from mjx_crossq.host.pace import Pace
-from mjx_crossq.host.preemption import Preemption
+from mjx_crossq.host.preemption import Interrupted, Preemption
 from mjx_crossq.host.progress import Progress, evaluation_line, result_table
 from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.host.workdir import own_workdir
 from mjx_crossq.learner.agent import Metrics
 from mjx_crossq.learner.states import Network
+from mjx_crossq.paths import local
 from mjx_crossq.results import plotting
 
 Report = Callable[[str], None]
@@ -114,7 +114,7 @@ def train(
     if workdir is None:
       report(_COMPILING)
       return host.run(runner.init(), None)
-    workdir = Path(workdir)
+    workdir = Path(local(workdir))
     with own_workdir(workdir, config, resume):
       return host.run_in(workdir)
 
@@ -141,6 +141,7 @@ class Host:
     self._follow = follow
     self._files: RunFiles | None = None
     self._checkpointer: Checkpointer | None = None
+    self._elapsed = 0.0
 
   def run_in(self, workdir: Path) -> Result:
     """Trains in a folder that we own, from its newest intact checkpoint.
@@ -155,6 +156,11 @@ class Host:
       lambda: report(f'stopped, there is nothing new to save; {again}')
     )
     newest = integrity.newest_intact(folder, report=report)
+    if newest and newest > c.iterations * c.steps_per_iteration:
+      raise ConfigError(
+        f'{workdir} has {newest:,} env steps already, and env_steps='
+        f'{c.env_steps}; give --env_steps={newest} or more'
+      )
     for path in integrity.set_aside(folder, newest):
       report(f'moved to {path}')
     report(_COMPILING)
@@ -163,6 +169,11 @@ class Host:
       self._checkpointer = stack.enter_context(checkpointer)
       state, sums, rows = None, None, 0
       if newest is not None:
+        self._elapsed = checkpointer.elapsed(newest)
+        history = versions.continued(workdir / 'config.json', newest)
+        if len(history) > 1 and history[-1]['env_step'] == newest:
+          changed = versions.changes(*(x['versions'] for x in history[-2:]))
+          report(f'other versions from env step {newest:,} on: {changed}')
         state = checkpointer.restore(newest, runner.abstract_state())
         sums = checkpointer.restore_sums(newest, runner.zero_sums())
         report(f'resuming {workdir} at env step {newest:,}')
@@ -207,11 +218,21 @@ class Host:
       seconds = time.monotonic() - start
       return_freed()
       report(f'compiled the training program in {seconds:.0f} s')
+    self._progress = Progress(c, iteration, self._elapsed)
     self._save_between_calls(state, sums)
     self._evaluation = Evaluation(runner, self._env, files)
-    self._progress = Progress(c, iteration)
     self._pace = Pace(c, 1 if self._debug else None)
+    with self._saving_on_error():
+      state, returns = self._train(state, sums)
+    if not returns:  # the run had already ended: only its result is reported
+      returns = Evaluation(runner, self._env, None)(state, self._step(state))
+    report(f'return in {c.eval_episodes} episodes, mean +- std:')
+    report(result_table(runner.seeds, returns, runner.variants))
+    return Result(c, state, returns, None, runner)
 
+  def _train(self, state, sums):
+    """Goes from stop to stop; returns the last state and its evaluation."""
+    c, iteration = self._runner.config, self._runner.iteration(state)
     returns = {}
     if iteration and schedule.is_stop(c, iteration):
       # The earlier process may have been killed before its work was done.
@@ -221,16 +242,26 @@ class Host:
     while iteration < c.iterations:
       stop = schedule.next_stop(c, iteration)
       state, sums, seconds = self._advance(state, sums, stop)
-      iteration = runner.iteration(state)
+      iteration = self._runner.iteration(state)
       self._preemption.stop_if_asked()
       returns = self._stop(state, sums, seconds) or returns
       sums = None
       self._follow(self._step(state))
-    if not returns:  # the run had already ended: only its result is reported
-      returns = Evaluation(runner, self._env, None)(state, self._step(state))
-    report(f'return in {c.eval_episodes} episodes, mean +- std:')
-    report(result_table(runner.seeds, returns, runner.variants))
-    return Result(c, state, returns, None, runner)
+    return state, returns
+
+  @contextlib.contextmanager
+  def _saving_on_error(self):
+    """Saves the state before an error ends the run, whoever raises it."""
+    try:
+      yield
+    except Interrupted:  # it is saved
+      raise
+    except BaseException:
+      # If this save fails too, the first error is the one to report.
+      with contextlib.suppress(Exception):
+        if self._checkpointer:
+          self._save()
+      raise
 
   def _step(self, state: TrainState) -> int:
     done = self._runner.iteration(state)
@@ -277,10 +308,13 @@ class Host:
     """Sets how the state is saved until the training program runs again."""
 
     def save():
+      if any(x.is_deleted() for x in jax.tree.leaves(state)):
+        return  # a call that failed has consumed it
       step = self._step(state)
       if self._checkpointer:
         if step and step not in self._checkpointer.steps():
-          self._checkpointer.save(step, state, sums)
+          elapsed = self._progress.elapsed()
+          self._checkpointer.save(step, state, sums, elapsed)
         self._checkpointer.wait()
       where = f'--workdir={self._files.workdir} ' if self._files else ''
       self._report(
@@ -297,23 +331,17 @@ class Host:
     iteration = self._runner.iteration(state)
     step = self._step(state)
     returns = {}
-    try:
-      if not (again and files and files.has_metrics):
-        self._log(state, sums, seconds)
-      if schedule.due(c.eval_every, c, iteration) and not (
-        again and files and files.has_returns
-      ):
-        returns = self._evaluation(state, step)
-        self._report(evaluation_line(step, returns, self._runner.variants))
-    except WriteError:
-      # If this save fails too, the first error is the one to report.
-      with contextlib.suppress(WriteError):
-        self._save()
-      raise
+    if not (again and files and files.has_metrics):
+      self._log(state, sums, seconds)
+    if schedule.due(c.eval_every, c, iteration) and not (
+      again and files and files.has_returns
+    ):
+      returns = self._evaluation(state, step)
+      self._report(evaluation_line(step, returns, self._runner.variants))
     saver = self._checkpointer
     if saver and not again and schedule.due(c.checkpoint_every, c, iteration):
       with self._preemption.busy():
-        saver.save(step, state)
+        saver.save(step, state, elapsed=self._progress.elapsed())
       self._preemption.stop_if_asked()
     return returns
 
@@ -327,37 +355,14 @@ class Host:
     )
     speeds = self._progress.speeds(iteration, max(seconds, 1e-9))
     last_returns = last_returns.mean(axis=1)
-    measured = _train_metrics(sums, last_returns, frozen)
+    measured = records.of_training(sums, last_returns, frozen)
     measured |= pbt.series(hyper)
     if c.diagnostics_every and schedule.due(c.diagnostics_every, c, iteration):
       measured |= self._diagnosis(state, self._step(state))
     if self._files:
-      self._files.write_metrics(_records(runner, iteration, measured, speeds))
+      self._files.write_metrics(
+        records.of_rows(runner, iteration, measured, speeds)
+      )
     self._report(
       self._progress.line(iteration, speeds, last_returns, runner.variants)
     )
-
-
-def _train_metrics(sums, last_returns, frozen):
-  """The metrics of a chunk of training by the names of their series."""
-  found = {
-    'train/episode_return': last_returns,
-    'train/frozen': frozen.astype(np.int32),
-  }
-  for name, values in mean_metrics(sums).items():
-    found[f'train/{name}'] = values
-  return found
-
-
-def _records(runner, iteration, measured, speeds):
-  """One record for each seed of a log point."""
-  c = runner.config
-  for index, seed in enumerate(runner.seeds):
-    yield {
-      'seed': seed,
-      'env_step': iteration * c.steps_per_iteration,
-      'decision': iteration * c.num_envs,
-      'update': c.updates_at(iteration),
-      **{name: values[index] for name, values in measured.items()},
-      **speeds,
-    }

@@ -7,38 +7,22 @@ three files in `variants/<name>/`, so that whatever reads a run reads it.
 
 import contextlib
 import csv
-import functools
-import importlib.metadata
 import io
 import json
 import math
-import platform
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mjx_crossq import vary
+from mjx_crossq import vary, versions
 from mjx_crossq.atomic import replace_text
 from mjx_crossq.config import Config
+from mjx_crossq.envs import prng
 from mjx_crossq.errors import WriteError
 
 EVAL_HEADER = ('seed', 'env_step', 'physics', 'episode', 'episode_return')
-_PACKAGES = (
-  'mjx-crossq',
-  'jax',
-  'jaxlib',
-  'mujoco',
-  'mujoco-mjx',
-  'brax',
-  'dm_control',
-  'flax',
-  'optax',
-  'orbax-checkpoint',
-  'numpy',
-)
 
 
 class RunFiles:
@@ -71,14 +55,14 @@ class RunFiles:
     self.workdir = workdir
     self._resumed_at = resumed_at
     self._seeds = config.num_seeds
-    write_config(workdir, config)
+    write_config(workdir, config, resumed_at)
     variants = vary.variants(config)
     folders = vary.folders(workdir, config)
     with contextlib.ExitStack() as stack:
       self._variants: list[_VariantFiles] = []
       for variant, folder in zip(variants, folders, strict=True):
         if folder != workdir:
-          write_config(folder, variant.config)
+          write_config(folder, variant.config, resumed_at)
         files = _VariantFiles(folder, config.num_seeds, resumed_at, rows)
         self._variants.append(stack.enter_context(files))
       self._pbt: Any = None
@@ -186,23 +170,22 @@ class _VariantFiles:
       self.evals.close()
 
 
-def write_config(workdir: Path, config: Config) -> None:
-  """Writes `config.json`: the configuration, and the versions in use."""
-  record = {'config': config.to_dict(), 'versions': versions()}
-  replace_text(workdir / 'config.json', json.dumps(record, indent=2) + '\n')
+def write_config(workdir: Path, config: Config, env_step: int = 0) -> None:
+  """Writes `config.json`: the configuration, and what computes it.
 
-
-@functools.cache
-def versions() -> dict[str, Any]:
-  """Python, packages and, in a git checkout, the commit (or None)."""
-  found: dict[str, Any] = {'python': platform.python_version()}
-  for package in _PACKAGES:
-    try:
-      found[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      found[package] = None
-  found['commit'] = _commit()
-  return found
+  Args:
+    workdir: folder of the run, or of one of its variants.
+    config: of it.
+    env_step: where this process goes on; 0 for a new run.
+  """
+  path = workdir / 'config.json'
+  record = {
+    'config': config.to_dict(),
+    'versions': versions.current(),
+    'prng': prng.IMPL,
+    'history': versions.continued(path, env_step),
+  }
+  replace_text(path, json.dumps(record, indent=2) + '\n')
 
 
 def append(file: Any, text: str) -> None:
@@ -273,20 +256,3 @@ def _records(
   complete = 0 < count == len(at_last)
   keep = complete or not count
   return ''.join(earlier + at_last if keep else earlier), complete
-
-
-def _commit() -> str | None:
-  here = Path(__file__).resolve().parents[2]
-  try:
-    top, head = subprocess.run(
-      ['git', 'rev-parse', '--show-toplevel', 'HEAD'],
-      cwd=here,
-      capture_output=True,
-      text=True,
-      check=True,
-      timeout=10,
-    ).stdout.split()
-  except (OSError, ValueError, subprocess.SubprocessError):
-    return None
-  # An installed copy may lie inside somebody else's repository.
-  return head if Path(top) == here else None

@@ -200,7 +200,11 @@ class WandB:
 
   Records cannot be removed there. When a run is resumed from an earlier env
   step it produces the same records again; they are left out, up to the env
-  step that `wandb.json` in the folder names.
+  step that `wandb.json` in the folder names, or to that which has arrived if it
+  is earlier: the process may have been killed before it sent the rest.
+
+  Offline nothing has arrived. A resumed run writes all records of its files
+  again, and removes what its earlier processes wrote in `wandb/`.
   """
 
   def __init__(self, workdir: Path, config: Config, **settings: Any):
@@ -215,10 +219,11 @@ class WandB:
 
     self._state_file = workdir / 'wandb.json'
     self._last: dict[str, int] = {}
-    known = None
+    known, earlier = None, []
     if self._state_file.exists():
       stored = json.loads(self._state_file.read_text())
       known, self._last = stored['id'], stored['last']
+      earlier = list(workdir.glob(f'wandb/offline-run-*-{known}'))
     self._run = wandb.init(
       dir=str(workdir),
       id=known,
@@ -229,6 +234,15 @@ class WandB:
       **settings,
     )
     self._run.define_metric('*', step_metric='env_step')
+    if settings.get('mode') == 'offline':
+      self._last = {}
+      for folder in earlier:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif self._last:
+      there = self._run.summary.get('env_step', -1)
+      if there < max(self._last.values()):
+        # Of its last env step a part may be missing.
+        self._last = {k: min(v, there - 1) for k, v in self._last.items()}
 
   def write(self, kind: str, step: int, groups: Mapping[str, Values]) -> None:
     """Records values that are later than `wandb.json` names."""

@@ -259,7 +259,8 @@ def _scaling(eps, renorm, mean, var, of_scaling):
   """What `normalize` subtracts and multiplies by."""
   scale, *running = of_scaling
   if renorm:
-    mean, var = renormalize(mean, var, *running, eps, renorm)
+    mean_, var_, warm = running
+    mean, var = renormalize(mean, var, mean_, var_, warm, eps, renorm)
   return mean, scale * jax.lax.rsqrt(var + eps)
 
 
@@ -317,9 +318,10 @@ class BatchNorm(nn.Module):
     if calls:
       warm = calls.value >= self.renorm.warmup  # pyright: ignore
       of_scaling += (warm.astype(x.dtype),)
-    y, batch_mean, batch_var = normalize(
+    out: Any = normalize(
       relu, self.eps, self.renorm, x, bias, near, offset, of_scaling
     )
+    y, batch_mean, batch_var = out
     if not self.is_initializing():
       m = self.momentum
       mean.value = m * mean.value + (1 - m) * batch_mean

@@ -149,7 +149,7 @@ class MLP(nn.Module):
     kernel, bias = (
       jnp.concatenate(parts, axis=-1) for parts in zip(*parameters, strict=True)
     )
-    out = product(x, kernel, precision) + bias
+    out = product(x, kernel, precision) + bias  # pyright: ignore
     ends = np.cumsum([outputs for _, outputs, _ in self.heads])[:-1]
     names = [name for name, *_ in self.heads]
     return dict(zip(names, jnp.split(out, ends, axis=-1), strict=True))

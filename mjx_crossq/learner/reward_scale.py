@@ -9,29 +9,39 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+MOMENTS = ('count', 'mean', 'mean_rest', 'var', 'var_rest')
+"""The fields of `ReturnStats` that are not of single environments."""
+
 
 @struct.dataclass
 class ReturnStats:
   """Running moments of the discounted returns of one seed.
 
+  After millions of decisions each changes the moments by less than float32
+  resolves. What a sum loses is kept beside it, and is added with the next one.
+
   Attributes:
     discounted: discounted sum of each environment's episode so far,
       `(num_envs,)`.
-    count: returns seen, `()`.
+    count: returns seen, int32 `()`.
     mean: of them, `()`.
+    mean_rest: what `mean` lacks, `()`.
     var: of them, `()`.
+    var_rest: what `var` lacks, `()`.
   """
 
   discounted: jax.Array
   count: jax.Array
   mean: jax.Array
+  mean_rest: jax.Array
   var: jax.Array
+  var_rest: jax.Array
 
 
 def init(num_envs: int) -> ReturnStats:
   """Nothing seen yet."""
   zero = jnp.float32(0)
-  return ReturnStats(jnp.zeros(num_envs), zero, zero, zero)
+  return ReturnStats(jnp.zeros(num_envs), jnp.int32(0), zero, zero, zero, zero)
 
 
 def update(
@@ -49,21 +59,33 @@ def update(
     gamma: discount per decision.
   """
   discounted = gamma * stats.discounted + reward
-  new = discounted.size
-  count = stats.count + new
-  delta = jnp.mean(discounted) - stats.mean
+  count = stats.count + discounted.size
+  share = discounted.size / count
+  centred = discounted - stats.mean - stats.mean_rest
+  delta = jnp.mean(centred)
   # Chan's formula for the moments of the union of two samples.
-  var = (
-    stats.var * stats.count
-    + jnp.var(discounted) * new
-    + delta**2 * stats.count * new / count
-  ) / count
+  squares = jnp.var(centred) + delta**2 * (stats.count / count)
+  change = (squares - stats.var - stats.var_rest) * share
+  mean, mean_rest = _add(stats.mean, stats.mean_rest, delta * share)
+  var, var_rest = _add(stats.var, stats.var_rest, change)
   return ReturnStats(
     discounted=jnp.where(over, 0.0, discounted),
     count=count,
-    mean=stats.mean + delta * new / count,
+    mean=mean,
+    mean_rest=mean_rest,
     var=var,
+    var_rest=var_rest,
   )
+
+
+def _add(
+  total: jax.Array, rest: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """`total + rest + x` as a sum and what it lacks (Knuth's two-sum)."""
+  x = x + rest
+  new = total + x
+  back = new - total
+  return new, (total - (new - back)) + (x - back)
 
 
 def scale(stats: ReturnStats | None) -> jax.Array:

@@ -10,10 +10,12 @@ from mjx_crossq import config as config_lib
 from mjx_crossq import vary
 from mjx_crossq.config import ConfigError
 from mjx_crossq.device.runner import Runner
+from mjx_crossq.envs import settings
 from mjx_crossq.envs.base import Env
 from mjx_crossq.host import integrity
 from mjx_crossq.host.checkpoint import Checkpointer
 from mjx_crossq.learner.states import Network
+from mjx_crossq.paths import local
 
 
 def load_policy(
@@ -40,10 +42,10 @@ def load_policy(
     policies, the policies of all seeds, and their env step.
 
   Raises:
-    ConfigError: if there is no such run or checkpoint, or the run has
-      variants.
+    ConfigError: if there is no such run or checkpoint, the run has variants,
+      or a setting of jax is refused.
   """
-  workdir = Path(workdir)
+  workdir = Path(local(workdir))
   if not (workdir / 'config.json').exists():
     raise ConfigError(f'{workdir} holds no run (no config.json)')
   config, _ = config_lib.load(workdir / 'config.json')
@@ -53,6 +55,10 @@ def load_policy(
       f'{workdir} has variants; take the folder of one of them, such as {first}'
     )
   config = config.replace(**changes)
+  try:
+    settings.check()  # before the environment is made
+  except ValueError as error:
+    raise ConfigError(error) from None
   env = load_env(config.task, physics=config.physics)
   runner, folder = Runner(config, env), workdir / 'checkpoints'
   trained, rows = runner, slice(None)

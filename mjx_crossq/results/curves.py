@@ -21,6 +21,7 @@ import numpy as np
 
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
+from mjx_crossq.paths import local
 from mjx_crossq.vary import FOLDER
 
 Trace = Mapping[int, float]
@@ -122,7 +123,7 @@ class Run:
     Raises:
       ConfigError: the folder holds no run with an evaluation.
     """
-    workdir = Path(workdir)
+    workdir = Path(local(workdir))
     if (workdir / FOLDER).is_dir():
       raise ConfigError(
         f'{workdir} has variants, which are runs; give {workdir / FOLDER}/*'

@@ -2,11 +2,13 @@
 
 import base64
 import html
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mjx_crossq import versions as versions_lib
 from mjx_crossq.config import from_preset
 from mjx_crossq.results import plotting
 from mjx_crossq.results.curves import Run
@@ -137,7 +139,7 @@ def overview(runs: Sequence[Run], labels: Sequence[str]) -> str:
     'of',
     'mean return',
     'seeds from, to',
-    'time of the last process',
+    'time',
     'folder',
   )
   return table(header, rows)
@@ -166,8 +168,19 @@ def configuration(run: Run, label: str) -> str:
     + table(('field', 'value'), settings.items())
     + '<h3>Versions</h3>'
     + table(('package', 'version'), versions.items())
+    + _changes(run)
     + '</details>'
   )
+
+
+def _changes(run: Run) -> str:
+  """The versions that changed while the run was trained, by env step."""
+  history = versions_lib.read_history(run.workdir / 'config.json')
+  rows = [
+    (new['env_step'], versions_lib.changes(old['versions'], new['versions']))
+    for old, new in itertools.pairwise(history)
+  ]
+  return table(('from env step', 'other versions'), rows) if rows else ''
 
 
 def videos(run: Run) -> str:

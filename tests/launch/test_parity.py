@@ -51,9 +51,29 @@ def test_bad_flags_are_one_line():
     ('--measures=taste',): "has 'taste'",
     ('--physics=magic',): "has 'magic'",
     ('--json=nowhere/at/all.json',): 'not a folder',
+    ('--report=nowhere/at/all.md',): 'not a folder',
+    ('--json=README.md',): 'would both be README.md',
     ('--episodes=1',): 'episodes',
   }
   programs.check_errors('parity', cases)
+
+
+def test_nothing_is_written_beside_what_is_named(tmp_path, monkeypatch):
+  """A file that no flag names lies by the one that is named."""
+  docs = tmp_path / 'docs'
+  docs.mkdir()
+  for name in ('parity.json', 'parity.md'):
+    (docs / name).write_text('{}')
+  monkeypatch.chdir(tmp_path)
+  small = ('--tasks=pendulum-swingup', '--measures=contacts')
+  for flag, here in (('--json=a/p.json', 'a'), ('--report=b/q.md', 'b')):
+    (tmp_path / here).mkdir()
+    done = programs.run('parity', *small, '--contact_steps=10', flag)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / here).iterdir()}
+    assert names == {'p.json', 'p.md'} if here == 'a' else {'q.json', 'q.md'}
+  assert [p.read_text() for p in docs.iterdir()] == ['{}', '{}']
+  assert {path.name for path in tmp_path.iterdir()} == {'docs', 'a', 'b'}
 
 
 def test_report_marks_failures_and_unfaithful_tasks():

@@ -82,7 +82,7 @@ def test_what_is_copied_and_what_stays():
   last = np.stack([score - 1, score + 1], axis=1)
   moments = {
     name: jnp.asarray(rng.normal(size=10), jnp.float32)
-    for name in ('count', 'mean', 'var')
+    for name in reward_scale.MOMENTS
   }
   rows = jnp.arange(10.0)
   stats_ = reward_scale.ReturnStats(discounted=rows[:, None], **moments)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import signal
 
 from mjx_crossq import Runner, from_preset
 from mjx_crossq.device.rollout import Rollout
@@ -31,6 +32,43 @@ def test_moments_are_those_of_all_returns(num_envs):
   np.testing.assert_allclose(stats.discounted, total, rtol=1e-5)
   np.testing.assert_allclose(stats.mean, np.mean(seen), rtol=1e-5)
   np.testing.assert_allclose(reward_scale.scale(stats), np.std(seen), rtol=1e-4)
+
+
+LONG = 5_000_000
+_RNG = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(
+  ('rewards', 'gamma'),
+  [
+    pytest.param(_RNG.uniform(0, 1, LONG), 0.99, id='dense'),
+    pytest.param(_RNG.uniform(0, 1, LONG) < 1e-4, 0.99, id='sparse'),
+    pytest.param(_RNG.uniform(999, 1001, LONG), 0.99, id='far from 0'),
+  ],
+)
+def test_long_runs_lose_nothing(rewards, gamma):
+  """The moments of float64; of 5,000,000 returns in float32 16 % were lost."""
+  rewards = rewards.astype(np.float32)
+
+  @jax.jit
+  def moments(rewards):
+    def step(stats, reward):
+      return reward_scale.update(stats, reward[None], False, gamma), None
+
+    return jax.lax.scan(step, reward_scale.init(1), rewards)[0]
+
+  stats = moments(rewards)
+  gamma = float(np.float32(gamma))
+  seen = signal.lfilter([1.0], [1.0, -gamma], rewards.astype(np.float64))
+  np.testing.assert_allclose(stats.mean, seen.mean(), rtol=1e-5)
+  np.testing.assert_allclose(reward_scale.scale(stats), seen.std(), rtol=1e-4)
+
+
+def test_counts_go_on_where_float32_cannot_count():
+  stats = reward_scale.init(1).replace(count=jnp.int32(2**24))
+  for _ in range(3):
+    stats = reward_scale.update(stats, jnp.ones(1), jnp.bool_(True), GAMMA)
+  assert stats.count == 2**24 + 3
 
 
 def test_equal_returns_leave_rewards_as_they_are():
@@ -80,7 +118,7 @@ def test_batches_are_divided_by_the_spread(monkeypatch):
   monkeypatch.setattr(type(trainer.agent), 'update', lambda _, *a: update(*a))
   state = trainer.init(jax.random.key(0))
   stats = state.rollout.reward_stats.replace(
-    count=jnp.float32(9), var=jnp.float32(4)
+    count=jnp.int32(9), var=jnp.float32(4)
   )
   replay = state.replay.at[:, -2].set(6.0)
   with jax.disable_jit(), pytest.raises(StopIteration):

@@ -1,9 +1,11 @@
 """What trackers make of a run's files."""
 
+import functools
 import io
 import json
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,40 +160,80 @@ def test_tensorboard_shows_a_gif(tmp_path):
   assert shown.encoded_image_string == gif.read_bytes()
 
 
-def test_wandb_goes_on_where_it_was(tmp_path, monkeypatch):
-  runs = []
+@pytest.fixture
+def wandb_runs(monkeypatch):
+  """What each `wandb.init` started, and the summary that the next one finds."""
+  runs, summary = [], {}
 
   def init(**settings):
     run = types.SimpleNamespace(
       id='abc',
       settings=settings,
       logged=[],
+      summary=dict(summary),
       define_metric=lambda *args, **kwargs: None,
       finish=lambda: None,
     )
     run.log = run.logged.append
     runs.append(run)
+    folder = Path(settings['dir']) / 'wandb' / f'offline-run-{len(runs)}-abc'
+    folder.mkdir(parents=True)
     return run
 
   wandb = types.SimpleNamespace(init=init, Settings=dict)
   monkeypatch.setitem(sys.modules, 'wandb', wandb)
-  # Killed at 30, it goes on from 20; 40 is the first that is new.
-  for resumed_at, steps in ((0, (10, 20, 30)), (20, (30, 40))):
-    write(tmp_path, resumed_at, steps)
-    follower = trackers.Follower(tmp_path, CONFIG, trackers.WandB)
+  return runs, summary
+
+
+def mirror(workdir, mode, *parts):
+  """A run in several processes, from an env step with records of others."""
+  sink = functools.partial(trackers.WandB, mode=mode)
+  for resumed_at, steps in parts:
+    write(workdir, resumed_at, steps)
+    follower = trackers.Follower(workdir, CONFIG, sink)
     follower(0)
     follower.close()
+
+
+def assert_logged(run, steps):
+  logged = [x for x in run.logged if 'mean/train/q' in x]
+  assert [x['env_step'] for x in logged] == [*steps]
+  assert [x['seed4/train/q'] for x in logged] == [2 * s for s in steps]
+  logged = [x for x in run.logged if 'seed3/eval/return_mjx' in x]
+  assert [x['env_step'] for x in logged] == [*steps]
+
+
+# Killed at 30, it goes on from 20; 40 is the first that is new.
+PARTS = (0, (10, 20, 30)), (20, (30, 40))
+
+
+def test_wandb_goes_on_where_it_was(tmp_path, wandb_runs):
+  runs, summary = wandb_runs
+  summary['env_step'] = 30
+  mirror(tmp_path, 'online', *PARTS)
   first, second = runs
   assert first.settings['id'] is None and second.settings['id'] == 'abc'
   assert second.settings['config']['seed'] == 3
-  for run, steps in ((first, (10, 20, 30)), (second, (40,))):
-    logged = [x for x in run.logged if 'mean/train/q' in x]
-    assert [x['env_step'] for x in logged] == [*steps]
-    assert [x['seed4/train/q'] for x in logged] == [2 * s for s in steps]
-    logged = [x for x in run.logged if 'seed3/eval/return_mjx' in x]
-    assert [x['env_step'] for x in logged] == [*steps]
+  assert_logged(first, (10, 20, 30))
+  assert_logged(second, (40,))
   state = json.loads((tmp_path / 'wandb.json').read_text())
   assert state == {'id': 'abc', 'last': {'metrics': 40, 'mjx': 40}}
+
+
+def test_wandb_sends_again_what_did_not_arrive(tmp_path, wandb_runs):
+  runs, summary = wandb_runs
+  summary['env_step'] = 20
+  mirror(tmp_path, 'online', *PARTS)
+  assert_logged(runs[1], (20, 30, 40))
+
+
+def test_wandb_offline_has_one_file_with_every_point(tmp_path, wandb_runs):
+  """A killed process may have left its file empty."""
+  mirror(tmp_path, 'offline', *PARTS)
+  assert_logged(wandb_runs[0][1], (10, 20, 30, 40))
+  assert [x.name for x in (tmp_path / 'wandb').iterdir()] == [
+    'offline-run-2-abc'
+  ]
 
 
 def test_wandb_is_refused_before_the_run(monkeypatch):

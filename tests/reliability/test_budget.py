@@ -70,10 +70,10 @@ def test_what_cannot_fit_is_refused_before_anything_is_compiled(
 def test_a_tpu_pads_its_arrays_to_whole_tiles():
   config = runs.config(num_seeds=2)
   of = {}
-  for platform in ('cpu', 'gpu', 'tpu'):
-    state = Runner(config, runs.env(), platform=platform).abstract_state()
-    of[platform] = budget.Budget.of(state, platform=platform)
-    assert of[platform].available is None
+  for name in ('cpu', 'gpu', 'tpu'):
+    state = Runner(config, runs.env(), platform=name).abstract_state()
+    of[name] = budget.Budget.of(state, platform=name)
+    assert of[name].available is None
   assert of['cpu'] == of['gpu']
   assert of['tpu'].replay == 2 * config.replay_rows * 128 * 4
   assert of['tpu'].agent > of['cpu'].agent

@@ -180,13 +180,23 @@ def test_a_later_format_is_refused_by_name(copy):
   folder = copy / 'checkpoints' / '120'
   metadata = folder / '_CHECKPOINT_METADATA'
   record = json.loads(metadata.read_text())
-  assert record['custom_metadata'] == {'format': integrity.FORMAT}
-
+  assert record['custom_metadata']['format'] == integrity.FORMAT
   record['custom_metadata'] = {'format': integrity.FORMAT + 1}
   metadata.write_text(json.dumps(record))
   integrity.seal(folder)
   with pytest.raises(ConfigError, match=r'has format 3.*upgrade'):
     integrity.newest_intact(folder.parent)
+
+
+def test_another_versions_arrays_are_refused_in_one_line(run):
+  folder = run[0] / 'checkpoints'
+  like = Runner(runs.config(), runs.env()).abstract_state()
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0, impl='rbg')))
+  other = like.rollout.replace(reward_stats=like.rollout.last_return)
+  with Checkpointer(folder, read_only=True) as checkpointer:
+    for wrong in (like.replace(key=keys), like.replace(rollout=other)):
+      with pytest.raises(ConfigError, match=r'env step 120 .* does not fit'):
+        checkpointer.restore(120, wrong)
 
 
 def test_checkpoints_hold_no_pickle(run):

@@ -17,20 +17,24 @@ from tests.reliability import runs
 LONG = 6_000  # env steps; some seconds of training
 
 
+def command(workdir, *args, env_steps):
+  return [
+    sys.executable,
+    '-m',
+    'tests.reliability.program',
+    f'--workdir={workdir}',
+    f'--env_steps={env_steps}',
+    '--checkpoint_every=2000',
+    '--log_every=1000',
+    '--eval_every=2000',
+    '--resume',
+    *args,
+  ]
+
+
 def start(workdir, *args, env_steps=LONG):
   return subprocess.Popen(
-    [
-      sys.executable,
-      '-m',
-      'tests.reliability.program',
-      f'--workdir={workdir}',
-      f'--env_steps={env_steps}',
-      '--checkpoint_every=2000',
-      '--log_every=1000',
-      '--eval_every=2000',
-      '--resume',
-      *args,
-    ],
+    command(workdir, *args, env_steps=env_steps),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -96,7 +100,8 @@ def test_killed_at_any_moment(undisturbed, tmp_path, kills):
 
 
 @pytest.mark.parametrize(
-  ('number', 'code'), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
+  ('number', 'code'),
+  [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGUSR1, 0)],
 )
 def test_asked_to_stop(undisturbed, tmp_path, number, code):
   """It saves where it is, says how to go on, and loses nothing."""
@@ -122,6 +127,33 @@ def test_asked_to_stop(undisturbed, tmp_path, number, code):
   runs.assert_same_bits(last(workdir), last(undisturbed))
   assert runs.records(workdir) == runs.records(undisturbed)
   assert runs.evaluations(workdir) == runs.evaluations(undisturbed)
+
+
+def test_a_terminal_that_is_closed(tmp_path):
+  """SIGHUP, after which nothing can be printed any more."""
+  workdir = tmp_path / 'run'
+  ours, theirs = os.openpty()
+  process = subprocess.Popen(
+    command(workdir, env_steps=10**7),
+    stdin=theirs,
+    stdout=theirs,
+    stderr=theirs,
+    # The tests themselves may run under nohup.
+    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+  )
+  os.close(theirs)
+  try:
+    shown = b''
+    while b'env steps |' not in shown:
+      shown += os.read(ours, 1000)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 0
+  finally:
+    process.kill()
+  newest = integrity.newest_intact(workdir / 'checkpoints')
+  assert newest and newest >= 1000
 
 
 def test_asked_to_stop_before_training(tmp_path):
