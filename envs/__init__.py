@@ -10,7 +10,7 @@ if __name__ != 'mjx_crossq.envs':
   # own registry of tasks.
   raise ImportError('import it as mjx_crossq.envs')
 
-from mjx_crossq.envs import runtime
+from mjx_crossq.envs import forks, runtime
 
 runtime.configure()
 
@@ -18,7 +18,7 @@ import difflib  # noqa: E402
 import functools  # noqa: E402
 import importlib  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
   from mjx_crossq.envs.base import Env
@@ -85,11 +85,18 @@ _factories: dict[str, Callable[[], 'Env']] = {
   for task in tasks
 }
 
+_STOCK = frozenset(_factories)
+
 ALL_TASKS: tuple[str, ...] = tuple(_factories)
 """Names of all registered tasks."""
 
 PAPER_TASKS: tuple[str, ...] = tuple(t for t in _PAPER if t in _factories)
 """Those of the paper's 15 tasks that are registered, in the paper's order."""
+
+
+def _adapters() -> Any:
+  """The module that takes environments of others; it imports JAX."""
+  return importlib.import_module(f'{__name__}.adapters')
 
 
 def load(
@@ -110,13 +117,17 @@ def load(
 
   Raises:
     ValueError: there is no such task, or it is not faithful, or it does not
-      have that physics; the message names the nearest one, the difference and
-      the flag, or what to install.
+      have that physics, or it is not what training relies on; the message names
+      the nearest one, the difference and the flag, or what to do.
+    RuntimeError: JAX would hang in this process; see `forks`.
   """
-  if ':' in name and name not in _factories:
-    env = importlib.import_module('mjx_crossq.envs.adapters').load(name)
-  elif name in _factories:
+  forks.check()
+  if name in _factories:
     env = _factories[name]()
+    if name not in _STOCK:
+      env = _adapters().adapt(name, env)
+  elif ':' in name:
+    env = _adapters().load(name)
   else:
     near = difflib.get_close_matches(str(name), _factories, n=1, cutoff=0)
     raise ValueError(f'No task {name!r}. Did you mean {near[0]!r}?')
