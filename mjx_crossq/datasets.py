@@ -74,7 +74,9 @@ def export(
   replay = runner.trainer.replay
   rows = np.asarray(state.replay)[known.index(seed)]
   transitions, times = replay.in_order(rows, runner.iteration(state))
-  arrays = {name: getattr(transitions, name) for name in _FIELDS}
+  arrays: dict[str, Any] = {
+    name: getattr(transitions, name) for name in _FIELDS
+  }
   starts = _starts(transitions, times, config, env)
   arrays = {
     name: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
