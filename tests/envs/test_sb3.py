@@ -67,7 +67,8 @@ def test_ppo_trains(sb3):
 
 
 def test_missing_sb3_is_named(monkeypatch):
-  monkeypatch.setitem(sys.modules, 'stable_baselines3', None)
+  for name in ('stable_baselines3', 'stable_baselines3.common'):
+    monkeypatch.setitem(sys.modules, name, None)
   monkeypatch.delitem(sys.modules, 'mjx_crossq.envs.sb3', raising=False)
   with pytest.raises(ImportError, match=r'mjx-crossq\[sb3\]'):
     importlib.import_module('mjx_crossq.envs.sb3')
