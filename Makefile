@@ -8,19 +8,20 @@ BIN := $(VENV)/bin
 # CUDA=1 adds the NVIDIA build of JAX to the environment.
 CUDA ?=
 STAMP := $(VENV)/.installed$(if $(CUDA),-cuda)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 # The first interpreter that starts and has a version we support.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
-  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
-  >/dev/null 2>&1 && echo $$p && break; done)
+  $$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help venv train test test-all lint type format build docs lock clean
+.PHONY: help venv train test test-all test-lowest lint type format build docs lock clean
 
 help:
 	@echo 'make train      learn cartpole-swingup with two seeds (ARGS="--task=... --num_seeds=4")'
 	@echo 'make test       lint, types and the fast tests'
 	@echo 'make test-all   the slow checks too'
+	@echo 'make test-lowest  train, draw and export with the oldest versions promised (needs uv)'
 	@echo 'make format     rewrite the code in the house style'
 	@echo 'make build      build the wheel and smoke-test it in a clean environment'
 	@echo 'make docs       build the documentation in site/ (installs the extra docs)'
@@ -28,7 +29,8 @@ help:
 	@echo 'CUDA=1          with any of them: install the NVIDIA build of JAX'
 
 $(STAMP): requirements.lock requirements-cuda.lock pyproject.toml
-	@test -n '$(PYTHON)' || { echo 'Needs Python 3.11 or 3.12 on the PATH, or: make PYTHON=/path/to/python'; exit 2; }
+	@test -n '$(PYTHON)' && $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || \
+	  { echo 'Needs Python 3.11 or 3.12 on the PATH, or: make PYTHON=/path/to/python'; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --require-hashes --only-binary :all: \
 	  -r $(if $(CUDA),requirements-cuda.lock,requirements.lock)
@@ -61,6 +63,9 @@ test: lint type
 test-all: lint type
 	$(call pytest)
 	$(MAKE) build
+
+test-lowest:
+	.ci/lowest
 
 format: venv
 	$(BIN)/ruff check --fix .

@@ -9,14 +9,14 @@ import difflib
 import functools
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if __name__ != 'mjx_crossq.envs':
   # Imported under another name, the modules would exist twice, each with its
   # own registry of tasks.
   raise ImportError('import it as mjx_crossq.envs')
 
-from mjx_crossq.envs import settings
+from mjx_crossq.envs import forks, settings
 
 if TYPE_CHECKING:
   from mjx_crossq.envs.base import Env
@@ -83,11 +83,18 @@ _factories: dict[str, Callable[[], 'Env']] = {
   for task in tasks
 }
 
+_STOCK = frozenset(_factories)
+
 ALL_TASKS: tuple[str, ...] = tuple(_factories)
 """Names of all registered tasks."""
 
 PAPER_TASKS: tuple[str, ...] = tuple(t for t in _PAPER if t in _factories)
 """Those of the paper's 15 tasks that are registered, in the paper's order."""
+
+
+def _adapters() -> Any:
+  """The module that takes environments of others; it imports JAX."""
+  return importlib.import_module(f'{__name__}.adapters')
 
 
 def load(
@@ -108,17 +115,22 @@ def load(
 
   Raises:
     ValueError: there is no such task, or it is not faithful, or it does not
-      have that physics; the message names the nearest one, the difference and
-      the flag, or what to install. Or a setting of jax is refused.
+      have that physics, or it is not what training relies on; the message names
+      the nearest one, the difference and the flag, or what to do. Or a setting
+      of jax is refused.
+    RuntimeError: JAX would hang in this process; see `forks`.
   """
   if name not in _factories and ':' not in name:
     near = difflib.get_close_matches(str(name), _factories, n=1, cutoff=0)
     raise ValueError(f'No task {name!r}. Did you mean {near[0]!r}?')
+  forks.check()
   settings.check(settings.OF_ENVIRONMENTS)
   if name not in _factories:
-    env = importlib.import_module('mjx_crossq.envs.adapters').load(name)
+    env = _adapters().load(name)
   else:
     env = _factories[name]()
+    if name not in _STOCK:
+      env = _adapters().adapt(name, env)
   if physics != 'mjx':
     env.set_physics(physics)
   unfaithful = getattr(env, 'unfaithful', '')

@@ -13,17 +13,20 @@ What they have in common is brax's interface: `reset(key)` and
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_crossq.envs import base, prng, runtime
+from mjx_crossq.envs import base, checks, prng, runtime
 
 EPISODE_LENGTH = 1000
 """Time limit of an episode, in env steps, if the environment defines none."""
+
+_PARTS = ('state', 'privileged_state')  # of the actor, and of the critic
+_NO_MJX = ('swimmer',)  # of brax's
 
 
 class Adapted(base.Env):
@@ -34,6 +37,10 @@ class Adapted(base.Env):
   types, and some environments return Python numbers in theirs. Actions are
   assumed to be in [-1, 1], as they are in brax and Playground, and `done` to be
   a true termination rather than a time limit.
+
+  An observation is a vector, or a dictionary with `state`, which the actor
+  sees, and `privileged_state`, which the critic sees, as Playground has it. The
+  two are kept as one vector, in this order.
   """
 
   terminates = True
@@ -47,29 +54,25 @@ class Adapted(base.Env):
       episode_length: time limit in env steps.
 
     Raises:
-      ValueError: its observations are not vectors.
+      ValueError: it is not what training relies on; see `checks.state`.
     """
     self._env = env
     self.name = name
-    self.episode_length = episode_length
+    self.episode_length = checks.whole(name, 'episode_length', episode_length)
     # Not env.observation_size, for which brax runs an uncompiled reset.
-    self._treedef: Any = None
-    obs, self._types = jax.eval_shape(
-      self._flat_reset, jax.eval_shape(prng.key, 0)
-    )
-    if not hasattr(obs, 'shape') or len(obs.shape) != 1:
-      shapes = jax.tree.map(lambda x: x.shape, obs)
-      raise ValueError(
-        f'{name} observes {shapes}; only vectors are supported: wrap it in a '
-        'function of yours, --task=module:function'
-      )
-    self._observation_size = obs.shape[0]
-
-  def _flat_reset(self, key: jax.Array) -> tuple[Any, list[jax.Array]]:
-    with prng.as_default():
-      state = self._env.reset(key)
-    leaves, self._treedef = jax.tree.flatten(state)
-    return state.obs, [jnp.asarray(x) for x in leaves]
+    state = checks.state(name, env)
+    self._types, self._treedef = jax.tree.flatten(state)
+    paths = jax.tree_util.tree_leaves_with_path(state)
+    self._simulated = [_simulated(state, path) for path, _ in paths]
+    obs = state.obs
+    if isinstance(obs, Mapping) and {*_PARTS[:1]} <= {*obs} <= {*_PARTS}:
+      sizes = [checks.vector(name, obs[part]) for part in _PARTS if part in obs]
+      self._observation_size = sum(sizes)
+      if len(sizes) > 1:
+        self.actor_observation = 0, sizes[0]
+        self.critic_observation = sizes[0], sum(sizes)
+    else:
+      self._observation_size = checks.vector(name, obs)
 
   @property
   def observation_size(self) -> int:
@@ -114,10 +117,14 @@ class Adapted(base.Env):
     parts = [np.asarray(x) for x in (data.qpos, data.qvel, data.act)]
     return list(np.concatenate(parts, axis=-1).astype(np.float64))
 
-  @property
-  def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-    """-1 and 1."""
-    return -np.ones(self.action_size), np.ones(self.action_size)
+  def simulated(self, state: Any) -> list[jax.Array]:
+    """Positions, velocities and activations; else all but brax's own fields.
+
+    Args:
+      state: of this environment.
+    """
+    pairs = zip(state.pipeline_state, self._simulated, strict=True)
+    return [leaf for leaf, counts in pairs if counts]
 
   def reset(self, rng: jax.Array) -> base.State:
     """A fresh initial state.
@@ -140,15 +147,29 @@ class Adapted(base.Env):
       return self._state(self._env.step(other, action))
 
   def _state(self, other: Any) -> base.State:
+    obs = other.obs
+    if isinstance(obs, Mapping):
+      parts = [jnp.float32(obs[part]) for part in _PARTS if part in obs]
+      obs = jnp.concatenate(parts)
     return base.State(
       pipeline_state=[  # pyright: ignore
         jnp.asarray(x, like.dtype)
         for x, like in zip(jax.tree.leaves(other), self._types, strict=True)
       ],
-      obs=jnp.float32(other.obs),
+      obs=jnp.float32(obs),
       reward=jnp.float32(other.reward),
       done=jnp.float32(other.done),
     )
+
+
+def _simulated(state: Any, path: Sequence[Any]) -> bool:
+  """Whether a leaf of another environment's state is of its simulation."""
+  first, *rest = [getattr(key, 'name', None) for key in path]
+  if first in ('data', 'pipeline_state') and hasattr(
+    getattr(state, first), 'qpos'
+  ):
+    return rest[:1] in (['qpos'], ['qvel'], ['act'])
+  return first not in ('obs', 'reward', 'done', 'metrics', 'info')
 
 
 def load(name: str) -> base.Env:
@@ -161,25 +182,41 @@ def load(name: str) -> base.Env:
     A new environment.
 
   Raises:
-    ValueError: there is no such environment, or its package is missing; the
-      message says what to do.
+    ValueError: there is no such environment, its package is missing, or it is
+      not what training relies on; the message says what to do.
   """
   source, _, rest = name.partition(':')
   build = _SOURCES.get(source)
-  env, length = build(rest) if build else _imported(source, rest)
+  return adapt(name, build(rest) if build else _imported(source, rest))
+
+
+def adapt(name: str, env: Any) -> base.Env:
+  """An environment with our interface, or with brax's, as one of ours.
+
+  Args:
+    name: of the task.
+    env: the environment.
+
+  Raises:
+    ValueError: it is not what training relies on.
+  """
   if isinstance(env, base.Env):
+    checks.own(name, env)
     return env
-  return Adapted(env, name, length)
+  config = getattr(env, '_config', None)  # Playground's
+  length = getattr(config, 'episode_length', EPISODE_LENGTH)
+  return Adapted(env, name, getattr(env, 'episode_length', length))
 
 
-def _brax(name: str) -> tuple[Any, int]:
+def _brax(name: str) -> Any:
   with runtime.quiet():
     from brax import envs as brax_envs
-  _choose('brax', name, brax_envs._envs)
-  return brax_envs.get_environment(name, backend='mjx'), EPISODE_LENGTH
+  _choose('brax', name, [n for n in brax_envs._envs if n not in _NO_MJX])
+  with runtime.quiet():
+    return brax_envs.get_environment(name, backend='mjx')
 
 
-def _playground(name: str) -> tuple[Any, int]:
+def _playground(name: str) -> Any:
   try:
     with runtime.quiet():
       from mujoco_playground import registry  # pyright: ignore
@@ -189,32 +226,36 @@ def _playground(name: str) -> tuple[Any, int]:
       'pip install playground'
     ) from None
   _choose('playground', name, registry.ALL_ENVS)
-  config = registry.get_default_config(name)
-  overrides: Any = {'impl': 'jax'} if 'impl' in config else {}
-  env = registry.load(name, config=config, config_overrides=overrides)
-  length: Any = config.episode_length
-  return env, int(length)
 
+  def make():
+    config = registry.get_default_config(name)
+    overrides: Any = {'impl': 'jax'} if 'impl' in config else {}
+    return registry.load(name, config=config, config_overrides=overrides)
 
-def _imported(module: str, function: str) -> tuple[Any, int]:
-  """The environment that a user's function returns, and its episode length."""
   try:
+    with runtime.quiet():
+      return checks.called(f'playground:{name}', make)
+  except ValueError as error:
+    hint = 'its release does not go with the installed mujoco'
+    if name not in registry.dm_control_suite.ALL_ENVS:
+      hint = 'it needs mujoco_menagerie, which playground downloads by git'
+    raise ValueError(f'{error}; {hint}') from None
+
+
+def _imported(module: str, function: str) -> Any:
+  """The environment that a user's function returns."""
+  name = f'{module}:{function}'
+  try:
+    found = importlib.import_module(module)
     make: Callable[[], Any] = functools.reduce(
-      getattr, function.split('.'), importlib.import_module(module)
+      getattr, function.split('.'), found
     )
-  except (ImportError, AttributeError, ValueError) as error:
+  except (Exception, SystemExit) as error:  # whatever the module does
     raise ValueError(
-      f'No task {module}:{function}: {error}. It is brax:<name>, '
+      f'No task {name}: {type(error).__name__}: {error}. It is brax:<name>, '
       'playground:<name>, or module:function of an importable module.'
     ) from None
-  env = make()
-  for method in ('reset', 'step', 'action_size'):
-    if not hasattr(env, method):
-      raise ValueError(
-        f'{module}:{function} must return an environment as brax has them, '
-        f'but the {type(env).__name__} has no {method!r}'
-      )
-  return env, int(getattr(env, 'episode_length', EPISODE_LENGTH))
+  return checks.called(f'{name}()', make)
 
 
 def _choose(source: str, name: str, names: Any) -> None:

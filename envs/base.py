@@ -60,6 +60,27 @@ class Env(brax_base.Env):
   terminates: bool = False
   """Whether `done` can ever be 1. A time limit is not a termination."""
 
+  actor_observation: tuple[int, int] | None = None
+  """The entries of an observation that the policy sees: the first, and the one
+  after the last; None for all."""
+
+  critic_observation: tuple[int, int] | None = None
+  """The entries of an observation that the critic sees, likewise."""
+
+  def simulated(self, state: Any) -> Any:
+    """The arrays that a broken simulation makes not finite.
+
+    Args:
+      state: of this environment.
+
+    Returns:
+      Positions, velocities and activations, or else all of `pipeline_state`.
+    """
+    physics = state.pipeline_state
+    if hasattr(physics, 'qpos'):
+      return physics.qpos, physics.qvel, physics.act
+    return physics
+
   def stock_env(self, seed: int) -> Any | None:
     """The stock environment that this one mirrors, if there is one.
 
@@ -101,8 +122,9 @@ class Env(brax_base.Env):
     """The stock action bounds (low, high), each `(action_size,)`.
 
     A policy's action `a` in [-1, 1] becomes `low + (a + 1) / 2 * (high - low)`.
+    They are -1 and 1 for an environment that mirrors nothing.
     """
-    raise NotImplementedError
+    return -np.ones(self.action_size), np.ones(self.action_size)
 
 
 def episode_key(seed: jax.Array, episode: jax.Array) -> jax.Array:

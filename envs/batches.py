@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_crossq.envs import base
+from mjx_crossq.envs import base, forks
 
 _keys = jax.jit(jax.vmap(base.episode_key))
 
@@ -40,7 +40,11 @@ class Batch:
     Args:
       task: of the suite, or any other.
       num_envs: how many.
+
+    Raises:
+      RuntimeError: JAX would hang in this process; see `forks`.
     """
+    forks.check()
     self.task = task
     self.state: Any = None
     self.seeds = np.zeros(num_envs, np.uint32)
@@ -71,6 +75,7 @@ class Batch:
     Args:
       rows: which, bool `(num_envs,)`. All where there is no episode yet.
     """
+    forks.check()
     self.episodes += rows
     fresh = self._reset(_keys(self.seeds, self.episodes))
     if not rows.all():
@@ -85,6 +90,7 @@ class Batch:
       actions: `(num_envs, action_size)` in [-1, 1].
       idle: those that begin an episode instead, bool `(num_envs,)`.
     """
+    forks.check()
     if not idle.all():
       self.state = self._step(self.state, jnp.asarray(actions, jnp.float32))
     if idle.any():

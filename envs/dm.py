@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
-from mjx_crossq.envs import base
+from mjx_crossq.envs import base, opengl, pictures
 
 _FLAT = 'observations'
 """dm_control's name of an observation that is one vector."""
@@ -126,14 +126,11 @@ class Environment(dm_env.Environment):
     It is a copy: later steps do not change it, and changing it has no effect on
     the simulation.
     """
+    opengl.choose_at_first_picture()
     physics, state = self._known.physics, self._state
-    if state is None:
-      return physics
-    with physics.reset_context():
-      self.task.write_params(physics, state.info)  # pyright: ignore
-      for name in ('qpos', 'qvel', 'act'):
-        getattr(physics.data, name)[:] = getattr(state, name)
-      physics.data.time = self._steps * self.control_timestep()
+    if state is not None:
+      seconds = self._steps * self.control_timestep()
+      pictures.place(self.task, physics, state, seconds)
     return physics
 
   @property

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mjx_crossq.envs import base, batches
+from mjx_crossq.envs import base, batches, pictures
 
 try:
   import gymnasium  # pyright: ignore
@@ -24,6 +24,7 @@ except ImportError as error:
   ) from error
 
 AutoresetMode = vector.AutoresetMode
+RENDER_MODES = ('rgb_array',)
 
 
 class VectorEnv(vector.VectorEnv):
@@ -48,6 +49,8 @@ class VectorEnv(vector.VectorEnv):
     autoreset_mode: Any = AutoresetMode.NEXT_STEP,
     max_episode_steps: int | None = None,
     record_episodes: bool = True,
+    render_mode: str | None = None,
+    size: tuple[int, int] = (320, 240),
   ):
     """Builds the batch; `reset` begins the first episodes.
 
@@ -62,9 +65,12 @@ class VectorEnv(vector.VectorEnv):
       record_episodes: whether infos have `episode` at an episode's end, with
         the return `r` and length `l`. gymnasium's `RecordEpisodeStatistics`
         adds it too, and refuses a second.
+      render_mode: 'rgb_array', so that `render` draws; None for no pictures.
+      size: width and height of a picture, in pixels.
 
     Raises:
-      ValueError: there is no such kind of arrays, autoreset mode or number.
+      ValueError: there is no such kind of arrays, autoreset mode, number or
+        render mode, or the task has no MuJoCo model to draw.
     """
     limit = max_episode_steps
     limit = task.episode_length if limit is None else limit
@@ -80,13 +86,20 @@ class VectorEnv(vector.VectorEnv):
     self._numpy = arrays == 'numpy'
     self._xp: Any = np if self._numpy else jnp
     self.metadata = {
-      'render_modes': [],
+      'render_modes': [*RENDER_MODES],
       'autoreset_mode': self._mode,
       'jax': not self._numpy,
     }
+    if render_mode not in (None, *RENDER_MODES):
+      raise ValueError(f"{render_mode=}: it is 'rgb_array' or None")
+    self.render_mode = render_mode
+    self.pictures = None
+    if render_mode:
+      self.pictures = pictures.Pictures(task, size)
+      self.metadata['render_fps'] = round(1 / self._period)
     box = gymnasium.spaces.Box
-    size: Any = task.observation_size
-    obs = box(-np.inf, np.inf, (size,))
+    length: Any = task.observation_size
+    obs = box(-np.inf, np.inf, (length,))
     action = box(-1.0, 1.0, (task.action_size,))
     self.single_observation_space, self.single_action_space = obs, action
     self.observation_space = utils.batch_space(obs, num_envs)
@@ -166,9 +179,48 @@ class VectorEnv(vector.VectorEnv):
     reward = reward.astype(np.float64) if self._numpy else reward
     return obs, reward, terminated, truncated, infos
 
+  @property
+  def _period(self) -> float:
+    """Seconds of a control step."""
+    return float(self.task.control_timestep)  # pyright: ignore
+
+  def render(self) -> tuple[np.ndarray, ...] | None:
+    """A picture of each environment: uint8, `(height, width, 3)`.
+
+    None without a `render_mode`.
+
+    Raises:
+      gymnasium.error.ResetNeeded: there is no episode.
+    """
+    if self.pictures is None:
+      return None
+    return tuple(map(self._draw, range(self.num_envs)))
+
+  def _draw(self, row: int) -> np.ndarray:
+    self.place(row)
+    assert self.pictures
+    return self.pictures.draw()
+
+  def place(self, row: int) -> None:
+    """Puts the physics of the pictures into the state of an environment.
+
+    Args:
+      row: which.
+
+    Raises:
+      gymnasium.error.ResetNeeded: there is no episode.
+    """
+    if self._batch.state is None:
+      raise gymnasium.error.ResetNeeded('Call reset before render.')
+    seconds = float(self._batch.steps[row]) * self._period
+    assert self.pictures
+    self.pictures.place(self._batch.state, row, seconds)
+
   def close_extras(self, **kwargs: Any) -> None:
-    """Frees the simulation's memory."""
+    """Frees the simulation's memory, and closes the window."""
     self._batch.state = None
+    if self.pictures:
+      self.pictures.close()
 
   def _begin(self, rows: np.ndarray) -> None:
     """Begins the next episode of some environments."""

@@ -13,7 +13,7 @@ from absl import app, flags, logging
 
 import mjx_crossq
 from mjx_crossq import envs
-from mjx_crossq.envs import runtime, settings
+from mjx_crossq.envs import processes, runtime, settings
 from mjx_crossq.errors import ConfigError, RunError
 from mjx_crossq.host import preemption
 from mjx_crossq.launch import cache_repair, path_flags
@@ -84,8 +84,38 @@ def run(
       if settings.refused_by_jax(error):  # such as JAX_ENABLE_X64=maybe
         fail(error)
       raise
+    except (AssertionError, RuntimeError):
+      if why := _why_jax_fails():
+        fail(no_jax(why))
+      raise
 
   app.run(call, flags_parser=parse)
+
+
+def no_jax(why: str) -> str:
+  """The message for JAX's error at its start.
+
+  Args:
+    why: the error.
+  """
+  chosen = os.environ.get('JAX_PLATFORMS')
+  if not chosen:
+    return f'JAX does not start here: {why}'
+  return (
+    f'JAX does not start with JAX_PLATFORMS={chosen}: {why}; unset it, or '
+    'install what the device needs (CUDA: .[cuda], TPU: .[tpu])'
+  )
+
+
+def _why_jax_fails() -> str:
+  """JAX's error at its start; '' if it starts."""
+  import jax
+
+  try:
+    jax.local_devices()
+  except (AssertionError, RuntimeError) as error:
+    return str(error) or 'there is no such device'
+  return ''
 
 
 def run_jobs(main: Callable[[], None], doc: str | None) -> None:
@@ -206,7 +236,7 @@ def render(workdir: Path) -> str:
     f'--workdir={workdir}',
   ]
   command += [f'--output={output}', *cache_flags()]
-  variables = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  variables = processes.variables() | {'JAX_PLATFORMS': 'cpu'}
   # dm_control has set it in this process; the other one must choose itself.
   variables.pop('PYOPENGL_PLATFORM', None)
   try:

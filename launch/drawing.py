@@ -38,7 +38,14 @@ def runs(patterns: Sequence[str]) -> list[Run]:
     if not found:
       raise ConfigError(f'--workdirs={pattern} matches no folder')
     folders += found
-  return [Run.read(folder) for folder in dict.fromkeys(folders)]
+  read = [Run.read(folder) for folder in dict.fromkeys(folders)]
+  for run in read:
+    if count := run.broken():
+      print(
+        f'left out: {count} evaluation(s) of a seed in {run.workdir} whose '
+        'returns are not finite'
+      )
+  return read
 
 
 def published(names: Sequence[str]) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def main() -> None:
   else:
     keys = jax.random.split(prng.key(seed), _OBSERVATIONS)
     obs = jax.device_get(jax.jit(jax.vmap(env.reset))(keys).obs)
+    obs = export.actor_part(env, obs)
   for name, act in written.items():
     try:
       worst = exporter.check(act, obs, name)

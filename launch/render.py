@@ -9,7 +9,8 @@ from pathlib import Path
 from absl import flags
 
 from mjx_crossq.config import ConfigError
-from mjx_crossq.launch import cli, opengl, path_flags
+from mjx_crossq.envs import opengl
+from mjx_crossq.launch import cli, path_flags
 
 FORMATS = ('gif', 'mp4', 'html')
 

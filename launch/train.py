@@ -30,6 +30,11 @@ _WORKDIR = path_flags.define(
 _RESUME = flags.DEFINE_bool(
   'resume', False, 'go on from the newest checkpoint in --workdir, if any'
 )
+_INIT_REPLAY = flags.DEFINE_string(
+  'init_replay',
+  None,
+  'file of transitions with which each replay begins (datasets.export)',
+)
 _DEVICES = flags.DEFINE_integer(
   'devices',
   None,
@@ -106,8 +111,13 @@ def main() -> None:
   )
   devices = cli.devices(_DEVICES.value)
   # It loads JAX, and wrong flags are to be refused before that.
+  from mjx_crossq import datasets
   from mjx_crossq.launch import preview
 
+  transitions = None
+  if _INIT_REPLAY.value:
+    transitions = datasets.load(_INIT_REPLAY.value, env, config)
+    config = config.replace(init_transitions=len(transitions.reward))
   if _DRY_RUN.value:
     target = targets.TARGETS[_TARGET.value] if _TARGET.value else None
     preview.dry_run(
@@ -120,10 +130,12 @@ def main() -> None:
     return
   cli.use_compilation_cache()
   preview.announce(config, devices, _report, data_parallel=_DATA_PARALLEL.value)
-  _train(config, env, devices)
+  _train(config, env, devices, transitions)
 
 
-def _train(config: Config, env: Any, devices: Sequence[Any]) -> None:
+def _train(
+  config: Config, env: Any, devices: Sequence[Any], transitions: Any
+) -> None:
   """Trains, shows how far it is, and says where the results are."""
   start = time.monotonic()
   workdir = Path(_WORKDIR.value or _default_workdir(config))
@@ -149,6 +161,7 @@ def _train(config: Config, env: Any, devices: Sequence[Any]) -> None:
         follow=follow,
         devices=devices,
         data_parallel=_DATA_PARALLEL.value,
+        transitions=transitions,
       )
     bar.close()
     minutes, seconds = divmod(round(time.monotonic() - start), 60)

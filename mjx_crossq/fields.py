@@ -8,6 +8,7 @@ Normalization* (arXiv 2506.03758), with the hyper-parameters of its long form
 import dataclasses
 import functools
 import math
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,10 +89,18 @@ def check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
       (part >= metadata['least'], 'at least', metadata['least']),
       (part <= metadata['most'], 'at most', metadata['most']),
       (part > metadata['above'], 'above', metadata['above']),
-      (part < metadata['below'], 'below', metadata['below']),
+      (_float32(part) < metadata['below'], 'below', metadata['below']),
     ):
       if not holds:
         raise ConfigError(f'{name}={value} must be {words} {bound:,}{each}')
+
+
+def _float32(number: float) -> float:
+  """A number as the device has it: .99999999 is 1 there."""
+  if abs(number) > 1:
+    return number
+  (rounded,) = struct.unpack('f', struct.pack('f', number))
+  return rounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +158,9 @@ class Fields:
     1_000_000,
     'replay per seed in env steps (one row holds action_repeat)',
     least=1,
+  )
+  init_transitions: int = field(
+    0, 'transitions that the replay begins with; --init_replay sets it', least=0
   )
   batch_size: int = field(256, 'transitions per update', least=1)
   warmup: int = field(

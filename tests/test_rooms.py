@@ -19,9 +19,10 @@ MAY_IMPORT = {
   'envs': {'envs'},
 }
 MAY_IMPORT['policy'] = MAY_IMPORT['host'] | {'policy'}
-MAY_IMPORT['launch'] = MAY_IMPORT['policy'] | {'launch'}
+MAY_IMPORT['datasets'] = MAY_IMPORT['policy'] | {'datasets'}
+MAY_IMPORT['launch'] = MAY_IMPORT['datasets'] | {'launch'}
 
-KNOW_THE_ENVIRONMENT = {'device', 'host', 'policy', 'envs'}
+KNOW_THE_ENVIRONMENT = {'device', 'host', 'policy', 'datasets', 'envs'}
 """Rooms that may import `envs.base`."""
 
 HEAVY = {
@@ -35,6 +36,7 @@ HEAVY = {
   'matplotlib': 'half a second to import',
   'onnx': 'in an extra that need not be installed',
   'gymnasium': 'in an extra that need not be installed',
+  'stable_baselines3': 'in an extra that need not be installed',
   'mujoco_playground': 'in an extra that need not be installed',
 }
 """Why a module that needs one of these may be imported within a function."""

@@ -93,7 +93,8 @@ def report(
   for job in found:
     config = job.config
     step = jobs.reached(config, job.folder)
-    count = estimate.updates(config, step) * config.num_seeds
+    rows_of_run = len(config.combinations) * config.num_seeds
+    count = estimate.updates(config, step) * rows_of_run
     total += count
     speed = estimate.speed_of(config, rows)
     time = None if speed is None else estimate.hours(config, speed, step)
@@ -190,7 +191,13 @@ def report_devices(
         f'seed, {fit:,} seeds fit a device'
       )
     work.append(
-      estimate.Cell(estimate.updates(config), config.num_seeds, most, speed)
+      estimate.Cell(
+        estimate.updates(config),
+        config.num_seeds,
+        most,
+        speed,
+        len(config.combinations),
+      )
     )
   cost = '' if price is None else ' cost |'
   print(f'| devices | in use | seeds per job | hours | device-hours |{cost}')

@@ -8,6 +8,8 @@ import sys
 from typing import NamedTuple
 
 from mjx_crossq.config import ConfigError
+from mjx_crossq.envs import processes
+from mjx_crossq.launch import cli
 
 _PROBE = """
 import json
@@ -54,13 +56,14 @@ class Devices:
     """
     done = subprocess.run(
       [sys.executable, '-c', _PROBE],
+      env=processes.variables(),
       capture_output=True,
       text=True,
       check=False,
     )
     if done.returncode:
       *_, line = ['no message', *filter(None, done.stderr.splitlines())]
-      raise ConfigError(f'JAX does not start here: {line}')
+      raise ConfigError(cli.no_jax(line))
     return cls(*json.loads(done.stdout.splitlines()[-1]))
 
   def slots(self, parallel: int) -> list[dict[str, str]]:

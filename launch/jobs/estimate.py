@@ -38,8 +38,11 @@ def read(paths: Iterable[str]) -> list[Row]:
     try:
       found = json.loads(Path(path).read_text(encoding='utf-8'))['rows']
       for row in found:
-        for name in ('task', 'utd', 'num_seeds', 'updates_per_second', *_ALIKE):
+        for name in ('task', *_ALIKE):
           row[name]
+        for name in ('utd', 'num_seeds', 'updates_per_second'):
+          if not 0 < float(row[name]) < math.inf:
+            raise ValueError(f'{name}={row[name]}')
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise ConfigError(
         f'--benchmark={path} contains no speeds of training ({error!r}); make '
@@ -146,7 +149,8 @@ def hours(config: Config, speed: Speed, step: int = 0) -> float:
     speed: of its updates.
     step: env step that it has reached.
   """
-  return updates(config, step) * speed.seconds(config.num_seeds) / 3600
+  rows = len(config.combinations) * config.num_seeds
+  return updates(config, step) * speed.seconds(rows) / 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,13 +161,15 @@ class Cell:
     updates: of each seed.
     seeds: how many.
     most: seeds that fit one device.
-    speed: of an update of all seeds of a program.
+    speed: of an update of all rows of a program.
+    variants: rows of each seed (`vary.py`).
   """
 
   updates: int
   seeds: int
   most: int
   speed: Speed
+  variants: int = 1
 
   def hours(self, seeds_per_job: int) -> list[float]:
     """Hours of each job, when a job has at most so many seeds.
@@ -174,8 +180,8 @@ class Cell:
     count = -(-self.seeds // min(seeds_per_job, self.most))
     size, larger = divmod(self.seeds, count)
     return [
-      self.updates * self.speed.seconds(size + (index < larger)) / 3600
-      for index in range(count)
+      self.updates * self.speed.seconds(rows * self.variants) / 3600
+      for rows in (size + (index < larger) for index in range(count))
     ]
 
 

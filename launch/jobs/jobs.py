@@ -18,6 +18,7 @@ from typing import Any
 from mjx_crossq import config as config_lib
 from mjx_crossq import envs, vary
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
+from mjx_crossq.envs import processes
 from mjx_crossq.host import integrity
 from mjx_crossq.host.workdir import check_continuable, in_use
 from mjx_crossq.parsing import to_text
@@ -103,7 +104,7 @@ def start(
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=subprocess.STDOUT if logged else None,
-      env=variables if variables is None else dict(variables),
+      env=processes.variables(variables),
       preexec_fn=ignore if ignored else None,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mjx_crossq import vary
 from mjx_crossq.atomic import replacing
-from mjx_crossq.config import Config
+from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.host.run_files import EVAL_HEADER
 from mjx_crossq.launch.jobs.jobs import Job
 from mjx_crossq.results import plotting
@@ -27,6 +27,9 @@ def merge(folder: Path, config: Config, blocks: Sequence[Job]) -> bool:
 
   Returns:
     Whether anything was written.
+
+  Raises:
+    ConfigError: the records of a block are damaged.
   """
   variants = zip(
     vary.folders(folder, config), vary.variants(config), strict=True
@@ -35,10 +38,16 @@ def merge(folder: Path, config: Config, blocks: Sequence[Job]) -> bool:
     *(vary.folders(block.folder, block.config) for block in blocks),
     strict=True,
   )
-  merged = [
-    _merge(where, variant.config, sources)
-    for (where, variant), sources in zip(variants, parts, strict=True)
-  ]
+  try:
+    merged = [
+      _merge(where, variant.config, sources)
+      for (where, variant), sources in zip(variants, parts, strict=True)
+    ]
+  except (OSError, ValueError, LookupError, TypeError) as error:
+    raise ConfigError(
+      f'the records of the blocks of seeds in {folder} cannot be merged: '
+      f'{error!r}; mend or remove the damaged block, and train it again'
+    ) from None
   if any(merged) and config.vary:
     _write_config(folder, config, blocks[0].folder)
   return any(merged)

@@ -39,19 +39,16 @@ def _any_seed(axis_size, in_batched, flag):
   return (jnp.any(flag, axis=0) if in_batched[0] else flag), False
 
 
-def finite_environments(env: Any) -> jax.Array:
+def finite_environments(env: Any, physics: Any) -> jax.Array:
   """Which environments have only finite numbers.
 
   Args:
     env: states of `num_envs` environments, brax's `State`.
+    physics: what `Env.simulated` says of them.
 
   Returns:
-    `(num_envs,)`, of observation, reward, `done` and what the physics
-    carries (positions, velocities and activations where it has them).
+    `(num_envs,)`, of observation, reward, `done` and physics.
   """
-  physics = env.pipeline_state
-  if hasattr(physics, 'qpos'):
-    physics = physics.qpos, physics.qvel, physics.act
   finite = jnp.isfinite(env.reward)
   for leaf in _floats((env.obs, env.done, physics)):
     axes = tuple(range(1, leaf.ndim))

@@ -11,6 +11,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mjx_crossq.learner.states import Transition
 
@@ -25,6 +26,7 @@ class Replay:
     observation_size: length of an observation.
     action_size: length of an action.
     columns: `row_size` is a multiple of it; zeros fill the rows.
+    first: adds that the buffer begins with (`Runner.init`).
   """
 
   rows: int
@@ -32,6 +34,7 @@ class Replay:
   observation_size: int
   action_size: int
   columns: int = 1
+  first: int = 0
 
   def __post_init__(self):
     """Refuses sizes with which a write would run over the end."""
@@ -68,13 +71,43 @@ class Replay:
     Returns:
       The buffer.
     """
+    rows = self.pack(transitions)
+    return jax.lax.dynamic_update_slice(buffer, rows, (self._position(adds), 0))
+
+  def pack(self, transitions: Transition) -> jax.Array:
+    """Transitions with leaves `(n, ...)` as rows, `(n, row_size)`."""
     t = transitions
     parts = [t.obs, t.next_obs, t.action, t.reward[:, None], t.mask[:, None]]
     if self.row_size > self.values:
-      shape = (self.rows_per_add, self.row_size - self.values)
+      shape = (len(t.reward), self.row_size - self.values)
       parts.append(jnp.zeros(shape, jnp.float32))
-    rows = jnp.concatenate(parts, axis=1)
-    return jax.lax.dynamic_update_slice(buffer, rows, (self._position(adds), 0))
+    return jnp.concatenate(parts, axis=1)
+
+  def in_order(
+    self, buffer: np.ndarray, adds: int
+  ) -> tuple[Transition, np.ndarray]:
+    """What the buffer holds, from the oldest on, on the host.
+
+    Args:
+      buffer: `(rows, row_size)`.
+      adds: how often `add` was called before.
+
+    Returns:
+      Transitions with leaves `(writes, rows_per_add, ...)`, and the index of
+      each write, `(writes,)`: negative for those that the buffer began with.
+    """
+    capacity = self.rows // self.rows_per_add
+    end = adds + self.first
+    writes = np.arange(max(0, end - capacity), end)
+    blocks = buffer.reshape(capacity, self.rows_per_add, -1)[writes % capacity]
+    split = self._split(jnp.asarray(blocks.reshape(-1, self.row_size)))
+    shape = len(writes), self.rows_per_add
+    return (
+      jax.tree.map(
+        lambda x: np.asarray(x).reshape(*shape, *x.shape[1:]), split
+      ),
+      writes - self.first,
+    )
 
   def previous(self, buffer: jax.Array, adds: jax.Array) -> Transition:
     """The transitions that the last `add` wrote.
@@ -104,7 +137,7 @@ class Replay:
     Returns:
       Transitions with leaves `(batch_size, ...)`.
     """
-    writes = jnp.minimum(adds, self.rows // self.rows_per_add)
+    writes = jnp.minimum(self._all(adds), self.rows // self.rows_per_add)
     index = jax.random.randint(
       key, (batch_size,), 0, writes * self.rows_per_add
     )
@@ -112,7 +145,12 @@ class Replay:
 
   def _position(self, adds: jax.Array) -> jax.Array:
     """The first row that the next `add` writes, `()`."""
+    adds = self._all(adds)
     return adds % (self.rows // self.rows_per_add) * self.rows_per_add
+
+  def _all(self, adds: jax.Array) -> jax.Array:
+    """The adds of this run and those that the buffer began with, `()`."""
+    return adds + self.first if self.first else adds
 
   def _split(self, rows: jax.Array) -> Transition:
     n, a = self.observation_size, self.action_size

@@ -138,7 +138,8 @@ class Rollout:
       finite numbers, `(num_envs,)`.
     """
     env, reward = jax.vmap(self._repeat)(state.env, action)
-    finite = faults.finite_environments(env) & jnp.isfinite(reward)
+    finite = faults.finite_environments(env, self.env.simulated(env))
+    finite &= jnp.isfinite(reward)
     reward = jnp.where(finite, reward, 0.0)
     transition = Transition(
       state.env.obs, action, reward, 1.0 - env.done, env.obs

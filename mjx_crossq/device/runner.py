@@ -28,7 +28,7 @@ from mjx_crossq.envs import prng, settings
 from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.learner.agent import Metrics
-from mjx_crossq.learner.states import Network
+from mjx_crossq.learner.states import Network, Transition
 
 # The iteration counter is shared; other leaves have the seeds as first axis.
 SEED_AXES: TrainState = STATE.replace(iteration=None)  # pyright: ignore
@@ -130,9 +130,25 @@ class Runner:
     variant = self.variants[row]
     return f'seed {self.seeds[row]}' + (f' of {variant}' if variant else '')
 
-  def init(self) -> TrainState:
-    """The state of all seeds before the first iteration."""
-    return self._init(*self._placed_start())
+  def init(self, transitions: Transition | None = None) -> TrainState:
+    """The state of all seeds before the first iteration.
+
+    Args:
+      transitions: with leaves `(config.init_transitions, ...)`, with which the
+        replay of every seed begins.
+    """
+    state = self._init(*self._placed_start())
+    if transitions is None:
+      return state
+    rows = np.asarray(self.trainer.replay.pack(transitions))
+
+    def write(buffer, rows):
+      return buffer.at[..., : len(rows), :].set(rows)
+
+    place = jax.jit(
+      write, donate_argnums=0, out_shardings=state.replay.sharding
+    )
+    return state.replace(replay=place(state.replay, rows))  # pyright: ignore
 
   def abstract_state(self) -> TrainState:
     """Shapes and types of the state; nothing is computed."""

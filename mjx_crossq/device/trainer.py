@@ -32,6 +32,7 @@ from mjx_crossq.learner.agent import (
   Metrics,
   as_vector,
 )
+from mjx_crossq.learner.networks import Sees
 from mjx_crossq.learner.states import AgentState, Transition
 
 # The counts of a chunk, each with the metrics that are measured as often.
@@ -119,7 +120,8 @@ class Trainer:
     assert isinstance(obs_size, int), 'observations must be flat vectors'
     self.config = config
     self.layout = layout or Layout()
-    self.agent = Agent(config, obs_size, action_size)
+    sees = Sees(env.actor_observation, env.critic_observation)
+    self.agent = Agent(config, obs_size, action_size, sees=sees)
     self.rollout = Rollout(env, config.num_envs, config.action_repeat)
     self.replay = Replay(
       config.replay_rows,
@@ -127,6 +129,7 @@ class Trainer:
       obs_size,
       action_size,
       self.layout.columns,
+      config.init_transitions // config.num_envs,
     )
     self.resets = Resets(config)
 

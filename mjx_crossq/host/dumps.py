@@ -29,6 +29,7 @@ from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs import prng
 from mjx_crossq.host.checkpoint import from_dict, to_dict
 from mjx_crossq.learner.agent import Agent
+from mjx_crossq.learner.networks import EVERYTHING, Sees
 from mjx_crossq.learner.states import AgentState, Transition
 from mjx_crossq.paths import local
 
@@ -46,6 +47,7 @@ class Dump:
     keys: typed keys of the updates' noise, `(updates,)`.
     with_actor: whether an update has the actor's, `(updates,)`.
     hyper: the row's values of the fields that vary.
+    sees: the parts of an observation that actor and critic see.
   """
 
   config: Config
@@ -56,6 +58,7 @@ class Dump:
   keys: jax.Array
   with_actor: np.ndarray
   hyper: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  sees: Sees = EVERYTHING
 
   def replay(self) -> tuple[int | None, list[dict[str, float]]]:
     """Runs the updates again.
@@ -95,7 +98,8 @@ class Dump:
   @functools.cached_property
   def _agent(self) -> Agent:
     obs, action = self.batches.obs, self.batches.action
-    return _make_agent(self.config, obs.shape[-1], action.shape[-1], self.hyper)
+    sizes = obs.shape[-1], action.shape[-1]
+    return _make_agent(self.config, *sizes, self.hyper, self.sees)
 
   @functools.cached_property
   def _update(self) -> Any:
@@ -169,6 +173,7 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
     'seed': runner.seeds[index],
     'iteration': int(iteration),
     'hyper': {name: float(x[index]) for name, x in state.hyper.items()},
+    'sees': runner.trainer.agent.sees,
   }
   step = done * runner.config.steps_per_iteration
   variant = runner.variants[index]
@@ -195,7 +200,9 @@ def load(path: str | Path) -> Dump:
     batches = Transition(**jax.tree.map(jnp.asarray, batches))
     hyper = record.get('hyper', {})
     sizes = batches.obs.shape[-1], batches.action.shape[-1]
-    agent = _make_agent(config, *sizes, hyper)
+    parts = record.get('sees', (None, None))
+    sees = Sees(*(part and (part[0], part[1]) for part in parts))
+    agent = _make_agent(config, *sizes, hyper, sees)
     like = jax.eval_shape(agent.init, prng.key(0))
     return Dump(
       config,
@@ -206,6 +213,7 @@ def load(path: str | Path) -> Dump:
       jax.random.wrap_key_data(jnp.asarray(arrays['keys']), impl=prng.IMPL),
       arrays['with_actor'],
       hyper,
+      sees,
     )
   except (
     *(OSError, ValueError, KeyError, TypeError, EOFError),
@@ -215,11 +223,15 @@ def load(path: str | Path) -> Dump:
 
 
 def _make_agent(
-  config: Config, obs: int, action: int, hyper: Mapping[str, float]
+  config: Config,
+  obs: int,
+  action: int,
+  hyper: Mapping[str, float],
+  sees: Sees,
 ) -> Agent:
   """The agent of a row."""
   values = {name: jnp.float32(value) for name, value in hyper.items()}
-  return Agent(config, obs, action, values)
+  return Agent(config, obs, action, values, sees)
 
 
 def _named(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mjx_crossq import vary, versions
-from mjx_crossq.config import Config, ConfigError
+from mjx_crossq.config import Config
 from mjx_crossq.device.budget import (
   Budget,
   advice_when_out_of_memory,
@@ -20,6 +20,7 @@ from mjx_crossq.device.budget import (
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs.base import Env
+from mjx_crossq.errors import ConfigError
 from mjx_crossq.host import dumps, integrity, pbt, records, schedule
 from mjx_crossq.host.checkpoint import Checkpointer
 from mjx_crossq.host.evaluation import Diagnosis, Evaluation, has_stock
@@ -29,7 +30,7 @@ from mjx_crossq.host.progress import Progress, evaluation_line, result_table
 from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.host.workdir import own_workdir
 from mjx_crossq.learner.agent import Metrics
-from mjx_crossq.learner.states import Network
+from mjx_crossq.learner.states import Network, Transition
 from mjx_crossq.paths import local
 from mjx_crossq.results import plotting
 
@@ -74,6 +75,7 @@ def train(
   follow: Callable[[int], None] = lambda step: None,
   devices: Sequence[Any] | None = None,
   data_parallel: bool = False,
+  transitions: Transition | None = None,
 ) -> Result:
   """Trains all seeds of a run in one program.
 
@@ -89,6 +91,8 @@ def train(
       its files; see `trackers`.
     devices: over which the seeds are distributed; None for the default one.
     data_parallel: distribute one seed over them instead.
+    transitions: with which the replay of every seed begins; those of
+      `datasets.load`, `config.init_transitions` of them.
 
   Returns:
     The final state and returns.
@@ -101,6 +105,14 @@ def train(
     Interrupted: a signal asked the run to stop, and the state is saved.
   """
   runner = Runner(config, env, devices, data_parallel=data_parallel)
+  given = 0 if transitions is None else len(transitions.reward)
+  if given != config.init_transitions and not (resume and not given):
+    raise ConfigError(
+      f'init_transitions={config.init_transitions}, but the replay is to begin '
+      f'with {given}; --init_replay=FILE gives them and sets it'
+    )
+  if given and data_parallel:
+    raise ConfigError('--init_replay: not with --data_parallel')
   Budget.of(runner.abstract_state(), runner.placement.devices).check()
   host = Host(
     runner,
@@ -109,11 +121,12 @@ def train(
     preemption=preemption or Preemption(),
     debug_nans=debug_nans,
     follow=follow,
+    transitions=transitions,
   )
   with advice_when_out_of_memory():
     if workdir is None:
       report(_COMPILING)
-      return host.run(runner.init(), None)
+      return host.run(runner.init(transitions), None)
     workdir = Path(local(workdir))
     with own_workdir(workdir, config, resume):
       return host.run_in(workdir)
@@ -131,6 +144,7 @@ class Host:
     preemption: Preemption,
     debug_nans: bool,
     follow: Callable[[int], None],
+    transitions: Transition | None = None,
   ):
     """Programs are compiled by `run`; the arguments are those of `train`."""
     self._runner = runner
@@ -139,6 +153,7 @@ class Host:
     self._preemption = preemption
     self._debug = debug_nans
     self._follow = follow
+    self._transitions = transitions
     self._files: RunFiles | None = None
     self._checkpointer: Checkpointer | None = None
     self._elapsed = 0.0
@@ -163,6 +178,10 @@ class Host:
       )
     for path in integrity.set_aside(folder, newest):
       report(f'moved to {path}')
+    if newest is None and c.init_transitions and self._transitions is None:
+      raise ConfigError(
+        f'{workdir} has no checkpoint yet; give --init_replay=FILE again'
+      )
     report(_COMPILING)
     with contextlib.ExitStack() as stack:
       checkpointer = Checkpointer(folder, placement=runner.placement)
@@ -182,7 +201,9 @@ class Host:
           rows = c.num_seeds * c.eval_episodes * scores
       files = RunFiles(workdir, c, newest or 0, rows)
       self._files = stack.enter_context(files)
-      result = self.run(runner.init() if state is None else state, sums)
+      if state is None:
+        state = runner.init(self._transitions)
+      result = self.run(state, sums)
     for variant, folder in zip(
       vary.variants(c), vary.folders(workdir, c), strict=True
     ):

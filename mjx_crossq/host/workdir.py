@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +11,11 @@ from mjx_crossq import config as config_lib
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
 from mjx_crossq.errors import WriteError
 from mjx_crossq.host.run_files import write_config
+
+try:
+  import fcntl
+except ImportError:  # Windows: policies are used there, and not trained
+  fcntl = None
 
 _LOCK = '.lock'
 # Files of a process that was killed before it had written `config.json`.
@@ -64,6 +68,10 @@ def locked(workdir: Path) -> Iterator[None]:
   Raises:
     ConfigError: another process owns it, or it cannot be written.
   """
+  if fcntl is None:
+    raise ConfigError(
+      'training needs the file locks of Linux or macOS; take WSL on Windows'
+    )
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     lock = (workdir / _LOCK).open('a+', encoding='utf-8')
@@ -87,6 +95,8 @@ def _refuse_foreign(workdir: Path, config: Config, resume: bool) -> None:
 
 def in_use(workdir: Path) -> bool:
   """Whether a process owns a folder; nothing is changed there."""
+  if fcntl is None:
+    return False
   try:
     with (workdir / _LOCK).open('r', encoding='utf-8') as lock:
       fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -99,6 +109,7 @@ def in_use(workdir: Path) -> bool:
 
 def _lock(lock) -> None:
   """Takes the lock of a folder; `in_use` holds it for a moment only."""
+  assert fcntl
   for attempt in reversed(range(5)):
     try:
       return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

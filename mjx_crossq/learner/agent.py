@@ -53,6 +53,7 @@ class Agent:
     observation_size: length of an observation.
     action_size: length of an action.
     hyper: the settings that may differ between agents of one program.
+    sees: the parts of an observation that actor and critic see.
   """
 
   def __init__(
@@ -61,6 +62,7 @@ class Agent:
     observation_size: int,
     action_size: int,
     varied: Mapping[str, jax.Array] | None = None,
+    sees: networks.Sees = networks.EVERYTHING,
   ):
     """Stores its arguments; nothing is computed.
 
@@ -70,10 +72,12 @@ class Agent:
       action_size: length of an action.
       varied: values `()` in place of the configuration's, by the names of
         `hyper.Hyper`; None for none.
+      sees: the parts of an observation that actor and critic see.
     """
     self.config = config
     self.observation_size = observation_size
     self.action_size = action_size
+    self.sees = sees
     self.hyper = hyper.of(config)._replace(**varied or {})
 
   # ------------------------------------------------------------------ parts
@@ -82,17 +86,18 @@ class Agent:
     """An agent of these sizes with other hyper-parameters, `()` each."""
     if not varied:
       return self
-    return Agent(self.config, self.observation_size, self.action_size, varied)
+    sizes = self.observation_size, self.action_size
+    return Agent(self.config, *sizes, varied, self.sees)
 
   @functools.cached_property
   def actor(self) -> networks.Actor:
     """The policy network."""
-    return networks.Actor(self.config, self.action_size)
+    return networks.Actor(self.config, self.action_size, self.sees.actor)
 
   @functools.cached_property
   def critic(self) -> networks.Critic:
     """The critic ensemble."""
-    return networks.Critic(self.config)
+    return networks.Critic(self.config, self.sees.critic)
 
   @functools.cached_property
   def values(self) -> values.Values:
@@ -138,9 +143,8 @@ class Agent:
       target_params = jax.tree.map(jnp.copy, critic.params)
     explorer = None
     if self.config.optimism:
-      explorer = self.explorer.init(
-        jax.random.fold_in(key_actor, 1), self.observation_size
-      )
+      size = networks.seen(obs, self.sees.actor).shape[-1]
+      explorer = self.explorer.init(jax.random.fold_in(key_actor, 1), size)
     return AgentState(
       actor=ActorState(
         network=actor,
@@ -168,6 +172,7 @@ class Agent:
       return self.act(actor.network, obs, key)
     (mean, log_std), _ = _apply(self.actor, actor.network, obs, train=False)
     params = actor.explorer.params
+    obs = networks.seen(obs, self.sees.actor)
     return self.explorer.sample(params, obs, mean, log_std, key)[0]
 
   def act_deterministic(self, actor: Network, obs: jax.Array) -> jax.Array:
@@ -375,7 +380,7 @@ class Agent:
       policy, _ = _apply(self.actor, network, batch.obs, train=False)
       explorer = self.explorer.update(
         explorer,
-        batch.obs,
+        networks.seen(batch.obs, self.sees.actor),
         policy,
         lambda a: _apply(self.critic, critic, batch.obs, a, train=False)[0],
         self.values.mean,

@@ -37,6 +37,26 @@ _WITH_PARAMETERS = {
 }
 
 
+class Sees(NamedTuple):
+  """The entries of an observation that each network sees; None for all.
+
+  Attributes:
+    actor: the first, and the one after the last.
+    critic: likewise.
+  """
+
+  actor: tuple[int, int] | None = None
+  critic: tuple[int, int] | None = None
+
+
+EVERYTHING = Sees()
+
+
+def seen(obs: jax.Array, part: tuple[int, int] | None) -> jax.Array:
+  """What a network sees of observations `(..., observation_size)`."""
+  return obs if part is None else obs[..., slice(*part)]
+
+
 class Step(NamedTuple):
   """One step of a network before its heads.
 
@@ -179,6 +199,7 @@ class Critic(nn.Module):
   """An ensemble of Q-functions, one MLP each, with statistics of their own."""
 
   config: Config
+  sees: tuple[int, int] | None = None
 
   @nn.compact
   def __call__(
@@ -198,7 +219,7 @@ class Critic(nn.Module):
       in_axes=None,  # pyright: ignore[reportArgumentType]
       axis_size=c.num_critics,
     )(c, c.critic_width, c.critic_layers, (('q', c.atoms, 2**0.5),))
-    x = jnp.concatenate([obs, action], axis=-1)
+    x = jnp.concatenate([seen(obs, self.sees), action], axis=-1)
     q = ensemble(x, train)['q']
     return q[..., 0] if c.critic_value == 'scalar' else q
 
@@ -208,6 +229,7 @@ class Actor(nn.Module):
 
   config: Config
   action_size: int
+  sees: tuple[int, int] | None = None
 
   @nn.compact
   def __call__(
@@ -219,7 +241,8 @@ class Actor(nn.Module):
       ('mean', self.action_size, 2**0.5),
       ('log_std', self.action_size, 1.0),
     )
-    out = MLP(c, c.actor_width, c.actor_layers, heads)(obs, train)
+    x = seen(obs, self.sees)
+    out = MLP(c, c.actor_width, c.actor_layers, heads)(x, train)
     low, high = c.log_std_min, c.log_std_max
     if c.log_std_bound == 'tanh':
       share = 0.5 * (1 + jnp.tanh(out['log_std']))

@@ -266,10 +266,22 @@ def _layers(config: Config, network: Network) -> list[Layer]:
   ]
 
 
+def actor_part(env: Env, obs: Any) -> Any:
+  """What the policy sees of observations, and its files take.
+
+  Args:
+    env: the environment.
+    obs: `(..., observation_size)`.
+  """
+  return networks.seen(obs, env.actor_observation)
+
+
 def _observation_parts(env: Env) -> list[tuple[str, list[int]]]:
   """Name and shape of each part of an observation, in order."""
   stock = env.stock_env(0)
   if stock is None:
-    return [('observation', [int(env.observation_size)])]  # pyright: ignore
+    size: Any = env.observation_size
+    first, end = env.actor_observation or (0, size)
+    return [('observation', [int(end - first)])]
   spec = stock.observation_spec()
   return [(name, list(part.shape)) for name, part in spec.items()]

@@ -1,7 +1,7 @@
 """Videos of recorded episodes, side by side, with labels.
 
 Frames are drawn by dm_control's renderer. `MUJOCO_GL` must name a working
-backend before dm_control is imported; `launch.opengl` chooses one.
+backend before dm_control is imported; `envs.opengl` chooses one.
 """
 
 import contextlib

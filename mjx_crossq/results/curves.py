@@ -8,10 +8,10 @@ extrapolated, so a group ends where its shortest run ends, and every point is
 a statistic of all runs.
 """
 
-import csv
 import dataclasses
 import fnmatch
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +26,8 @@ from mjx_crossq.vary import FOLDER
 
 Trace = Mapping[int, float]
 """A value at each env step, of one run."""
+
+_PHYSICS = ('dm_control', 'mjx', 'warp')
 
 # Fields in which runs of the same experiment may differ.
 _NOT_IN_LABEL = ('task', 'preset', 'utd', 'physics', 'seed', 'num_seeds')
@@ -150,17 +152,44 @@ class Run:
     Raises:
       ConfigError: there is no evaluation yet.
     """
-    found = read_returns(self.workdir / 'eval.csv')
+    found = self._scored()
     for physics in ('dm_control', self.config.physics):
-      if physics in found:
-        return {
-          seed: {step: float(x.mean()) for step, x in steps.items()}
-          for seed, steps in found[physics].items()
+      if physics not in found:
+        continue
+      traces: dict[int, Trace] = {
+        seed: {
+          step: float(x.mean())
+          for step, x in steps.items()
+          if np.isfinite(x).all()
         }
+        for seed, steps in found[physics].items()
+      }
+      if all(traces.values()):
+        return traces
+      raise ConfigError(
+        f'{self.workdir / "eval.csv"} has a seed without any finite return; '
+        'leave the run out'
+      )
     raise ConfigError(
       f'{self.workdir / "eval.csv"} has no evaluation yet; leave the run out '
       'or let it train until its first one'
     )
+
+  def broken(self) -> int:
+    """How many evaluations of a seed `returns` leaves out: not all finite."""
+    return sum(
+      not np.isfinite(x).all()
+      for seeds in self._scored().values()
+      for steps in seeds.values()
+      for x in steps.values()
+    )
+
+  def _scored(self) -> dict[str, dict[int, dict[int, np.ndarray]]]:
+    path = self.workdir / 'eval.csv'
+    try:
+      return read_returns(path)
+    except OSError as error:
+      raise ConfigError(f'{path} cannot be read: {error.strerror}') from None
 
   def metrics(
     self, patterns: Sequence[str]
@@ -172,35 +201,50 @@ class Run:
     """
     found: dict = defaultdict(lambda: defaultdict(dict))
     path = self.workdir / 'metrics.jsonl'
-    lines = path.read_text(encoding='utf-8') if path.is_file() else ''
+    lines = ''
+    if path.is_file():
+      lines = path.read_text(encoding='utf-8', errors='replace')
     for line in lines.splitlines():
       try:
         record = json.loads(line)
-        seed, step = record['seed'], record['env_step']
-      except (ValueError, KeyError):
+        seed, step = _count(record['seed']), _count(record['env_step'])
+        for name, value in record.items():
+          numeric = isinstance(value, int | float) and math.isfinite(value)
+          if numeric and any(fnmatch.fnmatchcase(name, p) for p in patterns):
+            found[name][seed][step] = float(value)
+      except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         continue  # a line that a killed process wrote in part
-      for name, value in record.items():
-        numeric = isinstance(value, int | float)
-        if numeric and any(fnmatch.fnmatchcase(name, p) for p in patterns):
-          found[name][seed][step] = float(value)
     return found
+
+
+def _count(value: Any) -> int:
+  """A whole number that is not negative, such as a seed."""
+  if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    raise ValueError(f'{value!r} is no count')
+  return value
 
 
 def read_returns(path: Path) -> dict[str, dict[int, dict[int, np.ndarray]]]:
   """Reads an `eval.csv`.
 
+  Lines that a killed process wrote in part, and others that are no record, are
+  left out; returns that are not finite are not.
+
   Returns:
     Returns of the episodes by physics, seed and env step.
   """
   found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-  with path.open(encoding='utf-8', newline='') as file:
-    for row in csv.DictReader(file):
-      try:
-        seed, step = int(row['seed']), int(row['env_step'])
-        value = float(row['episode_return'])
-      except (ValueError, TypeError, KeyError):
-        continue  # a row that a killed process wrote in part
-      found[row['physics']][seed][step].append(value)
+  text = path.read_text(encoding='utf-8', errors='replace')
+  for line in text.splitlines(keepends=True):
+    try:
+      seed, step, physics, episode, value = line.split(',')
+      seed, step, _ = (_count(int(x)) for x in (seed, step, episode))
+      returned = float(value)
+    except ValueError:
+      continue
+    # A line without its end may lack digits.
+    if physics in _PHYSICS and line[-1] in '\r\n':
+      found[physics][seed][step].append(returned)
   return {
     physics: {
       seed: {step: np.array(values) for step, values in steps.items()}

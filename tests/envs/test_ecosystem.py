@@ -27,6 +27,7 @@ def test_every_part_has_examples():
     'brax': 1,
     'gymnasium, vectorised': 2,
     'gymnasium, one environment': 1,
+    'Stable-Baselines3': 1,
     'dm_env': 1,
     'MuJoCo Playground': 1,
   }
@@ -55,6 +56,11 @@ def test_gymnasium_vectorised():
 
 def test_gymnasium_single():
   assert run('gymnasium, one environment')['obs'].shape == (3,)
+
+
+def test_stable_baselines3():
+  pytest.importorskip('stable_baselines3')
+  assert run('Stable-Baselines3')['model'].num_timesteps >= 2000
 
 
 def test_dm_env():

@@ -1,6 +1,8 @@
 """Tasks as gymnasium's environments, single and batched."""
 
 import importlib
+import os
+import subprocess
 import sys
 import warnings
 
@@ -207,7 +209,6 @@ def test_wrong_shapes_are_refused():
 
 
 def test_checker_passes_by_name():
-  gym.register_all()
   assert {f'mjx_crossq/{t}-v0' for t in envs.ALL_TASKS} <= set(
     gymnasium.registry
   )
@@ -216,7 +217,7 @@ def test_checker_passes_by_name():
     warnings.simplefilter('error')
     # Observations have no bounds, in stock neither.
     warnings.filterwarnings('ignore', '.*observation space m.*infinity')
-    env_checker.check_env(env.unwrapped)
+    env_checker.check_env(env.unwrapped, skip_render_check=True)
   batch = gymnasium.make_vec(
     f'mjx_crossq/{PENDULUM}-v0', num_envs=3, max_episode_steps=2
   )
@@ -228,9 +229,122 @@ def test_checker_passes_by_name():
 
 
 def test_unfaithful_tasks_are_refused_by_gymnasium_too():
-  gym.register_all()
   with pytest.raises(ValueError, match='allow_unfaithful=True'):
     gymnasium.make('mjx_crossq/dog-fetch-v0')
+
+
+_BY_IMPORT = """
+import gymnasium
+env = gymnasium.make('mjx_crossq.envs.gym:mjx_crossq/pendulum-swingup-v0')
+assert env.reset(seed=0)[0].shape == (3,)
+"""
+
+_FORKED = """
+import gymnasium
+make = 'mjx_crossq.envs.gym:mjx_crossq/pendulum-swingup-v0'
+for context in (None, 'spawn'):
+  batch = gymnasium.make_vec(
+    make, num_envs=2, vectorization_mode='async',
+    vector_kwargs={'context': context} if context else {},
+  )
+  try:
+    print(context, batch.reset(seed=0)[0].shape, flush=True)
+  except RuntimeError as error:
+    print(context, error, flush=True)
+  batch.close(terminate=True)
+"""
+
+
+def python(code, **variables):
+  """What a new process prints."""
+  merged = {**os.environ, **variables}
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={k: v for k, v in merged.items() if v is not None},
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def test_tasks_are_registered_by_import():
+  python(_BY_IMPORT)
+
+
+def test_forked_workers_say_what_to_do_and_spawned_ones_work():
+  forked, spawned = python(_FORKED).splitlines()
+  assert forked.startswith('None') and "context='spawn'" in forked
+  assert spawned == 'spawn (2, 3)'
+
+
+_PICTURES = """
+import sys, numpy as np, gymnasium
+from gymnasium.wrappers import RecordVideo
+from mjx_crossq import envs
+from mjx_crossq.envs import dm, gym, opengl, vector
+task = envs.load('reacher-easy')
+stock = dm.Environment(task, seed=0)
+stock.reset()
+try:
+  shown = stock.physics.render(48, 64, camera_id=0)
+except RuntimeError as error:
+  print('skip', error)
+  sys.exit()
+env = gymnasium.make(
+  'mjx_crossq/reacher-easy-v0', render_mode='rgb_array', size=(64, 48)
+)
+env.reset(seed=0)
+first = env.render()
+assert first.shape == (48, 64, 3) and first.dtype == np.uint8
+assert np.abs(first - np.float32(shown)).mean() < 5, 'the same state'
+for _ in range(20):
+  env.step(np.ones(2))
+moved = env.render()
+assert np.abs(first - np.float32(moved)).mean() > 1
+assert env.metadata['render_fps'] == 50
+batch = vector.VectorEnv(task, 2, render_mode='rgb_array', size=(64, 48))
+batch.reset(seed=0)
+one, other = batch.render()
+np.testing.assert_array_equal(one, first)
+assert (one != other).any()
+adapted = gym.Env(
+  envs.load('brax:inverted_pendulum'), render_mode='rgb_array', size=(64, 48)
+)
+adapted.reset(seed=0)
+assert adapted.render().std() > 5
+try:
+  env = RecordVideo(env, sys.argv[1], episode_trigger=lambda _: True)
+except gymnasium.error.DependencyNotInstalled:
+  print('no moviepy')
+else:
+  env.reset()
+  env.step(np.ones(2))
+  env.close()
+  print('video')
+"""
+
+
+def test_pictures_are_of_the_state(tmp_path):
+  code = _PICTURES.replace('sys.argv[1]', repr(str(tmp_path)))
+  printed = python(code, MUJOCO_GL=None).split()
+  if printed[0] == 'skip':
+    pytest.skip(' '.join(printed))
+  assert (printed[-1] == 'video') == bool(list(tmp_path.glob('*.mp4')))
+
+
+def test_what_cannot_be_drawn_is_refused(monkeypatch):
+  monkeypatch.delenv('DISPLAY', raising=False)
+  monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+  with pytest.raises(ValueError, match='line has no MuJoCo model'):
+    gym.Env(Line(), render_mode='rgb_array')
+  with pytest.raises(ValueError, match="render_mode='ansi'"):
+    gym.Env(Line(), render_mode='ansi')
+  with pytest.raises(RuntimeError, match='needs a display'):
+    gym.Env(checks.load(PENDULUM), render_mode='human')
+  assert gym.Env(Line()).render() is None
 
 
 def test_missing_gymnasium_is_named(monkeypatch):

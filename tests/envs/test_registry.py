@@ -9,6 +9,7 @@ import pytest
 
 from mjx_crossq import envs
 from mjx_crossq.envs import suite
+from tests.learner import probes
 
 
 def _python(code, **variables):
@@ -89,7 +90,7 @@ def test_unknown_task_names_the_nearest():
 
 
 def test_unfaithful_tasks_are_refused_unless_allowed(monkeypatch):
-  class Rough:
+  class Rough(probes.Counter):
     unfaithful = 'it is only a sketch'
 
   monkeypatch.setattr(envs, '_factories', {'rough-one': Rough})
@@ -101,12 +102,12 @@ def test_unfaithful_tasks_are_refused_unless_allowed(monkeypatch):
 def test_register(monkeypatch):
   monkeypatch.setattr(envs, 'ALL_TASKS', envs.ALL_TASKS)
   monkeypatch.setattr(envs, '_factories', dict(envs._factories))
-  marker = object()
-  envs.register('mine-easy', lambda: marker)  # pyright: ignore
+  marker = probes.Counter()
+  envs.register('mine-easy', lambda: marker)
   assert envs.load('mine-easy') is marker
   assert envs.ALL_TASKS[-1] == 'mine-easy'
   with pytest.raises(ValueError, match='already'):
-    envs.register('mine-easy', lambda: marker)  # pyright: ignore
+    envs.register('mine-easy', lambda: marker)
 
 
 def test_import_is_light_and_quiet():

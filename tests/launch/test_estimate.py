@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from mjx_crossq.config import from_preset
-from mjx_crossq.launch.jobs import costs, estimate
+from mjx_crossq.config import ConfigError, from_preset
+from mjx_crossq.launch.jobs import costs, estimate, jobs
 
 from . import programs
 
@@ -88,6 +88,42 @@ def test_devices_are_used_as_far_as_there_is_work():
   # A long cell and two short ones on two devices.
   mixed = [estimate.Cell(n, 1, 1, linear) for n in (3, 2, 1)]
   assert estimate.divide(mixed, 2) == estimate.Division(2, 2, 1, 3, 6)
+
+
+def test_variants_are_rows_that_cost_time():
+  one = from_preset('crossq_wn', env_steps=20_000)
+  four = one.replace(vary=('gamma=0.9,0.99', 'tau=0.001,0.005'), num_seeds=3)
+  speed = estimate.Speed(0.0, 1.0)
+  alone = estimate.hours(one, speed)
+  assert estimate.hours(four, speed) == pytest.approx(12 * alone)
+  cell = estimate.Cell(1, 3, 1, speed, variants=4)
+  assert cell.hours(3) == [4 / 3600] * 3
+
+
+def test_updates_of_all_variants_are_counted(capsys, tmp_path):
+  counts = {}
+  for vary in ((), ('gamma=0.9,0.99',), ('gamma=0.9,0.99', 'tau=0.1,0.2')):
+    config = from_preset(
+      'crossq_wn',
+      task='tests.reliability.runs:env',
+      warmup=100,
+      env_steps=1000,
+      utd=1,
+      vary=vary,
+    )
+    costs.report([jobs.Job(config, tmp_path, 'a')], [], here=False)
+    found = re.search(r'([\d,]+) updates of', capsys.readouterr().out)
+    counts[len(config.combinations)] = found and int(found[1].replace(',', ''))
+  assert counts == {1: 400, 2: 800, 4: 1600}
+
+
+@pytest.mark.parametrize('speed', [0, -1, float('nan'), 'fast', None])
+def test_files_of_speeds_are_checked(tmp_path, speed):
+  path = tmp_path / 'speeds.json'
+  found = rows({1: 1.0}, updates_per_second=speed)
+  path.write_text(json.dumps({'rows': found}))
+  with pytest.raises(ConfigError, match='no speeds of training'):
+    estimate.read([str(path)])
 
 
 def test_the_program_prints_devices_and_cost(tmp_path):

@@ -9,7 +9,14 @@ import pytest
 
 from mjx_crossq import ConfigError
 from mjx_crossq.config import from_preset
-from mjx_crossq.results import baselines, curves, figures, summaries
+from mjx_crossq.launch import drawing
+from mjx_crossq.results import (
+  baselines,
+  curves,
+  figures,
+  plotting,
+  summaries,
+)
 
 from . import programs
 
@@ -91,6 +98,60 @@ def test_physics_of_the_run_serves_where_dm_control_is_missing(tmp_path):
   path.write_text('\n'.join(kept) + '\n')
   found = curves.Run.read(folder).returns()
   assert found == {0: dict.fromkeys(STEPS, 1.0)}
+
+
+DAMAGE = {
+  'nan': '0,30000,dm_control,0,nan\n',
+  'infinite': '0,20000,dm_control,0,-inf\n',
+  'blank': '\n,,,,\n   \n',
+  'cut': '0,30000,dm_control,0,4',
+  'no numbers': 'a,b,dm_control,c,d\n1e3,2,mjx,0,1\n-1,10000,dm_control,0,5\n',
+  'other physics': '0,30000,bullet,0,7\n',
+  'too long': '0,30000,dm_control,0,7,8\n"0\n',
+  'no text': '\0\udcff\0,1\n',
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_damaged_lines_are_left_out(tmp_path, damage, capsys):
+  folder = write(tmp_path / 'a', (300, 600))
+  text = (folder / 'eval.csv').read_text().removesuffix('7,4000')
+  text = (text + DAMAGE[damage]).encode(errors='surrogateescape')
+  (folder / 'eval.csv').write_bytes(text)
+  returns = dict.fromkeys((0, 1))
+  for seed, last in ((0, 300), (1, 600)):
+    returns[seed] = {s: pytest.approx(last * s / STEPS[-1]) for s in STEPS}
+  lost = {'nan': 30_000, 'infinite': 20_000}.get(damage)
+  returns[0].pop(lost, None)
+  (run,) = drawing.runs([str(folder)])
+  assert run.returns() == returns
+  said = capsys.readouterr().out
+  assert ('left out: 1 evaluation' in said) == (lost is not None)
+  figures.task_grid(curves.evaluations([run]), ['walker-run'], {})
+  plotting.learning_curve(folder / 'eval.csv', 'a', tmp_path / 'a.png')
+
+
+def test_a_run_without_a_finite_return_is_refused(tmp_path):
+  folder = write(tmp_path / 'a', (float('nan'), 600))
+  with pytest.raises(ConfigError, match='a seed without any finite return'):
+    curves.Run.read(folder).returns()
+  plotting.learning_curve(folder / 'eval.csv', 'a', tmp_path / 'a.png')
+
+
+def test_damaged_metrics_are_left_out(tmp_path):
+  folder = write(tmp_path / 'a', (300,))
+  path = folder / 'metrics.jsonl'
+  before = curves.Run.read(folder).metrics(['*'])
+  with path.open('ab') as file:
+    for line in (
+      *('', '3', '[]', 'null', '{"seed": [0], "env_step": 1, "diag/a": 1}'),
+      *('{"seed": 0, "env_step": null, "diag/a": 1}', '[' * 9999, '\0'),
+      '{"seed": 0, "env_step": 5000, "diag/a": NaN, "diag/b": Infinity}',
+      '{"seed": 0, "env_step": 5000, "diag/a": 1' + '0' * 400 + '}',
+    ):
+      file.write(b'\n' + line.encode())
+    file.write(b'\n\xff\n')
+  assert curves.Run.read(folder).metrics(['*']) == before
 
 
 def test_grids_are_aligned_without_extrapolation():

@@ -26,7 +26,7 @@ SETTINGS = SMALL | {'task': 'pendulum-swingup'}
 _EACH = """
 import contextlib, io, json, os, sys
 os.environ.pop('MUJOCO_GL', None)
-from mjx_crossq.launch import opengl
+from mjx_crossq.envs import opengl
 wrong = opengl.choose()
 shown = []
 if not wrong:

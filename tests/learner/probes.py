@@ -76,6 +76,30 @@ class ActionReward(Probe):
     return hidden, 1 - (action[0] - 0.5) ** 2, 1.0
 
 
+class Privileged(Probe):
+  """Reward -1 or 1, which only the critic sees: Q(o) = o, at random actions.
+
+  The actor sees noise, and a critic that saw it in place of its own part would
+  have Q = 0.
+  """
+
+  terminates = True
+  observation_size = 3
+  actor_observation = (0, 2)
+  critic_observation = (2, 3)
+
+  def initial(self, rng):
+    noise = jax.random.normal(rng, (2,))
+    sign = jnp.where(jax.random.bernoulli(jax.random.fold_in(rng, 1)), 1.0, -1)
+    return jnp.append(noise, sign)
+
+  def observe(self, hidden):
+    return hidden
+
+  def transition(self, hidden, action):
+    return hidden, hidden[2], 1.0
+
+
 class TimeLimit(Probe):
   """Reward 1 for ever, cut after five steps: Q = 1 / (1 - gamma)."""
 

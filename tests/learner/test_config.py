@@ -222,6 +222,7 @@ def test_wrong_assignments_are_refused(assignment, message):
     ({'alpha_b1': -3.0}, 'alpha_b1=-3.0 must be at least 0'),
     ({'adam_b1': 1}, 'adam_b1=1.0 must be below 1'),  # Adam divides by 1 - b
     ({'adam_b2': 1.0}, 'adam_b2=1.0 must be below 1'),
+    ({'adam_b1': 0.99999999}, 'adam_b1=0.99999999 must be below 1'),
     ({'bn_eps': 0.0}, 'bn_eps=0.0 must be above 0'),
     ({'log_std_max': 90.0}, 'log_std_max=90.0 must be at most 40'),
     ({'reset_at': (2**31,)}, 'at most 2,147,483,647 each'),

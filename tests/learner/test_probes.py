@@ -45,8 +45,8 @@ def learn(env, iterations, preset='crossq_wn', **changes):
 
 def q_values(runner, states, obs, action):
   """Mean of the critics in eval mode at rows of observations and actions."""
-  obs = jnp.asarray(obs, jnp.float32).reshape(-1, 1)
   action = jnp.asarray(action, jnp.float32).reshape(-1, 1)
+  obs = jnp.asarray(obs, jnp.float32).reshape(len(action), -1)
   values = []
   for state in states:
     network = jax.tree.map(lambda x: x[0], state.critic.network)
@@ -86,6 +86,17 @@ def test_value_is_learned(case, target_network):
   action = runner.act(policy, stacked)[0]
   np.testing.assert_allclose(
     q_values(runner, states, obs, action), expected, rtol=0.05
+  )
+
+
+def test_the_critic_sees_what_the_actor_does_not():
+  runner, states = learn(probes.Privileged(), 2000)
+  obs = np.array([[0, 0, -1], [0, 0, 1], [1, -1, -1], [1, -1, 1]], np.float32)
+  action = runner.act(states[-1].actor.network, obs[None])[0]
+  np.testing.assert_array_equal(action[::2], action[1::2])
+  assert (action[0] != action[2]).all()
+  np.testing.assert_allclose(
+    q_values(runner, states, obs, action), [-1, 1, -1, 1], rtol=0.05
   )
 
 

@@ -26,6 +26,22 @@ def test_every_locked_package_has_a_version_and_hashes(name):
     assert '://' not in line
 
 
+def test_make_refuses_a_python_that_is_not_supported(tmp_path):
+  python = tmp_path / 'python'
+  python.write_text('#!/bin/sh\nexit 1\n')
+  python.chmod(0o755)
+  done = subprocess.run(
+    ['make', 'venv', f'PYTHON={python}', f'VENV={tmp_path / "venv"}'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert done.stdout.startswith('Needs Python 3.11 or 3.12')
+  assert not (tmp_path / 'venv').exists()
+
+
 @pytest.mark.slow
 def test_the_wheel_is_reproducible(tmp_path):
   digests = set()

@@ -4,6 +4,9 @@ import logging
 import os
 import subprocess
 import sys
+from typing import Any
+
+from mjx_crossq.envs import processes
 
 _PROBE = """
 import mujoco
@@ -48,11 +51,36 @@ def choose() -> str:
   return f'no OpenGL to draw with (tried {", ".join(candidates)}); {_ADVICE}'
 
 
+def choose_at_first_picture() -> None:
+  """Makes dm_control take the backend of `choose` when it first draws.
+
+  Without `MUJOCO_GL`, dm_control takes GLFW wherever its library is installed,
+  also where there is no display. The choice takes a second or more, and most
+  processes never draw. A value that the user has set is kept.
+  """
+  from dm_control import _render
+
+  if os.environ.get('MUJOCO_GL') or _render.Renderer is _chosen:
+    return
+  _render.Renderer = _chosen
+
+
+def _chosen(*args: Any, **kwargs: Any) -> Any:
+  """dm_control's renderer, of the backend that works here."""
+  from dm_control import _render
+
+  if wrong := choose():
+    raise RuntimeError(wrong)
+  backend = os.environ['MUJOCO_GL']
+  _render.Renderer = getattr(_render, f'_import_{backend}')()
+  return _render.Renderer(*args, **kwargs)
+
+
 def _works(backend: str) -> bool:
   try:
     done = subprocess.run(
       [sys.executable, '-c', _PROBE],
-      env={**os.environ, 'MUJOCO_GL': backend},
+      env=processes.variables() | {'MUJOCO_GL': backend},
       capture_output=True,
       text=True,
       timeout=60,

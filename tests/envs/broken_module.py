@@ -1,0 +1,3 @@
+"""A module that fails where it is imported."""
+
+VALUE = 1 / 0
