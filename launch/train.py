@@ -30,7 +30,7 @@ _WORKDIR = path_flags.define(
 _RESUME = flags.DEFINE_bool(
   'resume', False, 'go on from the newest checkpoint in --workdir, if any'
 )
-_INIT_REPLAY = flags.DEFINE_string(
+_INIT_REPLAY = path_flags.define(
   'init_replay',
   None,
   'file of transitions with which each replay begins (datasets.export)',

@@ -67,7 +67,10 @@ def test_it_shifts_the_mean_and_narrows_the_policy():
   same = np.arctanh(agent.explore(with_shift(state, 0.0), obs, key))
   np.testing.assert_allclose(same, policy, rtol=1e-3, atol=1e-4)
   moved = np.arctanh(agent.explore(with_shift(state, 0.3), obs, key))
-  np.testing.assert_allclose(moved - policy, 0.3, rtol=1e-2)
+  # Near an action of 1 float32 leaves arctanh few digits.
+  inner = np.abs(policy) < 2.5
+  assert inner.sum() > inner.size / 2
+  np.testing.assert_allclose((moved - policy)[inner], 0.3, rtol=1e-2)
   narrow, _, _ = make()
   half = np.arctanh(narrow.explore(with_shift(state, 0.0), obs, key))
   mean = np.arctanh(agent.act_deterministic(state.network, obs))

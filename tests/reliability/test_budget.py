@@ -87,7 +87,7 @@ def test_a_tpu_pads_its_arrays_to_whole_tiles():
   ],
 )
 def test_out_of_memory_says_what_to_lower(monkeypatch, error):
-  def fails(_):
+  def fails(*_):
     raise error
 
   monkeypatch.setattr(Runner, 'init', fails)
@@ -97,7 +97,7 @@ def test_out_of_memory_says_what_to_lower(monkeypatch, error):
 
 
 def test_other_errors_of_the_device_stay_what_they_are(monkeypatch):
-  def fails(_):
+  def fails(*_):
     raise jax.errors.JaxRuntimeError('INTERNAL: a bug')
 
   monkeypatch.setattr(Runner, 'init', fails)
