@@ -16,7 +16,7 @@ import numpy as np
 
 from mjx_crossq.envs.mjx import tree
 
-BLOCK = 5
+BLOCK = 9
 """Most columns that are eliminated at once; more make fewer, longer steps."""
 
 
