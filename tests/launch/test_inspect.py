@@ -497,25 +497,24 @@ def test_a_missing_compiler_says_what_brings_it(target, monkeypatch):
 # Upper bounds, because compilers change; docs/inspect.md has the figures.
 BOUNDS = {
   ('h100', 'cheetah-run'): {
-    'launches_per_update': 195,
-    'launches_per_physics_step': 155,
-    'launches_per_solver_iteration': 140,
-    'launches_per_decision': 3700,
-    'host_round_trips_per_decision': 22,
+    'launches_per_update': 75,
+    'launches_per_physics_step': 58,
+    'launches_per_solver_iteration': 20,
+    'launches_per_decision': 1150,
+    'host_round_trips_per_decision': 16,
     'replay_copies': 0,
-    'temporary_bytes': 220 * 2**20,
+    'temporary_bytes': 240 * 2**20,
   },
-  # These two from the first look at these programs, not from this one.
   ('h100', 'humanoid-run'): {
-    'launches_per_update': 200,
-    'launches_per_physics_step': 400,
-    'launches_per_solver_iteration': 290,
-    'launches_per_decision': 15_500,
+    'launches_per_update': 77,
+    'launches_per_physics_step': 130,
+    'launches_per_solver_iteration': 29,
+    'launches_per_decision': 3000,
     'replay_copies': 0,
   },
   ('v5e', 'cheetah-run'): {
-    'replay_copies': 3,
-    'temporary_bytes': 4.7e9,
+    'replay_copies': 0,
+    'temporary_bytes': 0.3e9,
   },
 }
 
