@@ -68,6 +68,17 @@ def test_speeds_are_of_what_is_most_alike():
   )
 
 
+def test_hours_of_fewer_updates_than_decisions():
+  config = from_preset('crossq_wn', num_envs=128, utd=0.0625, warmup=12_800)
+  # 3,907 iterations of 256 env steps, of which 100 do not learn.
+  speed = estimate.Speed(0.0, 3600.0)
+  assert estimate.hours(config, speed) == 8 * (3_907 - 100)
+  assert estimate.hours(config, speed, 256 * 3_000) == 8 * 907
+  near, far = rows({1: 1.0}, num_envs=128), rows({1: 2.0}, num_envs=128)
+  near[0]['utd'], far[0]['utd'] = 0.25, 0.004
+  assert estimate.speed_of(config, near + far) == estimate.fit(near)
+
+
 def test_devices_are_used_as_far_as_there_is_work():
   """Against counting by hand: 15 tasks x 10 seeds, an hour a seed update."""
   linear = estimate.Speed(0.0, 3600.0)  # seeds in one program gain nothing
