@@ -128,6 +128,19 @@ def test_updates_of_all_variants_are_counted(capsys, tmp_path):
   assert counts == {1: 400, 2: 800, 4: 1600}
 
 
+def test_memory_of_a_schedule_of_many_env_steps():
+  config = from_preset(
+    'xqc',
+    task='tests.reliability.runs:env',
+    num_envs=1024,
+    utd=2 / 1024,
+    env_steps=10**10,
+    lr_decay_steps=10**10,
+  )
+  (budget,) = costs.budgets_of([config]).values()
+  assert budget.replay > 0
+
+
 @pytest.mark.parametrize('speed', [0, -1, float('nan'), 'fast', None])
 def test_files_of_speeds_are_checked(tmp_path, speed):
   path = tmp_path / 'speeds.json'
