@@ -21,6 +21,8 @@ def _define(name: str) -> Any:
   doc = f'{field.metadata["doc"]} ({default or "none"})'
   if config_lib.TYPES[name] is int:
     return flags.DEFINE_integer(name, None, doc)
+  if config_lib.TYPES[name] == parsing.Number:
+    return flags.DEFINE_float(name, None, doc)
   if choices := config_lib.choices(name):
     return flags.DEFINE_enum(name, None, list(choices), doc)
   if config_lib.TYPES[name] is str:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mjx_crossq import fields, parsing
+from mjx_crossq import counting, fields, parsing
 from mjx_crossq.errors import ConfigError as ConfigError
 from mjx_crossq.fields import MAX_ROWS, Fields
 from mjx_crossq.parsing import one_of as one_of
@@ -44,6 +44,7 @@ class Config(Fields):
       object.__setattr__(self, name, value)
     _check_together(self)
     _check_resets(self)
+    counting.check(self)
     if self.vary or self.pbt_every:
       _check_vary(self)
 
@@ -88,8 +89,13 @@ class Config(Fields):
 
   @property
   def updates_per_iteration(self) -> int:
-    """Updates per seed of one iteration after the warm-up."""
-    return self.num_envs * self.utd
+    """Updates per seed of an iteration that has any, after the warm-up."""
+    return counting.updates(self.num_envs, self.utd)[0]
+
+  @property
+  def update_every(self) -> int:
+    """Iterations to each that has updates; 1 where all have."""
+    return counting.updates(self.num_envs, self.utd)[1]
 
   @property
   def warmup_iterations(self) -> int:
@@ -104,7 +110,7 @@ class Config(Fields):
   def updates_at(self, iteration: int) -> int:
     """Critic updates per seed after a number of iterations."""
     learning = max(0, iteration - self.warmup_iterations)
-    return learning * self.updates_per_iteration
+    return learning // self.update_every * self.updates_per_iteration
 
   def replace(self, **changes: Any) -> 'Config':
     """A copy with some fields changed; unknown names are refused."""

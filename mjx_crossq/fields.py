@@ -12,12 +12,13 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from mjx_crossq.counting import LARGEST
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.parsing import one_of
 from mjx_crossq.presets import PRESETS
 
-LARGEST = 2**31 - 1
-"""The largest integer that a counter on the device holds."""
+LARGEST_STEP = 2**53
+"""The largest env step: float64, as files of results are read, holds it."""
 
 MAX_ROWS = 10_000
 """Rows of one program: seeds times variants."""
@@ -123,11 +124,18 @@ class Fields:
     1, 'seeds trained in one program', least=1, most=MAX_ROWS
   )
   num_envs: int = _flag(1, 'environments per seed', least=1)
-  env_steps: int = _flag(1_000_000, 'budget per seed in env steps', least=1)
+  env_steps: int = _flag(
+    1_000_000, 'budget per seed in env steps', least=1, most=LARGEST_STEP
+  )
   action_repeat: int = _flag(
     2, 'env steps per decision; rewards are summed', least=1
   )
-  utd: int = _flag(10, 'updates per decision and per seed', least=1)
+  utd: int | float = _flag(
+    10,
+    'updates per decision and per seed; a fraction where num_envs x utd is '
+    'whole, or one update every so many iterations',
+    least=1e-9,
+  )
   log_every: int = _flag(5_000, 'env steps between log points', least=1)
   eval_every: int = _flag(
     25_000, 'env steps between evaluations; 0: only at the end', least=0
@@ -260,6 +268,7 @@ class Fields:
     0,
     'env steps over which all learning rates fall linearly; 0: constant',
     least=0,
+    most=LARGEST_STEP,
   )
   lr_final: float = field(
     0.1, 'what they fall to, as a share of the first', least=0
@@ -290,7 +299,7 @@ class Fields:
     'otherwise one pass for each',
   )
   policy_delay: int = field(
-    3, 'updates per actor and temperature update', least=1
+    3, 'updates per actor and temperature update', least=1, most=10_000
   )
   optimism: bool = field(False, 'a second, optimistic actor collects data')
   explore_std: float = field(

@@ -8,6 +8,9 @@ from typing import Any
 
 from mjx_crossq.errors import ConfigError
 
+Number = int | float
+"""The type of a setting that is an int where it is whole, and else a float."""
+
 
 def one_of(what: str, value: str, allowed: Any) -> None:
   """Refuses a name that is not known, and says which one may be meant.
@@ -84,19 +87,20 @@ def to_text(value: Any) -> str:
 
 
 def _number(name: str, value: Any, kind: type) -> Any:
-  """`value` (text, or a JSON number) as an int or a float."""
+  """`value` (text, or a JSON number) as an int, a float or a `Number`."""
   number = math.nan
   if not isinstance(value, bool):
     with contextlib.suppress(TypeError, ValueError, OverflowError):
       number = float(value)  # for integers too, so that 1e6 serves
-  if kind is int and number.is_integer():
+  if kind in (int, Number) and number.is_integer():
     try:
       return int(value)
     except ValueError:  # such as 1e6
       return int(number)
-  if kind is float and math.isfinite(number):
+  if kind in (float, Number) and math.isfinite(number):
     return number
-  raise ConfigError(f'{name}={value!r} is not of type {kind.__name__}')
+  words = 'number' if kind == Number else kind.__name__
+  raise ConfigError(f'{name}={value!r} is not of type {words}')
 
 
 def number_lists(

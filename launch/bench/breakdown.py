@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from mjx_crossq import Runner
 from mjx_crossq.device.runner import SEED_AXES
 from mjx_crossq.device.trainer import Trainer, TrainState
+from mjx_crossq.learner import branches
 from mjx_crossq.learner.states import Transition
 
 _Part = Callable[[TrainState, jax.Array], TrainState]
@@ -118,14 +119,21 @@ class Parts:
 
   def _updates(self, state, key, update, carry):
     """`update(state, carry, key, index)` for each of an iteration's updates."""
-    updates = self.trainer.config.updates_per_iteration
-    first = state.iteration * updates
+    c = self.trainer.config
+    updates = c.updates_per_iteration
+    first = state.iteration // c.update_every * updates
 
     def body(carry, inputs):
       return update(state, carry, *inputs), None
 
-    inputs = jax.random.split(key, updates), first + jnp.arange(updates)
-    return jax.lax.scan(body, carry, inputs)[0]
+    def learn(carry):
+      inputs = jax.random.split(key, updates), first + jnp.arange(updates)
+      return jax.lax.scan(body, carry, inputs)[0]
+
+    if c.update_every == 1:
+      return learn(carry)
+    due = (state.iteration + 1) % c.update_every == 0
+    return branches.when(due, learn, carry)
 
   def batch(self, index: jax.Array) -> Transition:
     """A batch that differs for each index, without sampling."""
@@ -196,7 +204,7 @@ def work(runner: Runner) -> dict[str, float]:
   for function, every in ((critic, 1), (actor, c.policy_delay)):
     batched = jax.vmap(function, in_axes=(SEED_AXES, 0))
     lowered = jax.jit(batched).lower(state, state.key)
-    count = c.updates_per_iteration / every
+    count = c.updates_per_iteration / c.update_every / every
     flops += count * _cost(lowered, 'flops')
     moved += count * _cost(lowered.compile(), 'bytes accessed')
   return {'flops': flops, 'bytes': moved}

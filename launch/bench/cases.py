@@ -66,12 +66,18 @@ class Case:
     episode = env.episode_length // config.action_repeat
     self._at = -(-filled // episode) * episode  # an episode begins here
     self._fill()
-    self.chunk = chunk or 1
+    self.chunk = self._whole(chunk or 1)
     if chunk is None:
       self._iterate(1)
       start = time.monotonic()
       self._iterate(2)
-      self.chunk = max(2, round(2 * _SECONDS / (time.monotonic() - start)))
+      fits = round(2 * _SECONDS / (time.monotonic() - start))
+      self.chunk = self._whole(max(2, fits))
+
+  def _whole(self, iterations: int) -> int:
+    """Rounded up so that every chunk has as many updates."""
+    every = self.config.update_every
+    return -(-iterations // every) * every
 
   def _fill(self) -> None:
     """Fills the replay in place."""
@@ -124,7 +130,8 @@ class Case:
       start = time.monotonic()
       self._run(program, 10)
       seconds = (time.monotonic() - start) / 10
-      chunks[name] = max(self.chunk, int(0.2 * _SECONDS / seconds))
+      fits = self._whole(int(0.2 * _SECONDS / seconds))
+      chunks[name] = max(self.chunk, fits)
 
     def runner(name: str) -> Any:
       return lambda: self._run(programs[name], chunks[name])
@@ -159,7 +166,7 @@ class Case:
     """
     c = self.config
     seconds = measured.median / self.chunk
-    updates = c.updates_per_iteration / seconds
+    updates = c.updates_per_iteration / c.update_every / seconds
     return {
       'task': c.task,
       'preset': c.preset,

@@ -59,6 +59,7 @@ def inspect(
     decisions_per_episode=env.episode_length // config.action_repeat,
     physics_steps=config.action_repeat * getattr(env, 'substeps', 1),
     solver_iterations=iterations,
+    update_every=config.update_every,
   )
   model = getattr(env, 'mj_model', None)
   found = count(
@@ -107,7 +108,7 @@ def count(
   conditions = _total(by_part, 'control')
   record = {
     'target': target.name,
-    'updates_per_decision': frequencies.updates,
+    'updates_per_decision': frequencies.updates_per_decision,
     'physics_steps_per_decision': frequencies.physics_steps,
     'solver_iterations': frequencies.solver_iterations,
     **launches(walk, runs, by_part),
@@ -155,7 +156,7 @@ def launches(
   iterations = walk.solver_iterations
   return {
     'launches_per_decision': _total(by_part, 'launches'),
-    'launches_per_update': updating / known.updates,
+    'launches_per_update': updating / known.updates_per_decision,
     'launches_per_physics_step': physics.launches / steps,
     'launches_per_solver_iteration': (
       solver.launches / iterations if iterations else None

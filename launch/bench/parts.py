@@ -49,11 +49,12 @@ class Frequencies:
   """What the program's text does not say.
 
   Attributes:
-    updates: per decision.
+    updates: of a decision that has any.
     policy_delay: updates per update of the actor.
     decisions_per_episode: of each environment.
     physics_steps: per decision.
     solver_iterations: assumed where the number depends on the data.
+    update_every: decisions to each that has updates.
   """
 
   updates: int
@@ -61,6 +62,12 @@ class Frequencies:
   decisions_per_episode: int
   physics_steps: int
   solver_iterations: float
+  update_every: int = 1
+
+  @property
+  def updates_per_decision(self) -> float:
+    """The mean over all decisions."""
+    return self.updates / self.update_every
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,13 +230,17 @@ class Walk:
   def _chance(self, loop: Instruction, place: Place) -> float:
     """How often a branch is taken."""
     known = self.frequencies
-    functions = {frame.function for frame in self.module.stack(loop)}
+    stack = self.module.stack(loop)
+    functions = {frame.function for frame in stack}
     if place.part == BEGIN:
       return 1 / known.decisions_per_episode
     if functions & {'freeze_broken', 'Resets.apply'}:
       return 0.0
     if place.updating and self._has_actor(loop.calls('body')):
       return known.updates % known.policy_delay / known.policy_delay
+    callers = [f for f in stack if PurePath(f.file).stem != 'branches']
+    if callers and callers[0].function == 'Trainer.iterate':
+      return 1 / known.update_every
     return 1.0
 
   def _has_actor(self, name: str) -> bool:

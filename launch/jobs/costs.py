@@ -59,7 +59,9 @@ def budgets_of(
   found: dict[Config, Budget] = {}
   result: dict[Config, Budget] = {}
   for config in runs:
-    alike = config.replace(**_NOT_IN_MEMORY)
+    # Whether rates fall matters, and not how long: `utd` is another here.
+    decay = min(config.lr_decay_steps, 1)
+    alike = config.replace(**_NOT_IN_MEMORY, lr_decay_steps=decay)
     if alike not in found:
       env = _env(config.task, config.physics, allow_unfaithful)
       found[alike] = Budget.of(Runner(alike, env).abstract_state())

@@ -44,7 +44,8 @@ class Resets:
     c = self.config
     if c.reset_every:
       learning = jnp.maximum(iteration - c.warmup_iterations, 0)
-      return learning * c.updates_per_iteration // c.reset_every
+      updates = learning // c.update_every * c.updates_per_iteration
+      return updates // c.reset_every
     return jnp.sum(jnp.asarray(c.reset_iterations) <= iteration)
 
   def start(self, iteration: jax.Array) -> jax.Array:
@@ -58,10 +59,16 @@ class Resets:
       return jnp.int32(c.warmup_iterations)
     if c.reset_every:
       updates = self.count(iteration) * c.reset_every
-      return c.warmup_iterations + -(-updates // c.updates_per_iteration)
+      times = -(-updates // c.updates_per_iteration)
+      return c.warmup_iterations + times * c.update_every
     times = jnp.asarray(c.reset_iterations)
     latest = jnp.max(jnp.where(times <= iteration, times, 0))
     return jnp.maximum(latest, c.warmup_iterations)
+
+  def due(self, iteration: jax.Array) -> jax.Array:
+    """Whether there is one in this iteration, `()`; none in the warm-up."""
+    learning = iteration >= self.config.warmup_iterations
+    return learning & (self.count(iteration) > self.count(iteration - 1))
 
   def apply(
     self,
@@ -84,11 +91,9 @@ class Resets:
     """
     if not self.any:
       return state
-    index = self.count(iteration)
-    due = index > self.count(iteration - 1)
 
     def fresh(_):
       stream = jax.random.fold_in(key, _STREAM)
-      return agent.init(jax.random.fold_in(stream, index))
+      return agent.init(jax.random.fold_in(stream, self.count(iteration)))
 
-    return branches.when(due, fresh, state)
+    return branches.when(self.due(iteration), fresh, state)

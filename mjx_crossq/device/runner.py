@@ -247,7 +247,10 @@ class Runner:
   def _keys_at(self, step: int) -> jax.Array:
     """Keys of evaluations and diagnostics at an env step, one for each seed."""
     keys = seed_keys(self.seeds)
-    return jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
+    high, low = divmod(step, 2**32)
+    for part in (low, high) if high else (low,):
+      keys = jax.vmap(lambda key, n=part: jax.random.fold_in(key, n))(keys)
+    return keys
 
   def act(self, policy: Network, obs: np.ndarray) -> np.ndarray:
     """Deterministic actions, `(num_seeds, rows, action_size)`.

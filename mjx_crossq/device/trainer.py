@@ -192,7 +192,7 @@ class Trainer:
   def iterate(
     self, state: TrainState, kept: AgentState
   ) -> tuple[TrainState, AgentState, Metrics]:
-    """One decision in every environment, then `utd` updates for each.
+    """One decision in every environment, then the updates that are due.
 
     Args:
       state: the state.
@@ -204,7 +204,6 @@ class Trainer:
     functions = self.agent.with_hyper(state.hyper)
     rollout, action = self.decide(state)
     key_learn = keys(state.key, state.iteration).learn
-    learning = state.iteration >= self.config.warmup_iterations
     # `launch.inspect` tells the loop's parts by the names of these scopes.
     with jax.named_scope('environment'):
       rollout, transitions, finite = self.rollout.step(
@@ -222,20 +221,34 @@ class Trainer:
         self.replay.add(state.replay, transitions, state.iteration)
       )
 
-    def learn(before):
-      agent, kept, frozen, _ = before
-      agent = self.resets.apply(functions, agent, state.key, state.iteration)
+    updating = self.updating(state.iteration)
+    # A reset does not wait for an iteration that has updates.
+    resets_alone = self.config.update_every > 1 and self.resets.any
+
+    def update(before):
       with jax.named_scope('update'):
-        agent, metrics = self._learn(
+        return self._learn(
           functions,
-          agent,
+          before[0],
           rollout.reward_stats,
           replay,
           key_learn,
           state.iteration,
         )
+
+    def learn(before):
+      agent, kept, frozen, _ = before
+      agent = self.resets.apply(functions, agent, state.key, state.iteration)
+      changed = agent, zero_sums()
+      if resets_alone:
+        agent, metrics = branches.when(updating, update, changed)
+      else:
+        agent, metrics = update(changed)
       return *faults.freeze_broken(agent, kept, frozen), metrics
 
+    learning = updating
+    if resets_alone:
+      learning |= self.resets.due(state.iteration)
     agent, kept, frozen, metrics = branches.when(
       learning, learn, (state.agent, kept, state.frozen, zero_sums())
     )
@@ -338,6 +351,15 @@ class Trainer:
     }
     return agent, zero_sums() | dict(zip(names, sums, strict=True)) | counts
 
+  def updating(self, iteration: jax.Array) -> jax.Array:
+    """Whether an iteration has updates, `()`: every k-th after the warm-up."""
+    learning = iteration >= self.config.warmup_iterations
+    every = self.config.update_every
+    if every == 1:
+      return learning
+    since = iteration - self.config.warmup_iterations + 1
+    return learning & (since % every == 0)
+
   def updates(
     self, key: jax.Array, iteration: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
@@ -345,7 +367,7 @@ class Trainer:
 
     Args:
       key: `keys(...).learn`.
-      iteration: the iteration.
+      iteration: the iteration, one of those that have updates.
 
     Returns:
       Keys of each update, `(updates, 2)`: of its batch and of its noise; and
@@ -353,13 +375,16 @@ class Trainer:
       `policy_delay` updates, and once, at the end, after those that remain in
       iterations in which the remainders have added up to so many.
     """
-    count, delay = self.config.updates_per_iteration, self.config.policy_delay
+    c, first = self.config, self.config.warmup_iterations
+    count, delay = c.updates_per_iteration, c.policy_delay
     rest = count % delay
-    # Counted from the last reset, as the optimisers do.
-    after = (iteration - self.resets.start(iteration) + 1) * rest
+    # Iterations with updates since the last reset, as the optimisers count.
+    times = (iteration - first + 1) // c.update_every
+    times -= (self.resets.start(iteration) - first) // c.update_every
     with_actor = (jnp.arange(count) + 1) % delay == 0
     if rest:
-      with_actor = with_actor.at[-1].set(after % delay < rest)
+      # No product of these overflows, as `policy_delay` is at most 10,000.
+      with_actor = with_actor.at[-1].set(times % delay * rest % delay < rest)
     keys = jax.vmap(jax.random.split)(jax.random.split(key, count))
     return keys, with_actor
 

@@ -76,6 +76,14 @@ def test_a_part_is_the_loop_without_the_others(runner, part):
     assert set(adam_counts(agent.actor.opt_state).ravel()) == due
 
 
+def test_a_part_updates_in_every_kth_iteration_as_the_loop_does():
+  config = from_preset('crossq_wn', **SETTINGS).replace(utd=0.125)
+  runner = Runner(config, Counter(10))
+  function = breakdown.Parts(runner.trainer).functions()['critic']
+  state = breakdown.compile_part(runner, function)(runner.init(), jnp.int32(9))
+  assert set(adam_counts(state.agent.critic.opt_state).ravel()) == {2}
+
+
 def test_work_is_that_of_the_matrix_products(runner):
   """The products alone, counted by hand; the rest is elementwise."""
   c = runner.config

@@ -68,6 +68,17 @@ def test_speeds_are_of_what_is_most_alike():
   )
 
 
+def test_hours_of_fewer_updates_than_decisions():
+  config = from_preset('crossq_wn', num_envs=128, utd=0.0625, warmup=12_800)
+  # 3,907 iterations of 256 env steps, of which 100 do not learn.
+  speed = estimate.Speed(0.0, 3600.0)
+  assert estimate.hours(config, speed) == 8 * (3_907 - 100)
+  assert estimate.hours(config, speed, 256 * 3_000) == 8 * 907
+  near, far = rows({1: 1.0}, num_envs=128), rows({1: 2.0}, num_envs=128)
+  near[0]['utd'], far[0]['utd'] = 0.25, 0.004
+  assert estimate.speed_of(config, near + far) == estimate.fit(near)
+
+
 def test_devices_are_used_as_far_as_there_is_work():
   """Against counting by hand: 15 tasks x 10 seeds, an hour a seed update."""
   linear = estimate.Speed(0.0, 3600.0)  # seeds in one program gain nothing
@@ -115,6 +126,19 @@ def test_updates_of_all_variants_are_counted(capsys, tmp_path):
     found = re.search(r'([\d,]+) updates of', capsys.readouterr().out)
     counts[len(config.combinations)] = found and int(found[1].replace(',', ''))
   assert counts == {1: 400, 2: 800, 4: 1600}
+
+
+def test_memory_of_a_schedule_of_many_env_steps():
+  config = from_preset(
+    'xqc',
+    task='tests.reliability.runs:env',
+    num_envs=1024,
+    utd=2 / 1024,
+    env_steps=10**10,
+    lr_decay_steps=10**10,
+  )
+  (budget,) = costs.budgets_of([config]).values()
+  assert budget.replay > 0
 
 
 @pytest.mark.parametrize('speed', [0, -1, float('nan'), 'fast', None])

@@ -309,6 +309,8 @@ def test_dry_run_prints_config_sizes_and_memory_and_writes_nothing(tmp_path):
   assert re.search(rf'critic +{critic:,}\n', shown)
   replay = 10 * 500_000 * (2 * 17 + 6 + 2) * 4 / 2**20
   assert re.search(rf'replay +{replay:,.1f} MiB\n', shown)
+  shown = launch('train', '--num_envs=128', '--utd=0.0625', '--dry_run').stdout
+  assert re.search(r'utd = 0.0625\n', shown)
   shown = launch('train', '--dry_run', '--target=v5e').stdout
   assert 'on v5e' in shown and re.search(r'available +16,384.0 MiB', shown)
 
@@ -334,7 +336,9 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
     ('--set=critic_widht=2',): "did you mean 'critic_width'",
     ('--set=critic_width=wide',): 'not of type int',
     ('--utd=many',): '--utd',
-    ('--utd=0',): 'utd=0 must be at least 1',
+    ('--utd=0',): 'utd=0 must be at least 1e-09',
+    ('--utd=.3',): 'set utd=0.25 or utd=0.3333333333333333',
+    ('--env_steps=10000000000',): 'raise num_envs',
     ('--utd=2', '--set=utd=3'): 'contradicts',
     ('--uttd=2',): "'uttd'",
     ('train',): "unexpected argument 'train'",

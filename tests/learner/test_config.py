@@ -124,6 +124,10 @@ VALUES = {
   bool: st.booleans(),
   int: st.integers(),
   float: st.floats(allow_nan=False, allow_infinity=False),
+  parsing.Number: st.integers()
+  | st.floats(allow_nan=False, allow_infinity=False).filter(
+    lambda x: not x.is_integer()
+  ),
   str: st.text(),
   tuple[int, ...]: st.lists(st.integers()).map(tuple),
   tuple[str, ...]: st.lists(
@@ -163,7 +167,7 @@ def ends(name):
   [
     name
     for name, kind in config_lib.TYPES.items()
-    if kind in (int, float, tuple[int, ...])
+    if kind in (int, float, parsing.Number, tuple[int, ...])
   ],
 )
 def test_every_number_is_bounded_on_both_sides(name):
@@ -202,7 +206,7 @@ def test_wrong_assignments_are_refused(assignment, message):
   ('changes', 'message'),
   [
     ({'gamma': 1.5}, 'gamma=1.5'),
-    ({'utd': 0}, 'utd=0 must be at least 1'),
+    ({'utd': 0}, 'utd=0 must be at least 1e-09'),
     ({'normalization': 'bath'}, "did you mean 'batch'"),
     ({'log_std_min': 3.0}, 'log_std_min'),
     ({'num_envs': 8, 'replay_capacity': 10}, 'raise it to at least 16'),
@@ -227,7 +231,8 @@ def test_wrong_assignments_are_refused(assignment, message):
     ({'log_std_max': 90.0}, 'log_std_max=90.0 must be at most 40'),
     ({'reset_at': (2**31,)}, 'at most 2,147,483,647 each'),
     ({'gamma': math.nan}, 'not of type float'),
-    ({'utd': 2.5}, 'not of type int'),
+    ({'warmup': 2.5}, 'not of type int'),
+    ({'utd': math.inf}, 'not of type number'),
   ],
 )
 def test_wrong_values_are_refused(changes, message):
