@@ -5,7 +5,7 @@ import jax.numpy as jp
 from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
-from mjx_crossq.envs.mjx.physics import Data
+from mjx_crossq.envs.mjx.models import Data
 
 _CART_RANGE = (-0.25, 0.25)
 _ANGLE_COSINE_RANGE = (0.995, 1.0)

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from mjx_crossq.envs import initial_states as resets
 from mjx_crossq.envs import rewards, suite
-from mjx_crossq.envs.mjx import physics
+from mjx_crossq.envs.mjx import models, physics
 
 _SPEEDS = {'walk': 0.5, 'run': 5.0}
 """Forward speeds, metres per second, above which the reward is full."""
@@ -73,8 +73,8 @@ class Quadruped(suite.SuiteEnv):
 
   @override
   def observe(self, data):
-    m, enum = self.mj_model, physics.mujoco.mjtSensor
-    hinges = m.jnt_type == physics.mujoco.mjtJoint.mjJNT_HINGE
+    m, enum = self.mj_model, models.mujoco.mjtSensor
+    hinges = m.jnt_type == models.mujoco.mjtJoint.mjJNT_HINGE
     torso = m.body('torso').id
     frame = data.xmat[torso]
     return {
@@ -234,7 +234,7 @@ class Escape(Quadruped):
   @override
   def observe(self, data):
     torso = self.mj_model.body('torso').id
-    ranges = self._sensors(data, physics.mujoco.mjtSensor.mjSENS_RANGEFINDER)
+    ranges = self._sensors(data, models.mujoco.mjtSensor.mjSENS_RANGEFINDER)
     return super().observe(data) | {
       'origin': -data.xpos[torso] @ data.xmat[torso],
       # A reading of -1 means that the ray hits nothing.
