@@ -48,10 +48,4 @@ class Cheetah(suite.SuiteEnv):
   @override
   def reward(self, data):
     speed = self._sensor(data, 'torso_subtreelinvel')[0]
-    return rewards.tolerance(
-      speed,
-      bounds=(_RUN_SPEED, float('inf')),
-      margin=_RUN_SPEED,
-      value_at_margin=0,
-      sigmoid='linear',
-    )
+    return rewards.at_least(speed, _RUN_SPEED, margin=_RUN_SPEED)

@@ -106,18 +106,13 @@ class Dog(suite.SuiteEnv):
       factors.append(
         rewards.tolerance(height, (enough, float('inf')), margin=enough)
       )
-    upright = rewards.tolerance(
-      self._vertical(data)[:, 2],
-      bounds=(_UPRIGHT_COSINE, float('inf')),
-      sigmoid='linear',
-      margin=_UPRIGHT_COSINE + 1,
-      value_at_margin=0,
+    upright = rewards.at_least(
+      self._vertical(data)[:, 2], _UPRIGHT_COSINE, margin=_UPRIGHT_COSINE + 1
     )
-    touch = rewards.tolerance(
+    touch = rewards.at_least(
       self._sensor(data, *_TOUCH).sum(),
-      bounds=(self._weight, float('inf')),
+      self._weight,
       margin=self._weight,
-      sigmoid='linear',
       value_at_margin=0.9,
     )
     factors += [upright.prod(), touch]

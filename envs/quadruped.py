@@ -43,12 +43,8 @@ class Quadruped(suite.SuiteEnv):
   def _upright_reward(self, data, deviation: float = 0.0) -> jax.Array:
     """1 if the torso is within `deviation` degrees of upright, 0 inverted."""
     cosine = float(np.cos(np.deg2rad(deviation)))
-    return rewards.tolerance(
-      data.xmat[self.mj_model.body('torso').id, 2, 2],
-      bounds=(cosine, float('inf')),
-      sigmoid='linear',
-      margin=1 + cosine,
-      value_at_margin=0,
+    return rewards.at_least(
+      data.xmat[self.mj_model.body('torso').id, 2, 2], cosine, margin=1 + cosine
     )
 
   def _turned(self, rng: jax.Array) -> suite.Initial:
@@ -126,12 +122,11 @@ class Move(Quadruped):
 
   @override
   def reward(self, data):
-    move = rewards.tolerance(
+    move = rewards.at_least(
       self._sensor(data, 'velocimeter')[0],
-      bounds=(self._speed, float('inf')),
+      self._speed,
       margin=self._speed,
       value_at_margin=0.5,
-      sigmoid='linear',
     )
     return self._upright_reward(data) * move
 
@@ -244,12 +239,8 @@ class Escape(Quadruped):
   @override
   def reward(self, data):
     workspace = data.site_xpos[self.mj_model.site('workspace').id]
-    escape = rewards.tolerance(
-      jp.linalg.norm(workspace),
-      bounds=(self._radius, float('inf')),
-      margin=self._radius,
-      value_at_margin=0,
-      sigmoid='linear',
+    escape = rewards.at_least(
+      jp.linalg.norm(workspace), self._radius, margin=self._radius
     )
     return self._upright_reward(data, deviation=20) * escape
 
