@@ -58,7 +58,9 @@ class Adapted(base.Env):
     """
     self._env = env
     self.name = name
-    self.episode_length = checks.whole(name, 'episode_length', episode_length)
+    self.episode_length = checks.positive_integer(
+      name, 'episode_length', episode_length
+    )
     # Not env.observation_size, for which brax runs an uncompiled reset.
     state = checks.state(name, env)
     self._types, self._treedef = jax.tree.flatten(state)
@@ -163,7 +165,7 @@ class Adapted(base.Env):
 
 
 def _simulated(state: Any, path: Sequence[Any]) -> bool:
-  """Whether a leaf of another environment's state is of its simulation."""
+  """Whether a leaf of another environment's state belongs to its simulation."""
   first, *rest = [getattr(key, 'name', None) for key in path]
   if first in ('data', 'pipeline_state') and hasattr(
     getattr(state, first), 'qpos'
@@ -234,7 +236,7 @@ def _playground(name: str) -> Any:
 
   try:
     with runtime.quiet():
-      return checks.called(f'playground:{name}', make)
+      return checks.call(f'playground:{name}', make)
   except ValueError as error:
     hint = 'its release does not go with the installed mujoco'
     if name not in registry.dm_control_suite.ALL_ENVS:
@@ -255,7 +257,7 @@ def _imported(module: str, function: str) -> Any:
       f'No task {name}: {type(error).__name__}: {error}. It is brax:<name>, '
       'playground:<name>, or module:function of an importable module.'
     ) from None
-  return checks.called(f'{name}()', make)
+  return checks.call(f'{name}()', make)
 
 
 def _choose(source: str, name: str, names: Any) -> None:

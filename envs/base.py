@@ -68,7 +68,7 @@ class Env(brax_base.Env):
   """The entries of an observation that the critic sees, likewise."""
 
   def simulated(self, state: Any) -> Any:
-    """The arrays that a broken simulation makes not finite.
+    """The arrays that are not finite where the simulation has diverged.
 
     Args:
       state: of this environment.

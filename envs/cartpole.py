@@ -5,7 +5,7 @@ import jax.numpy as jp
 from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
-from mjx_crossq.envs.mjx.physics import Data
+from mjx_crossq.envs.mjx.models import Data
 
 _CART_RANGE = (-0.25, 0.25)
 _ANGLE_COSINE_RANGE = (0.995, 1.0)
@@ -68,9 +68,7 @@ class Balance(suite.SuiteEnv):
       return cart_in_bounds * angle_in_bounds
     upright = (cosine + 1) / 2
     centered = (1 + rewards.tolerance(cart, margin=2)) / 2
-    small_control = rewards.tolerance(
-      data.ctrl, margin=1, value_at_margin=0, sigmoid='quadratic'
-    )[0]
+    small_control = rewards.small_control(data.ctrl)[0]
     small_control = (4 + small_control) / 5
     small_velocity = rewards.tolerance(data.qvel[1:], margin=5).min()
     small_velocity = (1 + small_velocity) / 2

@@ -1,4 +1,8 @@
-"""Whether an environment is what training relies on, from its shapes alone."""
+"""Checks that an environment has the form that training relies on.
+
+Everything follows from shapes and types: `reset` and `step` are traced, and
+nothing is simulated.
+"""
 
 import os
 import traceback
@@ -11,20 +15,24 @@ import numpy as np
 
 from mjx_crossq.envs import base, prng
 
-_TRIES = 4  # types of a state that a step changes are widened so often
+_TRIES = 4  # how often the types of a state are widened at most
 _NOT_THEIRS = (__file__, f'{os.path.dirname(jax.__file__)}{os.sep}')
 
 
-def called(what: str, function: Callable[..., Any], *args: Any) -> Any:
-  """The result of somebody else's function.
+def call(what: str, function: Callable[..., Any], *args: Any) -> Any:
+  """Calls a function of another project.
 
   Args:
-    what: the function in the message.
+    what: names the function in the message.
     function: any.
-    *args: of the call.
+    *args: its arguments.
+
+  Returns:
+    Its result.
 
   Raises:
-    ValueError: it raised anything; in one line, with the place.
+    ValueError: the function raised an error, which the message gives in one
+      line, with the place in the other project's code.
   """
   try:
     return function(*args)
@@ -40,16 +48,19 @@ def called(what: str, function: Callable[..., Any], *args: Any) -> Any:
     ) from None
 
 
-def whole(name: str, attribute: str, value: Any) -> int:
-  """An attribute that is a whole number, at least 1.
+def positive_integer(name: str, attribute: str, value: Any) -> int:
+  """Checks that an attribute is a whole number of at least 1.
 
   Args:
     name: of the environment.
-    attribute: in the message.
+    attribute: names it in the message.
     value: its value.
 
+  Returns:
+    The value as a Python integer.
+
   Raises:
-    ValueError: it is none.
+    ValueError: it is not such a number.
   """
   number = isinstance(value, int | np.integer) and not isinstance(value, bool)
   if not number or value < 1:
@@ -60,7 +71,7 @@ def whole(name: str, attribute: str, value: Any) -> int:
 
 
 def state(name: str, env: Any) -> Any:
-  """The shapes and types of an environment's state, which its steps keep.
+  """The shapes and types that an environment's state has after every step.
 
   Args:
     name: of the environment.
@@ -68,7 +79,7 @@ def state(name: str, env: Any) -> Any:
 
   Returns:
     The state with a `jax.ShapeDtypeStruct` for each leaf. Where `step` returns
-    another type than `reset`, it is one that holds both.
+    another type than `reset`, it is the type to which JAX promotes the two.
 
   Raises:
     ValueError: a method is missing or fails, a shape or type is not what
@@ -80,7 +91,7 @@ def state(name: str, env: Any) -> Any:
         f'{name} must be an environment as brax has them, but the '
         f'{type(env).__name__} has no {method!r}'
       )
-  size = whole(name, 'action_size', env.action_size)
+  size = positive_integer(name, 'action_size', env.action_size)
   with prng.as_default():
     return _state(name, env, jax.ShapeDtypeStruct((size,), jnp.float32))
 
@@ -88,10 +99,10 @@ def state(name: str, env: Any) -> Any:
 def _state(name: str, env: Any, action: Any) -> Any:
   """`state` of an environment that has the methods."""
   key = jax.eval_shape(prng.key, 0)
-  first = called(f'{name}: reset', jax.eval_shape, env.reset, key)
+  first = call(f'{name}: reset', jax.eval_shape, env.reset, key)
   _check(f'{name}: reset', first)
   for _ in range(_TRIES):
-    after = called(f'{name}: step', jax.eval_shape, env.step, first, action)
+    after = call(f'{name}: step', jax.eval_shape, env.step, first, action)
     _check(f'{name}: step', after)
     widened = _widened(name, first, after)
     if _types(widened) == _types(first):
@@ -101,17 +112,18 @@ def _state(name: str, env: Any, action: Any) -> Any:
 
 
 def own(name: str, env: base.Env) -> None:
-  """Checks an environment with our interface; nothing is changed for it.
+  """Checks an environment that has the interface `base.Env` already.
 
   Args:
     name: of the environment.
     env: any.
 
   Raises:
-    ValueError: as `state`; or types change, the observation is no float32
-      vector of `observation_size`, or a part of it is not within it.
+    ValueError: as `state`; or a step changes types, the observation is not a
+      float32 vector of length `observation_size`, or the part that actor or
+      critic sees is not within it.
   """
-  whole(name, 'episode_length', env.episode_length)
+  positive_integer(name, 'episode_length', env.episode_length)
   obs, size = state(name, env).obs, env.observation_size
   if not isinstance(size, int) or not _is(obs, (size,), np.float32):
     raise ValueError(
@@ -144,7 +156,7 @@ def vector(name: str, obs: Any) -> int:
     obs: shapes.
 
   Raises:
-    ValueError: it is none.
+    ValueError: it is not such a vector.
   """
   shape = getattr(obs, 'shape', ())
   if len(shape) != 1 or not shape[0] or not _real(obs):
@@ -157,7 +169,7 @@ def vector(name: str, obs: Any) -> int:
 
 
 def _check(what: str, state: Any) -> None:
-  """Reads what training reads of a state."""
+  """Checks the fields of a state that training reads."""
   for field in ('obs', 'reward', 'done'):
     if not hasattr(state, field):
       raise ValueError(
@@ -174,7 +186,7 @@ def _check(what: str, state: Any) -> None:
 
 
 def _widened(name: str, first: Any, after: Any) -> Any:
-  """The first state with types that hold those of the second, too."""
+  """The first state with its types promoted to hold those of the second."""
   a, b = _leaves(first), _leaves(after)
   if added := sorted(a.keys() ^ b.keys()):
     raise ValueError(
@@ -197,10 +209,10 @@ def _widened(name: str, first: Any, after: Any) -> Any:
 
 
 def _common(name: str, path: str, a: Any, b: Any) -> Any:
-  """The type that holds two."""
+  """The type to which JAX promotes two types."""
   if a == b:
     return a
-  return called(f'{name}: the type of {path}', jnp.result_type, a, b)
+  return call(f'{name}: the type of {path}', jnp.result_type, a, b)
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
 from mjx_crossq.envs.mjx import physics
+from mjx_crossq.envs.mjx.models import Data
 
 _RUN_SPEED = 10.0
 """Metres per second above which the reward is 1."""
@@ -29,7 +30,7 @@ class Cheetah(suite.SuiteEnv):
     data = self.settle(data)
     return suite.Initial(data.qpos, data.qvel)
 
-  def settle(self, data: physics.Data) -> physics.Data:
+  def settle(self, data: Data) -> Data:
     """Lets the cheetah fall for two seconds without control."""
     ctrl = jp.zeros(self.mj_model.nu)
     return physics.step(self.model, data, ctrl, _SETTLING_STEPS)
@@ -47,10 +48,4 @@ class Cheetah(suite.SuiteEnv):
   @override
   def reward(self, data):
     speed = self._sensor(data, 'torso_subtreelinvel')[0]
-    return rewards.tolerance(
-      speed,
-      bounds=(_RUN_SPEED, float('inf')),
-      margin=_RUN_SPEED,
-      value_at_margin=0,
-      sigmoid='linear',
-    )
+    return rewards.at_least(speed, _RUN_SPEED, margin=_RUN_SPEED)

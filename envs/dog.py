@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite
-from mjx_crossq.envs.mjx import physics
+from mjx_crossq.envs.mjx import models
 
 _SPEEDS = {'stand': 0.0, 'walk': 1.0, 'trot': 3.0, 'run': 9.0, 'fetch': 0.0}
 """Forward speeds, metres per second, above which the reward is full."""
@@ -83,7 +83,7 @@ class Dog(suite.SuiteEnv):
   @override
   def observe(self, data):
     m = self.mj_model
-    hinges = m.jnt_type == physics.mujoco.mjtJoint.mjJNT_HINGE
+    hinges = m.jnt_type == models.mujoco.mjtJoint.mjJNT_HINGE
     return {
       'joint_angles': data.qpos[m.jnt_qposadr[hinges]],
       'joint_velocites': data.qvel[m.jnt_dofadr[hinges]],
@@ -106,18 +106,13 @@ class Dog(suite.SuiteEnv):
       factors.append(
         rewards.tolerance(height, (enough, float('inf')), margin=enough)
       )
-    upright = rewards.tolerance(
-      self._vertical(data)[:, 2],
-      bounds=(_UPRIGHT_COSINE, float('inf')),
-      sigmoid='linear',
-      margin=_UPRIGHT_COSINE + 1,
-      value_at_margin=0,
+    upright = rewards.at_least(
+      self._vertical(data)[:, 2], _UPRIGHT_COSINE, margin=_UPRIGHT_COSINE + 1
     )
-    touch = rewards.tolerance(
+    touch = rewards.at_least(
       self._sensor(data, *_TOUCH).sum(),
-      bounds=(self._weight, float('inf')),
+      self._weight,
       margin=self._weight,
-      sigmoid='linear',
       value_at_margin=0.9,
     )
     factors += [upright.prod(), touch]

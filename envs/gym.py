@@ -195,27 +195,16 @@ def make_vec(
   num_envs: int = 1,
   physics: str = 'mjx',
   allow_unfaithful: bool = False,
-  arrays: str = 'numpy',
-  autoreset_mode: Any = AutoresetMode.NEXT_STEP,
-  max_episode_steps: int | None = None,
   record_episodes: bool = False,
-  render_mode: str | None = None,
-  size: tuple[int, int] = (320, 240),
+  **settings: Any,
 ) -> VectorEnv:
   """Entry point of `gymnasium.make_vec`; see `envs.load` and `VectorEnv`.
 
-  `record_episodes` is off, because gymnasium's wrappers record episodes.
+  `record_episodes` is off, because gymnasium's wrappers record episodes. The
+  other settings are those of `VectorEnv`, which refuses unknown ones.
   """
-  return VectorEnv(
-    envs.load(task, allow_unfaithful, physics),
-    num_envs,
-    arrays=arrays,
-    autoreset_mode=autoreset_mode,
-    max_episode_steps=max_episode_steps,
-    record_episodes=record_episodes,
-    render_mode=render_mode,
-    size=size,
-  )
+  env = envs.load(task, allow_unfaithful, physics)
+  return VectorEnv(env, num_envs, record_episodes=record_episodes, **settings)
 
 
 def register_all() -> None:

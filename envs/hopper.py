@@ -49,15 +49,12 @@ class Hopper(suite.SuiteEnv):
     height = data.xipos[torso, 2] - data.xipos[foot, 2]
     standing = rewards.tolerance(height, (_STAND_HEIGHT, 2.0))
     if self._hopping:
-      hopping = rewards.tolerance(
+      hopping = rewards.at_least(
         self._sensor(data, 'torso_subtreelinvel')[0],
-        bounds=(_HOP_SPEED, float('inf')),
+        _HOP_SPEED,
         margin=_HOP_SPEED / 2,
         value_at_margin=0.5,
-        sigmoid='linear',
       )
       return standing * hopping
-    small_control = rewards.tolerance(
-      data.ctrl, margin=1, value_at_margin=0, sigmoid='quadratic'
-    ).mean()
+    small_control = rewards.small_control(data.ctrl).mean()
     return standing * (small_control + 4) / 5

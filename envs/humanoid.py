@@ -78,25 +78,15 @@ class Humanoid(suite.SuiteEnv):
       margin=_STAND_HEIGHT / 4,
     )
     trunk = self.mj_model.body(self.trunk).id
-    upright = rewards.tolerance(
-      data.xmat[trunk, 2, self.trunk_up],
-      bounds=(0.9, float('inf')),
-      sigmoid='linear',
-      margin=1.9,
-      value_at_margin=0,
+    upright = rewards.at_least(
+      data.xmat[trunk, 2, self.trunk_up], 0.9, margin=1.9
     )
-    small_control = rewards.tolerance(
-      data.ctrl, margin=1, value_at_margin=0, sigmoid='quadratic'
-    ).mean()
+    small_control = rewards.small_control(data.ctrl).mean()
     stand_reward = standing * upright * (4 + small_control) / 5
     velocity = self._velocity(data)[:2]
     if self._move_speed == 0:
       return stand_reward * rewards.tolerance(velocity, margin=2).mean()
-    move = rewards.tolerance(
-      jp.linalg.norm(velocity),
-      bounds=(self._move_speed, float('inf')),
-      margin=self._move_speed,
-      value_at_margin=0,
-      sigmoid='linear',
+    move = rewards.at_least(
+      jp.linalg.norm(velocity), self._move_speed, margin=self._move_speed
     )
     return stand_reward * (5 * move + 1) / 6

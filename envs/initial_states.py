@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jp
 import numpy as np
 
-from mjx_crossq.envs.mjx import physics
+from mjx_crossq.envs.mjx import models
 
 Params = dict[str, jax.Array]
 """What stock draws anew in every episode besides the physics state (a target's
@@ -70,7 +70,7 @@ def until(
   return jax.lax.while_loop(again, attempt, carry)[0]
 
 
-def random_joints(mj_model: physics.MjModel, rng: jax.Array) -> jax.Array:
+def random_joints(mj_model: models.MjModel, rng: jax.Array) -> jax.Array:
   """Draws limited joints in their range and other rotations in full.
 
   Source: `randomize_limited_and_rotational_joints` of the suite, whose
@@ -87,7 +87,7 @@ def random_joints(mj_model: physics.MjModel, rng: jax.Array) -> jax.Array:
   Raises:
     NotImplementedError: the model has ball joints.
   """
-  m, joint = mj_model, physics.mujoco.mjtJoint
+  m, joint = mj_model, models.mujoco.mjtJoint
   if (m.jnt_type == joint.mjJNT_BALL).any():
     raise NotImplementedError('Random ball joints.')
   low, high = m.qpos0.copy(), m.qpos0.copy()

@@ -28,7 +28,7 @@ class Pictures:
       size: width and height, in pixels.
 
     Raises:
-      ValueError: it has none.
+      ValueError: the task has no MuJoCo model.
     """
     self._task = task
     self._size = size
@@ -45,16 +45,9 @@ class Pictures:
       self.physics = mujoco.Physics.from_model(wrapper.MjModel(model))
     else:
       raise ValueError(f'{task.name} has no MuJoCo model and cannot be drawn')
-    looks, names = self.physics.model.vis.global_, self._camera_names()
-    looks.offwidth = max(looks.offwidth, size[0])
-    looks.offheight = max(looks.offheight, size[1])
-    first = 0 if names else -1
-    self._camera: Any = next((c for c in _CAMERAS if c in names), first)
+    make_room(self.physics.model, size)
+    self._camera: Any = preferred_camera(camera_names(self.physics.model))
     self._window: Any = None
-
-  def _camera_names(self) -> list[str]:
-    model = self.physics.model
-    return [model.id2name(i, 'camera') for i in range(model.ncam)]
 
   def place(self, states: Any, row: int, seconds: float) -> None:
     """Puts the physics into one of many states.
@@ -101,8 +94,30 @@ class Pictures:
       self._window = None
 
 
+def make_room(model: Any, size: tuple[int, int]) -> None:
+  """Enlarges a model's buffer for pictures where it is too small.
+
+  Args:
+    model: of a `Physics`.
+    size: width and height, in pixels.
+  """
+  looks = model.vis.global_
+  looks.offwidth = max(looks.offwidth, size[0])
+  looks.offheight = max(looks.offheight, size[1])
+
+
+def camera_names(model: Any) -> list[str]:
+  """The names of a model's cameras, in their order."""
+  return [model.id2name(i, 'camera') for i in range(model.ncam)]
+
+
+def preferred_camera(names: list[str]) -> str | int:
+  """A camera at the side, or else the first, or else -1, the free one."""
+  return next((c for c in _CAMERAS if c in names), 0 if names else -1)
+
+
 def place(task: Any, physics: Any, state: Any, seconds: float) -> None:
-  """Puts the stock task's `Physics` into a state of ours.
+  """Puts the `Physics` of the stock task into the state of a task.
 
   Args:
     task: of the suite.

@@ -39,9 +39,7 @@ class PointMass(suite.SuiteEnv):
       bounds=(0.0, size),
       margin=size,
     )
-    small_control = rewards.tolerance(
-      data.ctrl, margin=1, value_at_margin=0, sigmoid='quadratic'
-    ).mean()
+    small_control = rewards.small_control(data.ctrl).mean()
     return near * (small_control + 4) / 5
 
 

@@ -1,4 +1,4 @@
-"""Keys of random numbers, which do not depend on settings of jax."""
+"""Keys of random numbers that do not depend on JAX's settings."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,13 @@ def key(seed: 'int | jax.Array') -> 'jax.Array':
   Args:
     seed: an integer.
   """
-  import jax  # records name `IMPL`, and need no jax
+  import jax  # here, because records name `IMPL` without JAX
 
   return jax.random.key(seed, impl=IMPL)
 
 
 def as_default() -> Any:
-  """A context in which others that name no implementation get `IMPL`."""
+  """A context in which keys that name no implementation have `IMPL`."""
   import jax
 
   return jax.default_prng_impl(IMPL)

@@ -1,4 +1,4 @@
-"""Processes of this project that a program starts."""
+"""The environment of Python processes that a program starts."""
 
 import os
 import sys

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from mjx_crossq.envs import initial_states as resets
 from mjx_crossq.envs import rewards, suite
-from mjx_crossq.envs.mjx import physics
+from mjx_crossq.envs.mjx import models, physics
 
 _SPEEDS = {'walk': 0.5, 'run': 5.0}
 """Forward speeds, metres per second, above which the reward is full."""
@@ -43,12 +43,8 @@ class Quadruped(suite.SuiteEnv):
   def _upright_reward(self, data, deviation: float = 0.0) -> jax.Array:
     """1 if the torso is within `deviation` degrees of upright, 0 inverted."""
     cosine = float(np.cos(np.deg2rad(deviation)))
-    return rewards.tolerance(
-      data.xmat[self.mj_model.body('torso').id, 2, 2],
-      bounds=(cosine, float('inf')),
-      sigmoid='linear',
-      margin=1 + cosine,
-      value_at_margin=0,
+    return rewards.at_least(
+      data.xmat[self.mj_model.body('torso').id, 2, 2], cosine, margin=1 + cosine
     )
 
   def _turned(self, rng: jax.Array) -> suite.Initial:
@@ -73,8 +69,8 @@ class Quadruped(suite.SuiteEnv):
 
   @override
   def observe(self, data):
-    m, enum = self.mj_model, physics.mujoco.mjtSensor
-    hinges = m.jnt_type == physics.mujoco.mjtJoint.mjJNT_HINGE
+    m, enum = self.mj_model, models.mujoco.mjtSensor
+    hinges = m.jnt_type == models.mujoco.mjtJoint.mjJNT_HINGE
     torso = m.body('torso').id
     frame = data.xmat[torso]
     return {
@@ -126,12 +122,11 @@ class Move(Quadruped):
 
   @override
   def reward(self, data):
-    move = rewards.tolerance(
+    move = rewards.at_least(
       self._sensor(data, 'velocimeter')[0],
-      bounds=(self._speed, float('inf')),
+      self._speed,
       margin=self._speed,
       value_at_margin=0.5,
-      sigmoid='linear',
     )
     return self._upright_reward(data) * move
 
@@ -234,7 +229,7 @@ class Escape(Quadruped):
   @override
   def observe(self, data):
     torso = self.mj_model.body('torso').id
-    ranges = self._sensors(data, physics.mujoco.mjtSensor.mjSENS_RANGEFINDER)
+    ranges = self._sensors(data, models.mujoco.mjtSensor.mjSENS_RANGEFINDER)
     return super().observe(data) | {
       'origin': -data.xpos[torso] @ data.xmat[torso],
       # A reading of -1 means that the ray hits nothing.
@@ -244,12 +239,8 @@ class Escape(Quadruped):
   @override
   def reward(self, data):
     workspace = data.site_xpos[self.mj_model.site('workspace').id]
-    escape = rewards.tolerance(
-      jp.linalg.norm(workspace),
-      bounds=(self._radius, float('inf')),
-      margin=self._radius,
-      value_at_margin=0,
-      sigmoid='linear',
+    escape = rewards.at_least(
+      jp.linalg.norm(workspace), self._radius, margin=self._radius
     )
     return self._upright_reward(data, deviation=20) * escape
 

@@ -92,3 +92,33 @@ def tolerance(
   # Python floats: NumPy's would turn float32 into float64 under x64.
   distance = jp.where(x < lower, lower - x, x - upper) / float(margin)
   return jp.where(inside, 1.0, _sigmoid(distance, value_at_margin, sigmoid))
+
+
+def at_least(
+  x: jax.Array, bound: float, *, margin: float, value_at_margin: float = 0
+) -> jax.Array:
+  """1 at or above a bound, falling linearly below it.
+
+  Args:
+    x: values of any shape.
+    bound: the bound.
+    margin: distance below the bound at which the value is `value_at_margin`.
+    value_at_margin: see `margin`.
+
+  Returns:
+    float32 values in [0, 1], of the shape of `x`.
+  """
+  bounds = (bound, float('inf'))
+  return tolerance(x, bounds, margin, 'linear', value_at_margin)
+
+
+def small_control(ctrl: jax.Array) -> jax.Array:
+  """1 for controls of 0, falling quadratically to 0 at 1 and -1.
+
+  Args:
+    ctrl: controls, of any shape.
+
+  Returns:
+    float32 values in [0, 1], of the shape of `ctrl`.
+  """
+  return tolerance(ctrl, margin=1, value_at_margin=0, sigmoid='quadratic')

@@ -33,12 +33,13 @@ def make_deterministic() -> None:
 def use_cores(most: int) -> None:
   """Divides the CPU into devices, a core each, over which seeds are spread.
 
-  A seed's program computes on one thread where all cores are devices. Nothing
-  changes where `XLA_FLAGS` has a number of devices, and the setting has an
-  effect only before JAX's first computation. A GPU is as it was.
+  Where all cores are devices, the program of a seed computes on one thread. A
+  number of devices that `XLA_FLAGS` already has is kept. The setting has an
+  effect only before JAX's first computation, and none on GPUs.
 
   Args:
-    most: devices, such as the number of seeds; no more than cores are made.
+    most: largest number of devices, such as the number of seeds; there are
+      never more than cores.
   """
   count = min(most, cores())
   if count == 1 or _DEVICES in os.environ.get('XLA_FLAGS', ''):

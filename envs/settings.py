@@ -1,13 +1,14 @@
-"""Settings of jax with which this package's programs would not be the same.
+"""Settings of JAX that would change what this package's programs compute.
 
 Keys name their implementation (`envs.prng.key`), and the precision of matrix
-products is a field of `Config`. What cannot be named so is refused.
+products is a field of `Config`, so that JAX's settings of these have no effect.
+Other settings that change numbers, or break the programs, are refused.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-_NUMBERS = 'every number would be another one'
+_NUMBERS = 'all random numbers would be different'
 _PROGRAMS = 'the programs of this package do not work with it'
 _NANS = 'train with --debug_nans instead'
 _GUARDS = ('allow', 'log', 'log_explicit', None)
@@ -32,7 +33,7 @@ ACCEPTED: dict[str, tuple[tuple[Any, ...], str]] = {
   'jax_transfer_guard_device_to_device': (_GUARDS, _PROGRAMS),
   'jax_transfer_guard_device_to_host': (_GUARDS, _PROGRAMS),
 }
-"""By the name of a setting: the values that are accepted, and why no other."""
+"""For each setting the values that are accepted, and why others are not."""
 
 OF_ENVIRONMENTS = (
   'jax_threefry_partitionable',
@@ -52,7 +53,7 @@ def check(names: Iterable[str] = tuple(ACCEPTED)) -> None:
   Raises:
     ValueError: names the setting, its variable, and what to do.
   """
-  import jax  # records and flags need none
+  import jax  # here, because flags and records are read without JAX
 
   for name in names:
     accepted, why = ACCEPTED[name]

@@ -18,6 +18,7 @@ from typing_extensions import override
 from mjx_crossq.envs import base, runtime
 from mjx_crossq.envs import initial_states as resets
 from mjx_crossq.envs.initial_states import Initial, Params
+from mjx_crossq.envs.mjx import models
 from mjx_crossq.envs.mjx import physics as physics_lib
 
 __all__ = ['Initial', 'Params', 'SuiteEnv', 'import_stock']
@@ -41,7 +42,7 @@ def import_stock(name: str) -> ModuleType:
     return importlib.import_module('.'.join(filter(None, (_SUITE, name))))
 
 
-_Compiled = tuple[physics_lib.MjModel, physics_lib.Model, physics_lib.Data]
+_Compiled = tuple[models.MjModel, models.Model, models.Data]
 _compiled: dict[tuple[str, str | bytes], _Compiled] = {}
 
 
@@ -50,10 +51,10 @@ def _compile(
 ) -> _Compiled:
   """C model, MJX model and data; compiled once for all tasks with this MJCF."""
   if (domain, xml) not in _compiled:
-    settings = physics_lib.SETTINGS.get(domain, physics_lib.Settings())
-    model = physics_lib.compile_model(xml, assets, settings)
+    settings = models.SETTINGS.get(domain, models.Settings())
+    model = models.compile_model(xml, assets, settings)
     with jax.ensure_compile_time_eval():
-      _compiled[domain, xml] = model, *physics_lib.put_model(model)
+      _compiled[domain, xml] = model, *models.put_model(model)
   return _compiled[domain, xml]
 
 
@@ -141,8 +142,8 @@ class SuiteEnv(base.Env):
       return super().set_physics(backend)
     from mjx_crossq.envs.warp import physics as warp_physics
 
-    unedited = physics_lib.Settings()
-    self.mj_model = physics_lib.compile_model(*self.stock_xml(), unedited)
+    unedited = models.Settings()
+    self.mj_model = models.compile_model(*self.stock_xml(), unedited)
     self.physics = warp_physics.WarpPhysics(self.mj_model, self.model)
     self.unfaithful = self.warp_unfaithful
 
@@ -159,15 +160,15 @@ class SuiteEnv(base.Env):
     """
     raise NotImplementedError
 
-  def observe(self, data: physics_lib.Data) -> dict[str, jax.Array]:
+  def observe(self, data: models.Data) -> dict[str, jax.Array]:
     """Stock's `get_observation`: arrays by stock name, in stock order."""
     raise NotImplementedError
 
-  def reward(self, data: physics_lib.Data) -> jax.Array:
+  def reward(self, data: models.Data) -> jax.Array:
     """Stock's `get_reward`: a scalar."""
     raise NotImplementedError
 
-  def done(self, data: physics_lib.Data) -> jax.Array:
+  def done(self, data: models.Data) -> jax.Array:
     """Whether the episode ends by itself: stock's `get_termination`."""
     del data
     return jp.zeros((), jp.float32)
@@ -184,7 +185,7 @@ class SuiteEnv(base.Env):
     """The episode's parameters as the stock model file has them."""
     return {}
 
-  def model_at(self, params: Mapping[str, Any]) -> physics_lib.Model:
+  def model_at(self, params: Mapping[str, Any]) -> models.Model:
     """The MJX model of an episode with these parameters."""
     del params
     return self.model
@@ -240,7 +241,7 @@ class SuiteEnv(base.Env):
       )
     )
 
-  def place(self, initial: Initial) -> physics_lib.Data:
+  def place(self, initial: Initial) -> models.Data:
     """Data at an initial state, of which nothing else is computed yet.
 
     Args:
@@ -318,7 +319,7 @@ class SuiteEnv(base.Env):
     m = self.mj_model
     return np.array([m.joint(name).dofadr[0] for name in joints])
 
-  def _sensor(self, data: physics_lib.Data, *names: str) -> jax.Array:
+  def _sensor(self, data: models.Data, *names: str) -> jax.Array:
     """The values of named sensors, one after the other."""
     sensors = [self.mj_model.sensor(name) for name in names]
     return jp.concatenate(

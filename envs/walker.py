@@ -53,11 +53,10 @@ class PlanarWalker(suite.SuiteEnv):
     stand_reward = (3 * standing + upright) / 4
     if self._move_speed == 0:
       return stand_reward
-    move_reward = rewards.tolerance(
+    move_reward = rewards.at_least(
       self._sensor(data, 'torso_subtreelinvel')[0],
-      bounds=(self._move_speed, float('inf')),
+      self._move_speed,
       margin=self._move_speed / 2,
       value_at_margin=0.5,
-      sigmoid='linear',
     )
     return stand_reward * (5 * move_reward + 1) / 6

@@ -14,7 +14,7 @@ from typing import Any
 
 @functools.cache
 def install() -> None:
-  """Has JAX remove an entry that cannot be read, in this process."""
+  """Makes JAX remove entries that it cannot read, in this process."""
   import jax
   from jax._src import compilation_cache
 
@@ -28,7 +28,7 @@ def install() -> None:
       path = Path(folder) / f'{cache_key}-cache'
       try:
         path.unlink()
-      except OSError:  # a folder of others, or none on this machine
+      except OSError:  # no such file, or no right to remove it
         raise error from None
       print(
         f'a damaged entry of the compilation cache is made anew: {path}',

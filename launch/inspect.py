@@ -85,31 +85,19 @@ def _print(found: Any) -> None:
     f'  {"a decision, by part":18} {"launches":>9} {"libraries":>9} '
     f'{"copies":>9} {"conditions":>10} {"MiB moved":>10} {"GFLOP":>9}'
   )
-  rows = {**found.by_part, 'all': None}
-  for name, counts in rows.items():
-    values = (
-      [
-        r['launches_per_decision'],
-        r['library_calls_per_decision'],
-        r['copies_per_decision'],
-        r['conditions_per_decision'],
-        r['bytes_per_decision'],
-        r['flops_per_decision'],
-      ]
-      if counts is None
-      else [
-        counts.launches,
-        counts.library_calls,
-        counts.copies,
-        counts.control,
-        counts.bytes,
-        counts.flops,
-      ]
-    )
-    *whole, moved, flops = values
+  whole = parts.Counts(
+    launches=r['launches_per_decision'],
+    library_calls=r['library_calls_per_decision'],
+    copies=r['copies_per_decision'],
+    control=r['conditions_per_decision'],
+    bytes=r['bytes_per_decision'],
+    flops=r['flops_per_decision'],
+  )
+  for name, n in {**found.by_part, 'all': whole}.items():
     print(
-      f'  {name:18} {whole[0]:9,.1f} {whole[1]:9,.1f} {whole[2]:9,.1f} '
-      f'{whole[3]:10,.1f} {moved / _MIB:10,.1f} {flops / 1e9:9,.3f}'
+      f'  {name:18} {n.launches:9,.1f} {n.library_calls:9,.1f} '
+      f'{n.copies:9,.1f} {n.control:10,.1f} {n.bytes / _MIB:10,.1f} '
+      f'{n.flops / 1e9:9,.3f}'
     )
   iteration = r['launches_per_solver_iteration']
   print(

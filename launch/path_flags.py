@@ -6,7 +6,7 @@ from absl import flags
 
 from mjx_crossq import paths
 
-# What is defined here belongs to the module that calls.
+# The flags belong to the module that calls `define`, in --help too.
 flags.disclaim_key_flags()
 
 

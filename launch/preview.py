@@ -1,4 +1,4 @@
-"""What `launch.train` says of a run before it begins."""
+"""What `launch.train` prints about a run before it begins."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -1,14 +1,15 @@
-"""The replay of a run as a file of transitions, and such a file as a replay.
+"""Writes the replay of a run to a file, and reads a file into a replay.
 
-A file is an `.npz` with one row a transition, the rows of each environment in
-the order of time, one environment after the other:
+A file is an `.npz` with a row for each transition. The rows of an environment
+are in the order of time, and the environments follow each other:
 
     obs            s, float32 (transitions, observation_size)
     action         a in [-1, 1], float32 (transitions, action_size)
     reward         summed over the action repeat, float32 (transitions,)
     mask           0 where the episode truly terminated, else 1, float32
     next_obs       the true next observation s', also at an episode's end
-    episode_start  whether an episode begins, or what came before is lost, bool
+    episode_start  whether an episode begins, or the transition before is not in
+                   the file, bool
     meta           JSON: task, seed, env step, action repeat
 """
 
@@ -106,8 +107,8 @@ def load(path: str | Path, env: Env, config: Config) -> Transition:
     Transitions with leaves `(transitions, ...)`, float32.
 
   Raises:
-    ConfigError: it is no such file, or does not fit the environment or the
-      replay.
+    ConfigError: the file is not one of transitions, or does not fit the
+      environment or the replay.
   """
   size: Any = env.observation_size
   sizes = {

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths that a user gives: `~` is expanded, and URLs are refused."""
 
 import os
 import re

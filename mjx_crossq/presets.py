@@ -95,7 +95,9 @@ PRESETS: dict[str, dict[str, Any]] = {
   # crossq_wn made small, so that a laptop learns an easy task in minutes.
   'quickstart': {
     'num_seeds': 2,
-    'env_steps': 60_000,
+    'env_steps': 80_000,
+    'lr_decay_steps': 80_000,
+    'lr_final': 0.1,
     'action_repeat': 4,
     'utd': 2,
     'log_every': 2_000,

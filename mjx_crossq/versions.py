@@ -1,4 +1,4 @@
-"""What computes a run: versions of packages, and how they changed with it."""
+"""The versions of the packages that compute a run, and when they changed."""
 
 import functools
 import importlib.metadata
@@ -40,7 +40,7 @@ def current() -> Versions:
 
 
 def history(record: Any) -> list[dict[str, Any]]:
-  """Which versions have trained a run from which env step on.
+  """The versions with which a run was trained, and from which env step on.
 
   Args:
     record: of a `config.json`; older ones have only the newest versions.
@@ -68,11 +68,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def continued(path: Path, env_step: int) -> list[dict[str, Any]]:
-  """The history of a run that these versions go on with.
+  """The history of a run that is continued with the present versions.
 
   Args:
     path: its `config.json`; need not exist.
-    env_step: where they go on; 0 for a new run.
+    env_step: at which it is continued; 0 for a new run.
   """
   before = [x for x in read_history(path) if x['env_step'] < env_step]
   now = {'env_step': env_step, 'versions': current()}
@@ -81,7 +81,7 @@ def continued(path: Path, env_step: int) -> list[dict[str, Any]]:
 
 
 def changes(before: Versions, after: Versions) -> str:
-  """The versions that differ, in words."""
+  """The versions that differ, as text."""
   return ', '.join(
     f'{name} {before.get(name)} -> {after.get(name)}'
     for name in {**before, **after}

@@ -19,7 +19,7 @@ def install() -> None:
   """Installs all corrections; further calls do nothing.
 
   It must be called before MJX puts a model on a device: the table of colliders
-  decides how much room a model's contacts need. `physics.put_model` calls it.
+  decides how much room a model's contacts need. `models.put_model` calls it.
   """
   table = collision_driver._COLLISION_FUNC
   table.update(collision.COLLIDERS)  # capsules

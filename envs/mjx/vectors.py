@@ -37,7 +37,7 @@ def subtract(a: Vector, b: Vector) -> Vector:
   return a[0] - b[0], a[1] - b[1], a[2] - b[2]
 
 
-def scale(a: Vector, factor: jax.Array) -> Vector:
+def scale(a: Vector, factor: jax.Array | float) -> Vector:
   """Product with a number."""
   return a[0] * factor, a[1] * factor, a[2] * factor
 

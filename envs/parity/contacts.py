@@ -9,7 +9,7 @@ import numpy as np
 
 from mjx_crossq.envs import runtime, suite
 from mjx_crossq.envs.base import flatten_observation
-from mjx_crossq.envs.mjx import physics as physics_lib
+from mjx_crossq.envs.mjx import models
 from mjx_crossq.envs.parity.records import action_sequences, to_stock
 from mjx_crossq.envs.parity.rollouts import Policy
 
@@ -52,10 +52,10 @@ def contacts(
         action = np.asarray(policy(obs[None])[0], np.float64)
       timestep = stock.step(to_stock(env, action))
       # Stock stops before the new state's forces are known.
-      physics_lib.mujoco.mj_forward(model, data)
+      models.mujoco.mj_forward(model, data)
       condims: dict[int, int] = {}
       for i, contact in enumerate(data.contact):
-        physics_lib.mujoco.mj_contactForce(model, data, i, force)
+        models.mujoco.mj_contactForce(model, data, i, force)
         weight = np.array([1.0, np.linalg.norm(force[:3])])
         everything += weight
         if _collide(ours, *contact.geom):
@@ -63,7 +63,7 @@ def contacts(
           condims[contact.dim] = condims.get(contact.dim, 0) + 1
       most = max([most, *condims.values()])
       pairs = max(pairs, needed_pairs(members, model, data))
-  flag = physics_lib.mujoco.mjtDisableBit
+  flag = models.mujoco.mjtDisableBit
   inert = int(flag.mjDSBL_CONSTRAINT | flag.mjDSBL_CONTACT)
   if model.opt.disableflags & inert or not everything[0]:
     share = np.zeros(2)  # No contact is active.
@@ -91,13 +91,13 @@ def groups(model: Any) -> dict[tuple[Any, ...], np.ndarray]:
   """
   most = _numeric(model, 'max_geom_pairs')
   result = {}
-  enum = physics_lib.mujoco.mjtGeom
+  enum = models.mujoco.mjtGeom
   round_ = {int(enum.mjGEOM_SPHERE), int(enum.mjGEOM_CAPSULE)}
   for key, pairs in collision_driver._geom_groups(model).items():
     # All pairs of spheres and capsules, and those with planes, are computed.
     every = enum.mjGEOM_PLANE in key.types or set(map(int, key.types)) <= round_
     if most is not None and not every and len(pairs) > most:
-      names = [physics_lib.mujoco.mjtGeom(int(x)).name for x in key.types]
+      names = [models.mujoco.mjtGeom(int(x)).name for x in key.types]
       result[*names, int(key.condim)] = np.array(pairs)[:, :2]
   return result
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from mjx_crossq.envs import prng, suite
-from mjx_crossq.envs.mjx import physics as physics_lib
+from mjx_crossq.envs.mjx import models
 from mjx_crossq.envs.parity.records import Records, collect, to_stock
 
 __all__ = [
@@ -197,7 +197,7 @@ def c_velocities(
   model, data = physics.model.ptr, physics.data.ptr
   result = np.zeros((horizon, len(records), model.nv))
   for i in range(len(records)):
-    physics_lib.mujoco.mj_resetData(model, data)
+    models.mujoco.mj_resetData(model, data)
     env.write_params(physics, {k: v[i] for k, v in records.params.items()})
     data.qpos[:] = records.qpos[i]
     data.qvel[:] = records.qvel[i]
@@ -205,7 +205,7 @@ def c_velocities(
     data.qacc_warmstart[:] = records.warmstart[i]
     data.ctrl[:] = ctrl[i]
     for step in range(horizon):
-      physics_lib.mujoco.mj_step(model, data)
+      models.mujoco.mj_step(model, data)
       result[step, i] = data.qvel
   return result
 

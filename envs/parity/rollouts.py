@@ -17,7 +17,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from mjx_crossq.envs import prng, suite
 from mjx_crossq.envs.base import flatten_observation
-from mjx_crossq.envs.mjx import physics as physics_lib
+from mjx_crossq.envs.mjx import models, physics
 from mjx_crossq.envs.parity.records import to_stock
 
 Policy = Callable[[Any], jax.Array]
@@ -116,7 +116,7 @@ def _seen(
   """The quantities of one step that `episodes` adds up."""
   seen = {'return': reward, 'steps': reward * 0 + 1, 'obs': obs}
   model = env.mj_model
-  if model.jnt_type[0] == physics_lib.mujoco.mjtJoint.mjJNT_FREE:
+  if model.jnt_type[0] == models.mujoco.mjtJoint.mjJNT_FREE:
     low = _DOWN * model.qpos0[2]
     seen['height'] = qpos[:, 2]
     seen['speed'] = (qvel[:, 0] ** 2 + qvel[:, 1] ** 2) ** 0.5
@@ -157,7 +157,7 @@ def reset_failures(env: suite.SuiteEnv, draws: int) -> int:
   def touches(key):
     initial = env.initial(key)
     model = env.model_at(initial.params or {})
-    return physics_lib.penetrates(model, env.place(initial))
+    return physics.penetrates(model, env.place(initial))
 
   batch, failures = jax.jit(jax.vmap(touches)), 0
   for start in range(0, draws, _BATCH):

@@ -22,7 +22,7 @@ import numpy as np
 from flax import struct
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import physics
+from mjx_crossq.envs.mjx import models, physics
 
 
 @struct.dataclass
@@ -60,7 +60,7 @@ _Arrays = dict[str, jax.Array]
 class WarpPhysics:
   """Steps one model; has the functions of `mjx_crossq.envs.mjx.physics`."""
 
-  def __init__(self, mj_model: physics.MjModel, model: physics.Model):
+  def __init__(self, mj_model: models.MjModel, model: models.Model):
     """Checks that Warp can run.
 
     Args:
@@ -84,7 +84,7 @@ class WarpPhysics:
     self._program = functools.cache(self._program)
     self._callback = functools.cache(self._callback)
 
-  def forward(self, model: physics.Model, data: physics.Data) -> Data:
+  def forward(self, model: models.Model, data: models.Data) -> Data:
     """What stock computes after a reset; see `physics.forward`.
 
     Args:
@@ -98,7 +98,7 @@ class WarpPhysics:
     return Data(ctrl=data.ctrl, **self._call(model, data, _FORWARD))
 
   def step(
-    self, model: physics.Model, data: Data, ctrl: jax.Array, substeps: int
+    self, model: models.Model, data: Data, ctrl: jax.Array, substeps: int
   ) -> Data:
     """Stock's control step; see `physics.step`.
 
@@ -115,12 +115,12 @@ class WarpPhysics:
     data = data.replace(ctrl=ctrl)  # pyright: ignore
     return Data(ctrl=ctrl, **self._call(model, data, substeps))
 
-  def penetrates(self, model: physics.Model, data: physics.Data) -> jax.Array:
+  def penetrates(self, model: models.Model, data: models.Data) -> jax.Array:
     """Whether any two geoms touch; see `physics.penetrates`."""
     data = physics.poses(model, data)
     return self._call(model, data, _COLLIDE)['contacts'] > 0
 
-  def _call(self, model: physics.Model, data: Any, steps: int) -> _Arrays:
+  def _call(self, model: models.Model, data: Any, steps: int) -> _Arrays:
     changed = tuple(
       field
       for field in type(model).__dataclass_fields__
@@ -176,7 +176,7 @@ class WarpPhysics:
       model, data = w.worlds(self._mj_model, size, changed)
       contacts = w.wp.zeros(size, dtype=int)
     if steps == _FORWARD:
-      flag = physics.mujoco.mjtDisableBit.mjDSBL_ACTUATION
+      flag = models.mujoco.mjtDisableBit.mjDSBL_ACTUATION
       model.opt.disableflags |= int(flag)
     targets = [getattr(data, name) for name in _INPUTS]
     targets += [w.batched(model, name, size) for name in changed]

@@ -41,24 +41,25 @@ class Target:
   name: str
   platform: str
   backend: str
-  module: str
-  packages: tuple[str, ...]
-  topology: str
-  host_control: bool
-  launch_us: float
-  round_trip_us: float
-  flops: float | None
-  bandwidth: float | None
-  memory: int | None
+  module: str = ''
+  packages: tuple[str, ...] = ()
+  topology: str = ''
+  host_control: bool = False
+  launch_us: float = 0.5
+  round_trip_us: float = 0.0
+  flops: float | None = None
+  bandwidth: float | None = None
+  memory: int | None = None
 
 
+_TPU = Target('', 'tpu', 'tpu', module='libtpu', packages=('libtpu',))
 TARGETS = {
   target.name: target
   for target in (
     Target(
-      name='h100',
-      platform='cuda',
-      backend='gpu',
+      'h100',
+      'cuda',
+      'gpu',
       module='jax_plugins.xla_cuda13',
       packages=('jax-cuda13-pjrt', 'jax-cuda13-plugin'),
       topology='1x1x1',
@@ -69,48 +70,23 @@ TARGETS = {
       bandwidth=3.35e12,
       memory=80 * 2**30,
     ),
-    Target(
+    dataclasses.replace(
+      _TPU,
       name='v5e',
-      platform='tpu',
-      backend='tpu',
-      module='libtpu',
-      packages=('libtpu',),
       topology='v5e:2x2',
-      host_control=False,
-      launch_us=0.5,
-      round_trip_us=0.0,
       flops=197e12,  # bfloat16, of which a product of float32 takes several
       bandwidth=819e9,
       memory=16 * 2**30,
     ),
-    Target(
+    dataclasses.replace(
+      _TPU,
       name='v6e',
-      platform='tpu',
-      backend='tpu',
-      module='libtpu',
-      packages=('libtpu',),
       topology='v6e:2x2',
-      host_control=False,
-      launch_us=0.5,
-      round_trip_us=0.0,
       flops=918e12,
       bandwidth=1640e9,
       memory=32 * 2**30,
     ),
-    Target(
-      name='here',
-      platform='cpu',
-      backend='cpu',
-      module='',
-      packages=(),
-      topology='',
-      host_control=False,
-      launch_us=0.5,
-      round_trip_us=0.0,
-      flops=None,
-      bandwidth=None,
-      memory=None,
-    ),
+    Target('here', 'cpu', 'cpu'),
   )
 }
 

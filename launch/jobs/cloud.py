@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from mjx_crossq.atomic import replacing
+from mjx_crossq.atomic import replace_text
 from mjx_crossq.config import ConfigError, one_of
 from mjx_crossq.launch import cli
 from mjx_crossq.launch.jobs.jobs import Job
@@ -81,8 +81,7 @@ def write(
       record = make(job, options)
       if kind == 'kubernetes':
         record['spec']['backoffLimit'] = retries
-      with replacing(path) as draft:
-        draft.write_text(yaml.safe_dump(record, sort_keys=False), 'utf-8')
+      replace_text(path, yaml.safe_dump(record, sort_keys=False))
     lines.append(
       f'wrote {len(found)} files in {output / kind}; start each with: '
       f'{command} FILE'

@@ -15,7 +15,7 @@ import yaml
 
 from mjx_crossq import config as config_lib
 from mjx_crossq import paths
-from mjx_crossq.atomic import replacing
+from mjx_crossq.atomic import replace_text
 from mjx_crossq.config import FIELDS, Config, ConfigError, one_of
 from mjx_crossq.launch import cli
 from mjx_crossq.launch.jobs import jobs
@@ -262,8 +262,7 @@ class Plan:
   def write(self) -> None:
     """Writes what was decided."""
     text = json.dumps({'jobs': self._counts}, indent=2) + '\n'
-    with replacing(self._path) as draft:
-      draft.write_text(text, encoding='utf-8')
+    replace_text(self._path, text)
 
   def jobs_of(self, cell: Config, extra: Sequence[str] = ()) -> list[jobs.Job]:
     """The jobs of a cell: one, or one for each block of seeds.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mjx_crossq import vary
-from mjx_crossq.atomic import replacing
+from mjx_crossq.atomic import replace_text
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.host.run_files import EVAL_HEADER
 from mjx_crossq.launch.jobs.jobs import Job
@@ -46,7 +46,7 @@ def merge(folder: Path, config: Config, blocks: Sequence[Job]) -> bool:
   except (OSError, ValueError, LookupError, TypeError) as error:
     raise ConfigError(
       f'the records of the blocks of seeds in {folder} cannot be merged: '
-      f'{error!r}; mend or remove the damaged block, and train it again'
+      f'{error!r}; repair or remove the damaged block, and train it again'
     ) from None
   if any(merged) and config.vary:
     _write_config(folder, config, blocks[0].folder)
@@ -67,7 +67,7 @@ def _merge(folder: Path, config: Config, parts: Sequence[Path]) -> bool:
     return False
   _write_config(folder, config, parts[0])
   for name, text in texts.items():
-    _write(folder / name, text)
+    replace_text(folder / name, text)
   plotting.learning_curve(
     folder / 'eval.csv', f'{config.task}, {config.preset}', picture
   )
@@ -100,12 +100,7 @@ def _write_config(folder: Path, config: Config, part: Path) -> None:
   record = json.loads(_read(part / 'config.json')) | {
     'config': config.to_dict()
   }
-  _write(folder / 'config.json', json.dumps(record, indent=2) + '\n')
-
-
-def _write(path: Path, text: str) -> None:
-  with replacing(path) as draft:
-    draft.write_text(text, encoding='utf-8')
+  replace_text(folder / 'config.json', json.dumps(record, indent=2) + '\n')
 
 
 def _read(path: Path) -> str:

@@ -79,8 +79,8 @@ class Diagnostics:
       key: randomness of the batches, the actions and the episodes.
 
     Returns:
-      Scalars by name; those of the critic are means over the ensemble. And the
-      features of `activations`, which the host makes ranks of.
+      Scalars by name; those of the critic are means over the ensemble. Also the
+      features of `activations`, of which the host computes the ranks.
     """
     key_batch, key_grads, key_rows, key_sample, key_bias = jax.random.split(
       key, 5
@@ -206,13 +206,13 @@ class Diagnostics:
 
 
 def with_ranks(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Diagnostics with the mean rank of the features in place of these.
+  """Replaces the features among diagnostics by their mean rank.
 
-  The host computes it: on a CPU the device would call LAPACK, whose threads
-  contend with XLA's.
+  The host computes the rank, because the program would call LAPACK on a CPU,
+  whose threads contend with XLA's.
 
   Args:
-    found: what `diagnose` gives, with any axes in front.
+    found: as `diagnose` returns it, with any leading axes.
   """
   return {
     name.replace('_features', '_feature_rank'): (

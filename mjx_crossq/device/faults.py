@@ -17,7 +17,7 @@ from mjx_crossq.learner import branches
 from mjx_crossq.learner.states import Transition
 
 _SMALL = 2**13
-"""Numbers of an array that `is_finite` puts together with others."""
+"""Largest size of an array that `is_finite` checks together with others."""
 
 
 @custom_batching.custom_vmap
@@ -44,7 +44,7 @@ def finite_environments(env: Any, physics: Any) -> jax.Array:
 
   Args:
     env: states of `num_envs` environments, brax's `State`.
-    physics: what `Env.simulated` says of them.
+    physics: as `Env.simulated` returns it.
 
   Returns:
     `(num_envs,)`, of observation, reward, `done` and physics.
@@ -96,7 +96,7 @@ def freeze_broken(
   Args:
     agent: after the iteration's updates.
     kept: a copy of it from before them. Two copies that are both written in
-      place cost less than one that is made anew in each iteration.
+      place cost less than one that is allocated in each iteration.
     frozen: whether this seed is frozen already, `()`.
 
   Returns:
@@ -111,8 +111,8 @@ def freeze_broken(
 def is_finite(tree: Any) -> jax.Array:
   """Whether every number of a tree is finite, `()`.
 
-  The many small arrays are looked at together: on an accelerator each would
-  cost a launch.
+  Small arrays are concatenated and checked together, because on an accelerator
+  each check would cost a launch.
   """
   leaves = _floats(tree)
   large = [leaf for leaf in leaves if leaf.size > _SMALL]

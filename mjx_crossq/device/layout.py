@@ -1,4 +1,4 @@
-"""Where the arrays of ONE seed are, as its program says it to the compiler."""
+"""On which devices the arrays of ONE seed are, as the compiler is told."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ import jax
 from mjx_crossq.learner.states import AgentState, Transition
 
 _LANES = {'tpu': 128}
-"""Numbers in a row of a platform's registers, if it has such."""
+"""Numbers in a row of a vector register, for platforms that pad rows to it."""
 
 
 def columns(platform: str) -> int:
-  """What the replay's columns are a multiple of on a device of a platform.
+  """The number of which the replay's columns are a multiple on a platform.
 
-  On a TPU rows that fill whole lanes, as its memory pads them in any case.
-  Otherwise XLA chooses one order of the axes for the write and another for the
-  gather, and copies the whole replay between them at every decision.
+  On a TPU it is the number of lanes, to which its memory pads rows in any case.
+  With other rows XLA chooses one order of the axes for the write and another
+  for the gather, and copies the whole replay between them at every decision.
 
   Args:
     platform: as JAX names it.
@@ -24,14 +24,14 @@ def columns(platform: str) -> int:
 
 
 class Layout:
-  """On one device, where there is nothing to say.
+  """The layout on one device, which adds nothing to the program.
 
   Attributes:
-    columns: the replay's columns are a multiple of it.
+    columns: number of which the replay's columns are a multiple.
   """
 
   def __init__(self, platform: str = ''):
-    """Of one device.
+    """Sets the number of columns.
 
     Args:
       platform: of the device, as JAX names it; '' for any without lanes.

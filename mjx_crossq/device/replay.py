@@ -25,8 +25,8 @@ class Replay:
     rows_per_add: transitions added at once (environments of one seed).
     observation_size: length of an observation.
     action_size: length of an action.
-    columns: `row_size` is a multiple of it; zeros fill the rows.
-    first: adds that the buffer begins with (`Runner.init`).
+    columns: number of which `row_size` is a multiple; zeros fill the rows.
+    first: adds whose transitions the buffer begins with (`Runner.init`).
   """
 
   rows: int

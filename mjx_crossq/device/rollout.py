@@ -245,7 +245,7 @@ class Rollout:
 
 
 def _zeros(like: jax.ShapeDtypeStruct) -> jax.Array:
-  """Zeros; of a key's type, keys of zeros."""
+  """Zeros of a shape and type; keys whose data are zeros for a key's type."""
   return jnp.zeros(like.shape, like.dtype)
 
 

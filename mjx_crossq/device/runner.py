@@ -1,6 +1,6 @@
 """The seeds of a run as one program.
 
-Only this module and `placement.py` know of the axis of the seeds; everything
+Only this module and the placements know of the axis of the seeds; everything
 else is written for one seed. Here `vmap` adds the seeds, `jit`
 compiles and the whole state is donated, so that the replay is written in
 place from chunk to chunk.
@@ -19,8 +19,7 @@ import numpy as np
 from mjx_crossq import vary
 from mjx_crossq.config import Config
 from mjx_crossq.device import data_parallel as data_parallel_lib
-from mjx_crossq.device import diagnostics
-from mjx_crossq.device import placement as placement_lib
+from mjx_crossq.device import diagnostics, seeds_over_devices
 from mjx_crossq.device.placement import COUNTER, STATE, OneDevice
 from mjx_crossq.device.rollout import Rollout
 from mjx_crossq.device.trainer import Trainer, TrainState, zero_sums
@@ -322,7 +321,9 @@ def placement_of(
     ConfigError: it cannot be divided.
   """
   if not data_parallel:
-    return placement_lib.over(len(vary.rows(config)), devices, platform)
+    return seeds_over_devices.place_seeds(
+      len(vary.rows(config)), devices, platform
+    )
   devices = tuple(devices or jax.devices()[:1])
   data_parallel_lib.check(config, len(devices))
   if len(devices) == 1:

@@ -1,4 +1,4 @@
-"""What a log point says of a run, as records of `metrics.jsonl`."""
+"""The records that a log point adds to `metrics.jsonl`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,8 +1,8 @@
-"""Orthogonal matrices at random, in plain JAX.
+"""Random orthogonal matrices in plain JAX.
 
-Libraries need calls of their own: LAPACK on CPUs, whose threads contend with
-XLA's and may wait for each other without end on one or two of them; cuSOLVER on
-GPUs, one matrix after the other.
+`jnp.linalg.qr` calls a library. On CPUs it is LAPACK, whose threads contend
+with XLA's and, in a pool of one or two, may wait for each other without end. On
+GPUs it is cuSOLVER, which takes one matrix after the other.
 """
 
 import functools
@@ -35,9 +35,9 @@ def initializer(gain: float) -> nn.initializers.Initializer:
 
 @jax.jit
 def orthonormal(matrix: jax.Array) -> jax.Array:
-  """Gram-Schmidt's orthonormal columns, each step of it done twice.
+  """Orthonormal columns by Gram-Schmidt, each step of which is done twice.
 
-  Done once, it would leave an error of rounding times the condition number.
+  Done once, its error would be rounding times the condition number.
 
   Args:
     matrix: of full rank, `(rows, columns)` with no fewer rows.

@@ -17,17 +17,18 @@ MOMENTS = ('count', 'mean', 'mean_rest', 'var', 'var_rest')
 class ReturnStats:
   """Running moments of the discounted returns of one seed.
 
-  After millions of decisions each changes the moments by less than float32
-  resolves. What a sum loses is kept beside it, and is added with the next one.
+  After millions of decisions, each one changes the moments by less than float32
+  resolves. So the rounding error of each sum is kept beside it and added to the
+  next term (compensated summation).
 
   Attributes:
     discounted: discounted sum of each environment's episode so far,
       `(num_envs,)`.
     count: returns seen, int32 `()`.
     mean: of them, `()`.
-    mean_rest: what `mean` lacks, `()`.
+    mean_rest: rounding error of `mean`, to be added to it, `()`.
     var: of them, `()`.
-    var_rest: what `var` lacks, `()`.
+    var_rest: rounding error of `var`, likewise, `()`.
   """
 
   discounted: jax.Array
@@ -81,7 +82,7 @@ def update(
 def _add(
   total: jax.Array, rest: jax.Array, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """`total + rest + x` as a sum and what it lacks (Knuth's two-sum)."""
+  """`total + rest + x` as a sum and its rounding error (Knuth's two-sum)."""
   x = x + rest
   new = total + x
   back = new - total

@@ -9,35 +9,43 @@ rows, atoms)`; `reward`, `discount` (gamma times the mask) and `cost` (alpha
 times log pi, which is subtracted from the soft value) are `(rows,)`.
 """
 
+import abc
 import dataclasses
-from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from typing_extensions import override
 
 from mjx_crossq.config import Config
 
 
-class Values(Protocol):
-  """The three functions that an agent needs of its critic's outputs."""
+@dataclasses.dataclass(frozen=True)
+class Values(abc.ABC):
+  """The three functions that an agent needs of its critic's outputs.
 
+  Attributes:
+    config: the configuration.
+  """
+
+  config: Config
+
+  @abc.abstractmethod
   def mean(self, outputs: jax.Array) -> jax.Array:
     """Q, `(critics, rows)`."""
-    ...
 
+  @abc.abstractmethod
   def target(
     self,
     next_outputs: jax.Array,
     reward: jax.Array,
     discount: jax.Array,
     cost: jax.Array,
-  ) -> Any:
+  ) -> jax.Array:
     """The target of the outputs at (s, a), from the outputs at (s', a')."""
-    ...
 
-  def loss(self, outputs: jax.Array, target: Any) -> jax.Array:
+  @abc.abstractmethod
+  def loss(self, outputs: jax.Array, target: jax.Array) -> jax.Array:
     """Mean loss of each critic, `(critics,)`."""
-    ...
 
 
 def of(config: Config) -> Values:
@@ -57,40 +65,31 @@ def combine(q: jax.Array, config: Config) -> jax.Array:
   return jnp.min(q, axis=0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Scalar:
+class Scalar(Values):
   """Squared error of Q."""
 
-  config: Config
-
+  @override
   def mean(self, outputs: jax.Array) -> jax.Array:
     """The outputs themselves."""
     return outputs
 
-  def target(
-    self,
-    next_outputs: jax.Array,
-    reward: jax.Array,
-    discount: jax.Array,
-    cost: jax.Array,
-  ) -> jax.Array:
+  @override
+  def target(self, next_outputs, reward, discount, cost):
     """`y`, `(rows,)`."""
     return reward + discount * (combine(next_outputs, self.config) - cost)
 
+  @override
   def loss(self, outputs: jax.Array, target: jax.Array) -> jax.Array:
     """Half the squared error."""
     return jnp.mean(0.5 * (outputs - target) ** 2, axis=1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Categorical:
+class Categorical(Values):
   """Cross-entropy to the shifted distribution, projected to the atoms.
 
   The target is the distribution of the critic with the lower mean (row by
   row), or the average one with `critic_reduction='mean'`.
   """
-
-  config: Config
 
   @property
   def support(self) -> jax.Array:
@@ -98,17 +97,13 @@ class Categorical:
     limit = self.config.value_limit
     return jnp.linspace(-limit, limit, self.config.atoms)
 
+  @override
   def mean(self, outputs: jax.Array) -> jax.Array:
     """Expectation over the atoms."""
     return jnp.sum(jax.nn.softmax(outputs) * self.support, axis=-1)
 
-  def target(
-    self,
-    next_outputs: jax.Array,
-    reward: jax.Array,
-    discount: jax.Array,
-    cost: jax.Array,
-  ) -> jax.Array:
+  @override
+  def target(self, next_outputs, reward, discount, cost):
     """Probabilities of the atoms, `(rows, atoms)`."""
     c = self.config
     probabilities = jax.nn.softmax(next_outputs)
@@ -126,33 +121,28 @@ class Categorical:
     share = jnp.maximum(1 - jnp.abs(position[:, :, None] - atoms), 0)
     return jnp.sum(probabilities[:, :, None] * share, axis=1)
 
+  @override
   def loss(self, outputs: jax.Array, target: jax.Array) -> jax.Array:
     """Cross-entropy."""
     log_probabilities = jax.nn.log_softmax(outputs)
     return -jnp.mean(jnp.sum(target * log_probabilities, axis=-1), axis=1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Quantile:
+class Quantile(Values):
   """Quantile Huber loss with threshold 1 between all pairs of quantiles."""
 
-  config: Config
-
+  @override
   def mean(self, outputs: jax.Array) -> jax.Array:
     """Mean of the quantiles."""
     return jnp.mean(outputs, axis=-1)
 
-  def target(
-    self,
-    next_outputs: jax.Array,
-    reward: jax.Array,
-    discount: jax.Array,
-    cost: jax.Array,
-  ) -> jax.Array:
+  @override
+  def target(self, next_outputs, reward, discount, cost):
     """Quantiles of the target, `(rows, atoms)`."""
     quantiles = combine(next_outputs, self.config) - cost[:, None]
     return reward[:, None] + discount[:, None] * quantiles
 
+  @override
   def loss(self, outputs: jax.Array, target: jax.Array) -> jax.Array:
     """Summed over the quantiles, averaged over the target's and the rows."""
     atoms = self.config.atoms

@@ -267,7 +267,7 @@ def _layers(config: Config, network: Network) -> list[Layer]:
 
 
 def actor_part(env: Env, obs: Any) -> Any:
-  """What the policy sees of observations, and its files take.
+  """The part of observations that the policy sees, and that its files take.
 
   Args:
     env: the environment.

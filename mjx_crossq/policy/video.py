@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mjx_crossq.atomic import replacing
 from mjx_crossq.config import ConfigError
-from mjx_crossq.envs import runtime
+from mjx_crossq.envs import pictures, runtime
 from mjx_crossq.policy.recording import Episode
 
 GIF_SHORTEST = 0.02
@@ -26,7 +26,6 @@ GIF_SHORTEST = 0.02
 
 _GAP = 2  # pixels between the panels of a grid
 _SHADOW = 2048  # texels; more cost memory and make no visible difference
-_CAMERAS = ('side', 'x')  # preferred to the model's first camera
 _BACKGROUND = (24, 24, 27)
 
 
@@ -96,10 +95,10 @@ class Clip:
     self.dt = every * episodes[0].dt
     self._camera = choose_camera(episodes[0].physics.model, camera)
     for episode in episodes:
-      looks = episode.physics.model.vis
-      looks.global_.offwidth = max(looks.global_.offwidth, size[0])
-      looks.global_.offheight = max(looks.global_.offheight, size[1])
-      looks.quality.shadowsize = min(looks.quality.shadowsize, _SHADOW)
+      model = episode.physics.model
+      pictures.make_room(model, size)
+      quality = model.vis.quality
+      quality.shadowsize = min(quality.shadowsize, _SHADOW)
 
   def __len__(self) -> int:
     """How many frames there are."""
@@ -265,10 +264,9 @@ def choose_camera(model: Any, camera: str | int | None = None) -> str | int:
   Raises:
     ConfigError: there is no such camera.
   """
-  names = [model.id2name(i, 'camera') for i in range(model.ncam)]
+  names = pictures.camera_names(model)
   if camera is None:
-    known = [name for name in _CAMERAS if name in names]
-    return known[0] if known else 0 if names else -1
+    return pictures.preferred_camera(names)
   if str(camera) in names:
     return str(camera)
   with contextlib.suppress(ValueError):

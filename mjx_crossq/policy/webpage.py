@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mjx_crossq.atomic import replacing
+from mjx_crossq.atomic import replace_text
 from mjx_crossq.config import ConfigError
 from mjx_crossq.envs import runtime
 from mjx_crossq.policy.recording import Episode
@@ -90,8 +90,7 @@ def write(
   page = _PAGE.format(
     title=html.escape(title), height=_HEIGHT, figures='\n'.join(figures)
   )
-  with replacing(path) as file:
-    file.write_text(page, encoding='utf-8')
+  replace_text(path, page)
 
 
 def viewer(episode: Episode, every: int = 1) -> str:

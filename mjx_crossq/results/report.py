@@ -119,30 +119,19 @@ def overview(runs: Sequence[Run], labels: Sequence[str]) -> str:
       default=float('nan'),
     )
     rows.append(
-      (
-        run.config.task,
-        label,
-        len(traces),
-        min(steps),
-        run.config.env_steps,
-        float(last.mean()),
-        f'{last.min():.1f} to {last.max():.1f}',
-        'unknown' if np.isnan(seconds) else f'{seconds / 60:,.1f} min',
-        str(run.workdir),
-      )
+      {
+        'task': run.config.task,
+        'run': label,
+        'seeds': len(traces),
+        'env steps': min(steps),
+        'of': run.config.env_steps,
+        'mean return': float(last.mean()),
+        'seeds from, to': f'{last.min():.1f} to {last.max():.1f}',
+        'time': 'unknown' if np.isnan(seconds) else f'{seconds / 60:,.1f} min',
+        'folder': str(run.workdir),
+      }
     )
-  header = (
-    'task',
-    'run',
-    'seeds',
-    'env steps',
-    'of',
-    'mean return',
-    'seeds from, to',
-    'time',
-    'folder',
-  )
-  return table(header, rows)
+  return table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def configuration(run: Run, label: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mjx_crossq import ConfigError
-from mjx_crossq.device import placement as placement_lib
+from mjx_crossq.device import seeds_over_devices
 from mjx_crossq.launch import cli
 from tests.launch import programs
 
@@ -53,13 +53,13 @@ def test_the_least_seeds_on_each_device(seeds, devices, each, used):
     platform = 'cpu'
 
   some = [Device() for _ in range(devices)]
-  placement = placement_lib.over(seeds, some)
+  placement = seeds_over_devices.place_seeds(seeds, some)
   assert len(placement.devices) == used
   assert placement.rows == each * used >= seeds
 
 
 def test_one_device_moves_nothing():
-  placement = placement_lib.over(3)
+  placement = seeds_over_devices.place_seeds(3)
   tree = {'x': np.zeros((3, 2))}
   assert placement.place(tree) is tree
   assert placement.without_copies(tree) is tree

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mjx_crossq import envs
-from mjx_crossq.envs.mjx import physics
+from mjx_crossq.envs.mjx import models, physics
 
 from . import checks
 
@@ -39,7 +39,7 @@ def test_only_the_named_edits_are_made(domain):
   env = checks.load(_task(domain))
   ours = env.mj_model
   stock = env.stock_env(0).physics.model.ptr
-  settings = physics.SETTINGS.get(domain, physics.Settings())
+  settings = models.SETTINGS.get(domain, models.Settings())
 
   expected = {'tolerance', 'jacobian'}
   if stock.opt.enableflags & int(mujoco.mjtEnableBit.mjENBL_ENERGY):

@@ -20,9 +20,9 @@ kinks of |n_i| are the directions in which edges and faces of the box touch:
 a coordinate in which the subgradient contains zero stays zero, and one that
 would change its sign in a step stops at zero.
 
-Vectors are tuples of scalars here, so that `vmap` makes them arrays whose last
-axis is the batch; with axes of length three, CPUs compute them several times
-slower. Barriers keep XLA from computing shared terms once for each reader.
+Vectors are tuples of scalars here (`vectors`), so that `vmap` makes them arrays
+whose last axis is the batch. Barriers keep XLA from computing shared terms once
+for each reader.
 """
 
 import itertools
@@ -33,6 +33,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jp
 import numpy as np
+
+from mjx_crossq.envs.mjx.vectors import Vector, add, cross, dot, scale
 
 ITERATIONS = 10
 """Number of Newton steps."""
@@ -53,9 +55,6 @@ _APART = 0.9
 _LATTICE = np.array(
   [x for x in itertools.product((-1, 0, 1), repeat=3) if any(x)]
 )
-
-Vector = tuple[jax.Array, jax.Array, jax.Array]
-"""Three scalars."""
 
 
 class Shapes(NamedTuple):
@@ -92,32 +91,12 @@ def _each(function: Callable[..., jax.Array], *vectors: Vector) -> Vector:
   return x, y, z
 
 
-def _dot(x: Vector, y: Vector) -> jax.Array:
-  return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]
-
-
-def _cross(x: Vector, y: Vector) -> Vector:
-  return (
-    x[1] * y[2] - x[2] * y[1],
-    x[2] * y[0] - x[0] * y[2],
-    x[0] * y[1] - x[1] * y[0],
-  )
-
-
-def _scaled(x: Vector, factor: jax.Array | float) -> Vector:
-  return x[0] * factor, x[1] * factor, x[2] * factor
-
-
-def _added(x: Vector, y: Vector) -> Vector:
-  return x[0] + y[0], x[1] + y[1], x[2] + y[2]
-
-
 def _unit(x: Vector) -> Vector:
   """A vector of length one; zero gives the last axis."""
-  square = _dot(x, x)
+  square = dot(x, x)
   zero = square == 0
   inverse = jax.lax.rsqrt(jp.where(zero, 1, square))
-  x = _scaled(x, inverse)
+  x = scale(x, inverse)
   return x[0], x[1], jp.where(zero, 1, x[2])
 
 
@@ -125,23 +104,23 @@ def _images(shapes: Shapes, normal: Vector) -> list[tuple[Vector, jax.Array]]:
   """A^T n of each ellipsoid as a unit vector and a length."""
   result = []
   for a, b, c in shapes.factors:
-    image = (_dot(a, normal), _dot(b, normal), _dot(c, normal))
-    length = jp.sqrt(_dot(image, image))
-    result.append((_scaled(image, 1 / length), length))
+    image = (dot(a, normal), dot(b, normal), dot(c, normal))
+    length = jp.sqrt(dot(image, image))
+    result.append((scale(image, 1 / length), length))
   return result
 
 
 def _mapped(factor: tuple[Vector, Vector, Vector], x: Vector) -> Vector:
   """A x."""
   a, b, c = factor
-  return _added(_added(_scaled(a, x[0]), _scaled(b, x[1])), _scaled(c, x[2]))
+  return add(add(scale(a, x[0]), scale(b, x[1])), scale(c, x[2]))
 
 
 def separation(shapes: Shapes, normal: Vector) -> jax.Array:
   """s(n) of the module's docstring, scalar."""
   curved = sum(length for _, length in _images(shapes, normal))
   flat = sum(b * jp.abs(x) for b, x in zip(shapes.box, normal, strict=True))
-  return _dot(normal, shapes.offset) - curved - flat
+  return dot(normal, shapes.offset) - curved - flat
 
 
 def support(shapes: Shapes, index: int, normal: Vector) -> Vector:
@@ -156,7 +135,7 @@ def _slope(
   """Gradient, the box coordinates' signs, and which of them stay zero."""
   smooth = shapes.offset
   for factor, unit in zip(shapes.factors, units, strict=True):
-    smooth = _added(smooth, _scaled(_mapped(factor, unit), -1))
+    smooth = add(smooth, scale(_mapped(factor, unit), -1))
   kinked = _each(lambda b: b > 0, shapes.box)
   on_kink = _each(lambda k, x: k & (x == 0), kinked, normal)
   leaves = _each(lambda g, b: jp.abs(g) > b, smooth, shapes.box)
@@ -176,8 +155,8 @@ def _tangents(normal: Vector, fixed: Vector) -> tuple[Vector, Vector]:
   second = ~first & (y <= z)
   axis = (first, second, ~first & ~second)
   axis = _each(lambda chosen: jp.where(chosen, 1, 0).astype(x.dtype), axis)
-  inner = _unit(_added(axis, _scaled(normal, -_dot(axis, normal))))
-  return _cross(normal, inner), inner
+  inner = _unit(add(axis, scale(normal, -dot(axis, normal))))
+  return cross(normal, inner), inner
 
 
 def _direction(shapes: Shapes, normal: Vector) -> tuple[Vector, Vector]:
@@ -190,39 +169,39 @@ def _direction(shapes: Shapes, normal: Vector) -> tuple[Vector, Vector]:
   none_free = (one & two) | (one & three) | (two & three)
   free = (~none_free, ~(one | two | three))
   slope = tuple(
-    jp.where(f, _dot(t, gradient), 0) for f, t in zip(free, basis, strict=True)
+    jp.where(f, dot(t, gradient), 0) for f, t in zip(free, basis, strict=True)
   )
   # Second derivatives: of the ellipsoids, and of the sphere of directions.
-  value = _dot(normal, gradient)
+  value = dot(normal, gradient)
   hessian = [value, jp.zeros_like(value), value]
   for (a, b, c), (unit, length) in zip(shapes.factors, images, strict=True):
     across = []
     for tangent in basis:
-      image = (_dot(a, tangent), _dot(b, tangent), _dot(c, tangent))
-      across.append(_added(image, _scaled(unit, -_dot(image, unit))))
+      image = (dot(a, tangent), dot(b, tangent), dot(c, tangent))
+      across.append(add(image, scale(unit, -dot(image, unit))))
     for k, (p, q) in enumerate(((0, 0), (0, 1), (1, 1))):
-      hessian[k] = hessian[k] + _dot(across[p], across[q]) / length
+      hessian[k] = hessian[k] + dot(across[p], across[q]) / length
   hessian, slope = jax.lax.optimization_barrier((hessian, slope))
   step = _ascent(hessian, slope, free)
   length = jp.sqrt(step[0] * step[0] + step[1] * step[1])
   shorten = _LONGEST_STEP / jp.maximum(length, _LONGEST_STEP)
-  one, two = (_scaled(t, x * shorten) for t, x in zip(basis, step, strict=True))
-  return jax.lax.optimization_barrier((_added(one, two), signs))
+  one, two = (scale(t, x * shorten) for t, x in zip(basis, step, strict=True))
+  return jax.lax.optimization_barrier((add(one, two), signs))
 
 
 def _ascent(hessian, slope, free) -> tuple[jax.Array, jax.Array]:
   """`|hessian|^-1 slope`, by the eigenvalues' sizes, in the free axes."""
-  cross = jp.where(free[0] & free[1], hessian[1], 0)
+  mixed = jp.where(free[0] & free[1], hessian[1], 0)
   a = jp.where(free[0], hessian[0], 1)
   c = jp.where(free[1], hessian[2], 1)
   mean, half = (a + c) / 2, (a - c) / 2
-  radius = jp.sqrt(half * half + cross * cross)
+  radius = jp.sqrt(half * half + mixed * mixed)
   # The unit eigenvector of the larger eigenvalue.
-  x = jp.where(half >= 0, half + radius, cross)
-  y = jp.where(half >= 0, cross, radius - half)
+  x = jp.where(half >= 0, half + radius, mixed)
+  y = jp.where(half >= 0, mixed, radius - half)
   square = x * x + y * y
-  scale = jax.lax.rsqrt(jp.where(square > 0, square, 1))
-  x, y = jp.where(square > 0, x * scale, 1), y * scale
+  norm = jax.lax.rsqrt(jp.where(square > 0, square, 1))
+  x, y = jp.where(square > 0, x * norm, 1), y * norm
   high = jp.maximum(jp.abs(mean + radius), _LEAST_CURVATURE)
   low = jp.maximum(jp.abs(mean - radius), _LEAST_CURVATURE)
   p = (x * slope[0] + y * slope[1]) / high
@@ -232,7 +211,7 @@ def _ascent(hessian, slope, free) -> tuple[jax.Array, jax.Array]:
 
 def _moved(normal: Vector, step: Vector, signs: Vector) -> Vector:
   """A direction after a step; coordinates stop where they leave their sign."""
-  moved = _added(normal, step)
+  moved = add(normal, step)
   return _unit(
     _each(lambda x, s: jp.where((s != 0) & (x * s < 0), 0, x), moved, signs)
   )
@@ -248,13 +227,13 @@ def _climb(shapes: Shapes, start: Vector) -> Vector:
   def advance(i, normal):
     step, signs = _direction(shapes, normal)
     fractions = jp.asarray(_STEPS, normal[0].dtype)
-    trials = _moved(normal, _scaled(step, fractions), signs)
+    trials = _moved(normal, scale(step, fractions), signs)
     values = separation(shapes, trials)
     # The longest of those that are equal but for rounding.
     best = jp.argmax(values >= values.max() - _ROUNDING)
     # The last steps are full ones, where Newton's method has converged.
     last = i >= ITERATIONS - _FULL_STEPS
-    small = _dot(step, step) < _SMALL_STEP**2
+    small = dot(step, step) < _SMALL_STEP**2
     moved = _each(lambda x: jp.take(x, jp.where(last, 0, best)), trials)
     return _choose(~last | small, moved, normal)
 
@@ -270,7 +249,7 @@ def candidates(shapes: Shapes) -> jax.Array:
   scaled = _each(lambda x, b: x / jp.where(b > 0, b, 1), lattice, shapes.box)
   scaled = _unit(scaled)
   axes = [_unit(column) for factor in shapes.factors for column in factor]
-  single = [_unit(shapes.offset), *axes, *(_scaled(x, -1) for x in axes)]
+  single = [_unit(shapes.offset), *axes, *(scale(x, -1) for x in axes)]
   return jp.concatenate(
     [
       jp.stack([jp.stack(x) for x in single], axis=1),
@@ -289,7 +268,7 @@ def _starts(shapes: Shapes, count: int) -> jax.Array:
   for _ in range(count):
     best = jp.take(normals, jp.argmax(values), axis=1)
     starts.append(best)
-    near = _dot(_vector(normals), _vector(best)) > _APART
+    near = dot(_vector(normals), _vector(best)) > _APART
     values = jp.where(near, -math.inf, values)
   return jp.stack(starts, axis=1)
 

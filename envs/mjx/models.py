@@ -1,0 +1,193 @@
+"""Stock dm_control models, edited and put into MJX.
+
+`compile_model` takes the MJCF that the installed dm_control would load and
+applies this file's edits, each of which has a reason and a measured effect.
+`put_model` makes the model and the data that `physics` steps.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from mjx_crossq.envs import runtime
+from mjx_crossq.envs.mjx import corrections, noslip
+
+with runtime.quiet():
+  from mujoco import mjx
+
+# Type checkers see neither the names that MuJoCo takes from C nor the fields of
+# its classes.
+mujoco: Any = importlib.import_module('mujoco')
+MjModel = Any
+"""A `mujoco.MjModel`."""
+Model = Any
+"""An `mjx.Model`."""
+Data = Any
+"""An `mjx.Data`."""
+
+SOLVER_TOLERANCE = 1e-6
+"""Least solver tolerance (stock: 1e-8). Below float32's epsilon the solver
+never sees convergence and spends every iteration it is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Edits of one domain's model beyond those that all models get.
+
+  Attributes:
+    iterations: largest number of solver iterations; None keeps stock's 100.
+    ls_iterations: number of line search iterations; None keeps stock's 50.
+      MJX's line search always runs all of them, so fewer are faster.
+    max_contact_points: slots for contacts of one condim. MJX computes all
+      candidate contacts and keeps the deepest; exact while the active ones fit.
+    warmstart: whether the solver starts from its last solution, as stock does.
+      In float32 a start too near the solution is not improved upon: the cost
+      of a better one differs by less than its rounding.
+    max_geom_pairs: pairs of two types of geoms for which contacts are computed,
+      the nearest ones by bounding spheres.
+    collide: which geoms may collide: 'stock' for those that do in stock,
+      'not itself' for all but the robot's parts with each other and with height
+      fields, 'no cylinders' for all but these, or 'none'.
+  """
+
+  iterations: int | None = None
+  ls_iterations: int | None = None
+  max_contact_points: int | None = None
+  warmstart: bool = True
+  max_geom_pairs: int | None = None
+  collide: str = 'stock'
+
+
+# Measured with `envs.parity`: iteration caps and contact slots leave the errors
+# against C as they were, to the printed digit. A cold start lowers them: 99 %
+# of v25 from 3e-4 to 8e-6 in cartpole, from 5e-4 to 3e-6 in reacher and from
+# 2e-3 to 2e-4 in finger; not in quadruped, walker and cheetah.
+_LIMITS_ONLY = Settings(iterations=10, ls_iterations=10, warmstart=False)
+# Stock disables constraints or contacts in the domains that have no geoms
+# collide here, so that nothing changes but MJX's work.
+_NO_CONTACTS = Settings(collide='none')
+_HAND = Settings(iterations=20, ls_iterations=12)
+SETTINGS = {
+  'acrobot': _NO_CONTACTS,
+  'ball_in_cup': Settings(iterations=10, ls_iterations=10),
+  'cartpole': _LIMITS_ONLY,
+  'dog': Settings(
+    iterations=20,
+    ls_iterations=10,
+    max_contact_points=40,
+    max_geom_pairs=160,
+    collide='no cylinders',  # fetch's target; MJX lacks cylinders with boxes
+  ),
+  'finger': Settings(iterations=8, ls_iterations=10, warmstart=False),
+  'fish': _NO_CONTACTS,
+  'cheetah': Settings(iterations=8, ls_iterations=10, max_contact_points=8),
+  'hopper': Settings(iterations=10, ls_iterations=10, max_contact_points=8),
+  'humanoid': Settings(iterations=10, ls_iterations=20, max_contact_points=16),
+  'humanoid_CMU': Settings(
+    iterations=10, ls_iterations=20, max_contact_points=32
+  ),
+  'lqr': _NO_CONTACTS,
+  'manipulator': _HAND,
+  # No two parts of the robot touched in 60,000 control steps of C.
+  'quadruped': Settings(
+    iterations=10, ls_iterations=10, max_contact_points=8, collide='not itself'
+  ),
+  'reacher': _LIMITS_ONLY,
+  'stacker': _HAND,
+  'swimmer': _NO_CONTACTS,
+  'walker': Settings(iterations=12, ls_iterations=10),
+}
+"""Edits by domain; a domain that is not listed has the defaults."""
+
+_FREE = ('world', 'ball')
+"""Bodies that do not belong to a robot."""
+
+
+def compile_model(
+  xml: str | bytes, assets: Mapping[str, Any], settings: Settings
+) -> MjModel:
+  """Compiles a stock model with this package's edits.
+
+  Args:
+    xml: the MJCF of the stock domain module.
+    assets: the files it includes, by path.
+    settings: the domain's edits.
+
+  Returns:
+    The edited model, for C MuJoCo or `mjx.put_model`.
+  """
+  text = xml.decode() if isinstance(xml, bytes) else xml
+  # The suite includes './common/visual.xml'; the parser asks without './'.
+  include = {name.removeprefix('./'): data for name, data in assets.items()}
+  files = {n: d for n, d in assets.items() if not n.endswith('.xml')}
+  spec = mujoco.MjSpec.from_string(text, include=include, assets=files)
+  option = spec.option
+  # No task reads the energy, and MJX cannot compute it.
+  option.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+  option.tolerance = max(option.tolerance, SOLVER_TOLERANCE)
+  # By default MJX decides by the backend that the process has.
+  option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
+  if settings.iterations is not None:
+    option.iterations = settings.iterations
+  if settings.ls_iterations is not None:
+    option.ls_iterations = settings.ls_iterations
+  if not settings.warmstart:
+    option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
+  if settings.max_contact_points is not None:
+    spec.add_numeric(
+      name='max_contact_points', data=[settings.max_contact_points], size=1
+    )
+  if settings.max_geom_pairs is not None:
+    spec.add_numeric(
+      name='max_geom_pairs', data=[settings.max_geom_pairs], size=1
+    )
+  noslip.keep(spec)
+  for geom in spec.geoms:
+    _restrict(geom, settings.collide)
+  with runtime.quiet():
+    return spec.compile()
+
+
+def _restrict(geom: Any, collide: str) -> None:
+  """Changes which geoms a geom may collide with; see `Settings.collide`."""
+  types = mujoco.mjtGeom
+  field = geom.type == types.mjGEOM_HFIELD
+  match collide:
+    case 'none':
+      geom.contype = geom.conaffinity = 0
+    case 'no cylinders' if geom.type == types.mjGEOM_CYLINDER:
+      geom.contype = geom.conaffinity = 0
+    case 'not itself' if field:
+      geom.contype = geom.conaffinity = 0
+    case 'not itself' if geom.contype or geom.conaffinity:
+      # Two geoms collide if the type of one matches the affinity of the other.
+      free = geom.parent.name in _FREE
+      geom.contype, geom.conaffinity = (1, 3) if free else (2, 1)
+
+
+def put_model(model: MjModel) -> tuple[Model, Data]:
+  """Puts a model on the device, and this package's corrections into MJX.
+
+  Args:
+    model: a compiled model.
+
+  Returns:
+    The MJX model, and its data as stock has them after `physics.reset()`:
+    everything computed at `qpos0` without actuation.
+  """
+  corrections.install()
+  stock = mujoco.MjData(model)
+  flags = model.opt.disableflags
+  model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)
+  mujoco.mj_forward(model, stock)
+  model.opt.disableflags = flags
+  data = mjx.put_data(model, stock, impl='jax')
+  return mjx.put_model(model, impl='jax'), _strong(data)
+
+
+def _strong(tree: Any) -> Any:
+  """Drops weak types: they would change the type of a loop's carry."""
+  return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), tree)
