@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax.experimental import layout
 
 from mjx_crossq.learner.states import AgentState, Transition
 
@@ -39,8 +40,12 @@ class Layout:
     self.columns = columns(platform)
 
   def replay(self, buffer: jax.Array) -> jax.Array:
-    """The replay after an `add`, `(replay_rows, row_size)`."""
-    return buffer
+    """The replay after an `add`, `(replay_rows, row_size)`.
+
+    Its rows are rows in memory, too. Of short ones, XLA for GPUs would change
+    the order of the axes before the write and back after it.
+    """
+    return layout.with_layout_constraint(buffer, layout.Layout((0, 1)))
 
   def batch(self, batch: Transition) -> Transition:
     """A batch that was drawn, leaves `(batch_size, ...)`."""
