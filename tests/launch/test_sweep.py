@@ -104,7 +104,7 @@ def test_a_file_has_the_same_axes(tmp_path):
     ('utd', 'field=value,value'),
     ('utd=1 utd=2', 'given twice'),
     ('utdd=1', "did you mean 'utd'"),
-    ('utd=1,x', 'not of type int'),
+    ('utd=1,x', 'not of type number'),
     ('utd=1,0', 'must be at least 1'),
     ('utd=', 'empty'),
     ('utd=1,1', 'UTD 1 twice; leave'),

@@ -31,7 +31,13 @@ def test_make_refuses_a_python_that_is_not_supported(tmp_path):
   python.write_text('#!/bin/sh\nexit 1\n')
   python.chmod(0o755)
   done = subprocess.run(
-    ['make', 'venv', f'PYTHON={python}', f'VENV={tmp_path / "venv"}'],
+    [
+      'make',
+      '--no-print-directory',
+      'venv',
+      f'PYTHON={python}',
+      f'VENV={tmp_path / "venv"}',
+    ],
     cwd=ROOT,
     capture_output=True,
     text=True,
