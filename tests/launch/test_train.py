@@ -335,7 +335,7 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
     ('--preset=crosq',): "did you mean 'crossq'",
     ('--set=critic_widht=2',): "did you mean 'critic_width'",
     ('--set=critic_width=wide',): 'not of type int',
-    ('--utd=many',): '--utd',
+    ('--utd=many',): "utd='many' is not of type number",
     ('--utd=0',): 'utd=0 must be at least 1e-09',
     ('--utd=nan',): 'not of type number',
     ('--utd=.3',): 'set utd=0.25 or utd=0.3333333333333333',
