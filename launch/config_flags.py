@@ -21,11 +21,9 @@ def _define(name: str) -> Any:
   doc = f'{field.metadata["doc"]} ({default or "none"})'
   if config_lib.TYPES[name] is int:
     return flags.DEFINE_integer(name, None, doc)
-  if config_lib.TYPES[name] == parsing.Number:
-    return flags.DEFINE_float(name, None, doc)
   if choices := config_lib.choices(name):
     return flags.DEFINE_enum(name, None, list(choices), doc)
-  if config_lib.TYPES[name] is str:
+  if config_lib.TYPES[name] in (str, parsing.Number):
     return flags.DEFINE_string(name, None, doc)
   return flags.DEFINE_multi_string(name, None, doc)
 
@@ -50,7 +48,7 @@ def config(*, accelerator: bool) -> Config:
   for name, flag in _FIELDS.items():
     if flag.value is None or name == 'preset':
       continue
-    value = tuple(flag.value) if name == 'vary' else flag.value
+    value = parsing.typed(name, flag.value, config_lib.TYPES[name])
     if changes.get(name, value) != value:
       raise ConfigError(
         f'--{name}={value} contradicts --set {name}={changes[name]}'
