@@ -108,8 +108,7 @@ class Parts:
         return self.trainer.agent.update_actor(actor, critic, batch, key)[0]
 
       due = index % self.trainer.config.policy_delay == 0
-      actor = jax.lax.cond(due, run, lambda actor: actor, agent.actor)
-      return agent.replace(actor=actor)
+      return agent.replace(actor=branches.when(due, run, agent.actor))
 
     return self._learn(state, key, update)
 
