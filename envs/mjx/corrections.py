@@ -8,10 +8,10 @@ says what it corrects; this is the only place that changes MJX.
 import functools
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import colliders, collision, dynamics, newton, tree
+from mjx_crossq.envs.mjx import colliders, collision, dynamics, tree
 
 with runtime.quiet():
-  from mujoco.mjx._src import collision_driver, scan, smooth, solver, support
+  from mujoco.mjx._src import collision_driver, scan, smooth, support
 
 
 @functools.cache
@@ -27,4 +27,3 @@ def install() -> None:
   scan.body_tree = tree.body_tree
   support.jac = dynamics.jac  # for the rows of constraints
   smooth.subtree_vel = dynamics.subtree_vel  # for sensors
-  solver._update_gradient = newton.update_gradient  # for elliptic cones

@@ -1,9 +1,9 @@
-"""Newton's method for the constraint forces, with the exact line search.
+"""Newton's method for the constraint forces.
 
-The iteration is that of MJX and C (`mj_solNewton`), for pyramidal cones without
-dry friction. What differs from MJX:
+The iteration is that of MJX and C (`mj_solNewton`). What differs from MJX:
 
-* the line search is exact (`line_search`);
+* the line search is exact, or for elliptic cones and dry friction a search of
+  few steps with many points each (`line_search`);
 * whether a step improved the cost enough to go on follows from its line search
   and not from a difference of costs, which float32 rounds away;
 * the Hessian is computed before a step and not after it, so that none is
@@ -11,22 +11,20 @@ dry friction. What differs from MJX:
 * with a warm start the iteration begins there, whether or not the cost is lower
   without constraint forces: the first step leads there if nothing touches.
 
-Other models keep MJX's solver, with `update_gradient` in place of its own.
+Models that ask for another method than Newton's keep MJX's solver.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jp
-import numpy as np
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import elimination, line_search
+from mjx_crossq.envs.mjx import elimination, line_search, row_costs
 
 with runtime.quiet():
-  from mujoco.mjx._src import solver, support
-  from mujoco.mjx._src.types import ConeType, DisableBit, SolverType
+  from mujoco.mjx._src import solver
+  from mujoco.mjx._src.types import DisableBit, SolverType
 
 
 class _State(NamedTuple):
@@ -64,12 +62,11 @@ def solve(model: Any, data: Any) -> Any:
   Returns:
     Data with `qacc`, `qfrc_constraint` and `efc_force`.
   """
-  newton = model.opt.solver == SolverType.NEWTON
-  if not (newton and line_search.is_exact(model)):
+  if model.opt.solver != SolverType.NEWTON:
     return solver.solve(model, data)
   impl = data._impl
-  inertia, rows, stiffness = impl.M, impl.efc_J, impl.efc_D
-  equal = np.arange(len(rows)) < impl.ne  # Equalities are the first rows.
+  inertia, rows = impl.M, impl.efc_J
+  costs = row_costs.of(model, data)
   scale = 1 / jp.maximum(jp.trace(inertia), 1e-15)
 
   def evaluated(
@@ -80,8 +77,7 @@ def solve(model: Any, data: Any) -> Any:
     done: jax.Array,
   ) -> _State:
     """The forces and the gradient at accelerations."""
-    active = (residual < 0) | equal
-    force = jp.where(active, -stiffness * residual, 0)
+    force = costs.force(residual)
     total = force @ rows
     gradient = inertial - data.qfrc_smooth - total
     small = jp.sqrt(jp.sum(gradient * gradient)) * scale < model.opt.tolerance
@@ -93,19 +89,12 @@ def solve(model: Any, data: Any) -> Any:
     )
 
   def step(state: _State) -> _State:
-    active = (state.residual < 0) | equal
-    weighted = jp.where(active, stiffness, 0)[:, None] * rows
-    hessian = inertia + rows.T @ weighted
+    hessian = inertia + costs.hessian(state.residual, rows)
     search = -elimination.solve_vector(hessian, state.gradient)
     moved, rate = inertia @ search, rows @ search
     slope = jp.sum(search * state.gradient)
-    always = jp.sum(jp.where(equal, stiffness * rate * rate, 0))
-    length = line_search.minimiser(
-      slope,
-      jp.sum(search * moved) + always,
-      state.residual,
-      jp.where(equal, 0, rate),
-      stiffness,
+    length = line_search.step(
+      slope, jp.sum(search * moved), state.residual, rate, costs
     )
     # Half of slope times length where the active rows stay the same.
     improvement = -slope * length / 2
@@ -130,30 +119,3 @@ def solve(model: Any, data: Any) -> Any:
       '_impl.efc_force': state.force,
     }
   )
-
-
-_update_gradient = solver._update_gradient
-
-
-@functools.wraps(_update_gradient)
-def update_gradient(model: Any, data: Any, context: Any) -> Any:
-  """See `mujoco.mjx._src.solver._update_gradient`, which this replaces.
-
-  It is what MJX's solver, with which models with elliptic cones stay, calls a
-  LAPACK routine for.
-  """
-  if model.opt.solver != SolverType.NEWTON:
-    return _update_gradient(model, data, context)
-  impl = data._impl
-  weighted = (impl.efc_D * context.active)[:, None] * impl.efc_J
-  hessian = support.full_m(model, data) + impl.efc_J.T @ weighted
-  if model.opt.cone == ConeType.ELLIPTIC:
-    # Second derivatives of the cones; zero beyond a contact's own rows.
-    contact = impl.contact
-    first = np.asarray(contact.efc_address)[np.asarray(contact.dim) > 1]
-    rows = np.minimum(first[:, None] + np.arange(6), len(impl.efc_J) - 1)
-    cones = impl.efc_J[rows]
-    hessian += jp.einsum('nai,nab,nbj->ij', cones, context.h, cones)
-  gradient = context.Ma - data.qfrc_smooth - context.qfrc_constraint
-  solution = elimination.solve_vector(hessian, gradient)
-  return context.replace(grad=gradient, Mgrad=solution)

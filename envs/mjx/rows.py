@@ -3,9 +3,9 @@
 The result is that of MJX's `make_constraint`, in a tenth of its operations: the
 rows of all contacts of one kind are one elementwise function of their positions
 and of the axes of motion, and what belongs to a contact is computed once, not
-for each of its rows. This module has limits of hinges and slides, and contacts
-with pyramidal cones or without friction. MJX's functions give the other rows:
-equalities, dry friction, limits of balls and tendons, elliptic cones.
+for each of its rows. This module has limits of hinges and slides, and contacts.
+MJX's functions give the other rows: equalities, dry friction, limits of balls
+and tendons.
 
 Source: `engine_core_constraint.c` of MuJoCo 3.17.
 """
@@ -109,7 +109,7 @@ def _limits(model: Any, data: Any) -> _Rows | None:
 
 
 def _contacts(model: Any, data: Any, condim: int) -> _Rows | None:
-  """Contacts with friction in `condim` - 1 directions, with pyramidal cones."""
+  """Contacts with friction in `condim` - 1 directions."""
   which = np.flatnonzero(data._impl.contact.dim == condim)
   if not len(which):
     return None
@@ -140,27 +140,42 @@ def _contacts(model: Any, data: Any, condim: int) -> _Rows | None:
   moved = [sign * vectors.dot(direction, slide) for direction in frame]
   moved += [sign * vectors.dot(direction, turn) for direction in frame]
 
-  # Opposed edges of the pyramid, one pair for each direction of friction.
-  edges, friction = [], contact.friction
-  for i in range(condim - 1):
-    lean = friction[:, i, None] * moved[1 + i]
-    edges += [moved[0] + lean, moved[0] - lean]
-  jacobian = jp.stack(edges or [moved[0]], axis=1)
-  count = jacobian.shape[1]
-
+  friction, ratio = contact.friction, model.opt.impratio
   weight = model.body_invweight0[:, 0]
   invweight = weight[bodies[:, 0]] + weight[bodies[:, 1]]
-  if condim > 1:
-    square = friction[:, 0] * friction[:, 0]
-    invweight = (invweight + square * invweight) * 2 * square
-    invweight /= model.opt.impratio
-  terms = _terms(
-    model, contact.solref, contact.solimp, distance, offset, invweight
-  )
+  reference, impedance = contact.solref, contact.solimp
   margin = contact.includemargin
+  if condim > 1 and model.opt.cone == ConeType.ELLIPTIC:
+    # A row for the normal and one for each direction of friction, which have a
+    # reference of their own.
+    directions = moved[:condim]
+    square = jp.square(friction[:, :1] / friction[:, : condim - 1])
+    tangent = (invweight / ratio)[:, None] * square
+    own = jp.any(contact.solreffriction != 0, axis=1, keepdims=True)
+    sliding = jp.where(own, contact.solreffriction, reference)
+    reference = jp.stack([reference] + [sliding] * (condim - 1), axis=1)
+    reference = reference.reshape(-1, 2)
+    invweight = jp.insert(tangent, 0, invweight, axis=1).reshape(-1)
+    offset = jp.insert(jp.zeros_like(square), 0, offset, axis=1).reshape(-1)
+    impedance, distance, margin = (
+      jp.repeat(x, condim, axis=0) for x in (impedance, distance, margin)
+    )
+  elif condim > 1:
+    # Opposed edges of the pyramid, one pair for each direction of friction.
+    directions = []
+    for i in range(condim - 1):
+      lean = friction[:, i, None] * moved[1 + i]
+      directions += [moved[0] + lean, moved[0] - lean]
+    square = friction[:, 0] * friction[:, 0]
+    invweight = (invweight + square * invweight) * 2 * square / ratio
+  else:
+    directions = moved[:1]
+  jacobian = jp.stack(directions, axis=1).reshape(-1, model.nv)
+  terms = _terms(model, reference, impedance, distance, offset, invweight)
   placed = (offset + margin, margin, jp.zeros_like(offset))
+  count = len(jacobian) // len(offset)  # The edges of a pyramid are alike.
   return _Rows(
-    jacobian.reshape(-1, model.nv),
+    jacobian,
     jp.repeat(terms, count, axis=0),
     jp.repeat(jp.stack(placed, axis=-1), count, axis=0),
   )
@@ -192,13 +207,7 @@ def make_constraint(model: Any, data: Any) -> Any:
   ]
   parts.append(_limits(model, data))
   parts.append(_upstream(model, constraint._efc_limit_tendon(model, data)))
-  parts.append(_contacts(model, data, 1))
-  for condim in (3, 4, 6):
-    if model.opt.cone == ConeType.ELLIPTIC:
-      rows = constraint._efc_contact_elliptic(model, data, condim)
-      parts.append(_upstream(model, rows))
-    else:
-      parts.append(_contacts(model, data, condim))
+  parts += [_contacts(model, data, condim) for condim in (1, 3, 4, 6)]
   parts = [part for part in parts if part is not None]
   if not parts:
     return constraint.make_constraint(model, data)

@@ -224,6 +224,7 @@ def initial_pvalues(
     `two_sample_pvalue` of each coordinate of qpos, qvel and the parameters.
   """
 
+  @jax.jit  # Else each batch would be traced anew.
   def view(key):
     initial = env.initial(key)
     data = env.place(initial)

@@ -1,4 +1,6 @@
-"""The exact line search, against a minimiser in float64."""
+"""The line searches, against a minimiser in float64."""
+
+import functools
 
 import jax
 import jax.numpy as jp
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from mjx_crossq.envs.mjx import line_search
+from mjx_crossq.envs.mjx import line_search, row_costs
 
 from . import checks
 
@@ -87,13 +89,59 @@ def test_minimum_beyond_the_nearest_breakpoints():
   assert derivative(step) < 0
 
 
-@pytest.mark.parametrize(
-  ('task', 'exact'),
-  (
-    ('cheetah-run', True),
-    ('quadruped-run', True),
-    ('finger-spin', False),  # Elliptic cones.
-  ),
-)
-def test_only_where_it_is_exact(task, exact):
-  assert line_search.is_exact(checks.load(task).model) == exact
+def _elliptic(rng, n):
+  """Costs of `n` contacts with elliptic cones and of `n` dry rows."""
+  normal = 10.0 ** rng.uniform(-2, 5, (n, 1))
+  friction = rng.uniform(0.1, 2, (n, 2))
+  tangent = normal * (friction / friction[:, :1]) ** 2
+  cones = row_costs.Cones(
+    n, np.hstack([normal, tangent]), friction, friction[:, 0]
+  )
+  dry = np.append(10.0 ** rng.uniform(-2, 1, n), np.full(3 * n, np.inf))
+  stiffness = np.append(10.0 ** rng.uniform(-2, 3, n), cones.stiffness)
+  return row_costs.RowCosts(stiffness, np.zeros(4 * n, bool), dry, (cones,))
+
+
+@pytest.mark.parametrize('n', (1, 8))
+def test_step_of_elliptic_cones_equals_a_float64_minimiser(n):
+  rng = np.random.RandomState(n)
+  moved = 0
+  with jax.enable_x64(True):
+    for _ in range(60):
+      costs = _elliptic(rng, n)
+      residual = rng.normal(size=4 * n) * 10.0 ** rng.uniform(-3, 1, 4 * n)
+      rate = rng.normal(size=4 * n) * 10.0 ** rng.uniform(-2, 2, 4 * n)
+      curvature, smooth = 10.0 ** rng.uniform(-1, 3), -(10.0 ** rng.normal())
+
+      def derivative(
+        step, costs=costs, line=(smooth, curvature, residual, rate)
+      ):
+        smooth, curvature, residual, rate = line
+        force = costs.force(jp.asarray(residual + step * rate))
+        return float(smooth + curvature * step - rate @ force)
+
+      slope = derivative(0)
+      step = line_search.step(
+        *map(jp.asarray, (slope, curvature, residual, rate)), costs
+      )
+      if slope >= 0:
+        assert step == 0
+        continue
+      expected = optimize.brentq(derivative, 0, -slope / curvature * 1.000001)
+      # Newton's method takes steps of about 1; far from it brackets are wide.
+      assert abs(step - expected) <= 1e-3 * expected + 1e-5
+      moved += 1
+  assert moved > 20
+
+
+def test_which_lines_are_piecewise_quadratic():
+  found = {}
+
+  def look(key, task):
+    env = checks.load(task)
+    data = env.reset(key).pipeline_state
+    found[task] = row_costs.of(env.model, data).piecewise_quadratic
+
+  for task in ('cheetah-run', 'finger-spin'):
+    jax.eval_shape(functools.partial(look, task=task), jax.random.key(0))
+  assert found == {'cheetah-run': True, 'finger-spin': False}
