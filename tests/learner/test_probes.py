@@ -74,7 +74,7 @@ CASES = {
   ('case', 'target_network'),
   [
     *((case, True) for case in CASES),
-    *((case, False) for case in ('delayed', 'time_limit', 'termination')),
+    ('termination', False),
   ],
 )
 def test_value_is_learned(case, target_network):
@@ -118,8 +118,7 @@ VARIANTS = {
 }
 
 
-# `bro` has quantiles and layer normalisation too.
-_SLOW = ('quantile', 'layer_norm')
+_SLOW = ('quantile', 'layer_norm', 'bro')
 
 
 @pytest.mark.parametrize(

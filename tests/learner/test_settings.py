@@ -51,8 +51,10 @@ def trained(env):
   return state, returns, runner.diagnose(state, 12)
 
 
-@pytest.mark.parametrize('env', ['counter', 'Careless', 'Keyed'])
-@pytest.mark.parametrize('implementation', ['rbg', 'unsafe_rbg'])
+@pytest.mark.parametrize(
+  ('env', 'implementation'),
+  [('counter', 'rbg'), ('Careless', 'rbg'), ('Keyed', 'unsafe_rbg')],
+)
 def test_the_default_of_keys_changes_no_number(env, implementation):
   def make():
     if env == 'counter':

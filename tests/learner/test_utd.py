@@ -160,7 +160,10 @@ def test_a_reset_between_two_updates_leaves_a_frozen_seed_alone(quarter):
 @pytest.mark.parametrize(
   'changes',
   [
-    {'num_envs': 128, 'utd': 0.0625, 'replay_capacity': 5_120, 'warmup': 300},
+    pytest.param(
+      {'num_envs': 128, 'utd': 0.0625, 'replay_capacity': 5_120, 'warmup': 300},
+      marks=pytest.mark.slow,
+    ),
     {'num_envs': 1, 'utd': 0.25, 'reset_every': 3},
   ],
   ids=['8 updates an iteration', 'every 4th iteration'],

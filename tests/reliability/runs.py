@@ -1,13 +1,17 @@
 """A run that takes seconds, for tests that break it."""
 
 import csv
+import functools
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from mjx_crossq import from_preset
+from mjx_crossq.host import run as loop
 from tests.learner.probes import Counter
 
 SAVE = 40  # env steps between checkpoints
@@ -39,6 +43,13 @@ def env():
   counter = Counter(10)
   counter.name = 'counter'
   return counter
+
+
+@functools.cache
+def undisturbed():
+  """The whole run, once in a process; `workdir` is not to be changed."""
+  workdir = Path(tempfile.mkdtemp(prefix='undisturbed-')) / 'run'
+  return loop.train(config(), env(), workdir=workdir, report=lambda _: None)
 
 
 def resident():

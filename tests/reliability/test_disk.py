@@ -19,10 +19,9 @@ def quiet(_):
   pass
 
 
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('whole') / 'run'
-  return loop.train(runs.config(), runs.env(), workdir=workdir, report=quiet)
+@pytest.fixture
+def whole():
+  return runs.undisturbed()
 
 
 @pytest.fixture

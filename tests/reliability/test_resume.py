@@ -154,10 +154,10 @@ def test_an_error_in_follow_leaves_a_checkpoint(tmp_path, error):
   newest = integrity.newest_intact(workdir / 'checkpoints')
   assert newest >= 60
   assert any(f'stopped at env step {newest}, all is saved' in x for x in lines)
-  whole, again = train(tmp_path / 'whole'), train(workdir)
+  whole, again = runs.undisturbed(), train(workdir)
   runs.assert_same_bits(whole.state, again.state)
-  assert runs.records(workdir) == runs.records(tmp_path / 'whole')
-  assert runs.evaluations(workdir) == runs.evaluations(tmp_path / 'whole')
+  assert runs.records(workdir) == runs.records(whole.workdir)
+  assert runs.evaluations(workdir) == runs.evaluations(whole.workdir)
 
 
 def test_an_error_in_report_or_evaluation_too(tmp_path, monkeypatch):

@@ -47,7 +47,13 @@ def test_physics_call_no_lapack(task):
     assert libraries(lowered) == set()
 
 
-@pytest.mark.parametrize('preset', PRESETS)
+@pytest.mark.parametrize(
+  'preset',
+  [
+    x if x in ('crossq_wn', 'xqc') else pytest.param(x, marks=pytest.mark.slow)
+    for x in PRESETS
+  ],
+)
 def test_a_run_calls_no_lapack(preset):
   config = from_preset(
     preset, num_seeds=2, critic_width=8, actor_width=8, replay_capacity=2000
