@@ -301,7 +301,7 @@ def test_table_beside_published_numbers():
   both = by_key[60_000, 'both', 'ours']  # of 20, 60, 200, 600 the middle two
   assert both.iqm == pytest.approx(0.13) and both.runs == 4
 
-  with baselines.PATH.open() as file:
+  with baselines.PATHS[0].open() as file:
     raw = [
       (row['task'], float(row['episode_return']))
       for row in csv.DictReader(file)

@@ -25,6 +25,17 @@ KNOWN = (
   ('XQC', 200_000, envs.PAPER_TASKS, 0.379),
   ('BRO_utd10', 1_000_000, HARD, 0.864),
   ('XQC', 1_000_000, HARD, 0.842),
+  ('DR.Q', 200_000, envs.PAPER_TASKS, 0.516),
+  ('DR.Q', 500_000, envs.PAPER_TASKS, 0.803),
+  ('DR.Q', 1_000_000, envs.PAPER_TASKS, 0.876),
+  ('FoG', 200_000, envs.PAPER_TASKS, 0.469),
+  ('FoG', 500_000, envs.PAPER_TASKS, 0.773),
+  ('FoG', 1_000_000, envs.PAPER_TASKS, 0.844),
+  ('FlashSAC', 200_000, HARD, 0.319),
+  ('FlashSAC', 500_000, HARD, 0.797),
+  ('FlashSAC', 1_000_000, HARD, 0.921),
+  ('DR.Q', 1_000_000, HARD, 0.917),
+  ('FoG', 1_000_000, HARD, 0.880),
 )
 
 
@@ -38,8 +49,10 @@ def test_iqm_is_the_known_one(algorithm, step, tasks, expected):
 
 
 def test_every_row_is_in_a_curve():
-  with baselines.PATH.open(newline='') as file:
-    rows = list(csv.DictReader(file))
+  rows = []
+  for path in baselines.PATHS:
+    with path.open(newline='') as file:
+      rows += csv.DictReader(file)
   assert {row['algorithm'] for row in rows} == set(baselines.algorithms())
   curves = {name: baselines.load(name) for name in baselines.algorithms()}
   for row in rows:

@@ -1,7 +1,7 @@
 """Published returns on stock dm_control; docs/baselines.md says whose.
 
-`dmc_returns.csv` has a row `algorithm,task,seed,env_step,episode_return` for
-each evaluation of each run, in env steps as DMC counts them.
+The files have a row `algorithm,task,seed,env_step,episode_return` for each
+evaluation of each run, in env steps as DMC counts them.
 """
 
 import csv
@@ -13,7 +13,10 @@ from pathlib import Path
 from mjx_crossq.config import one_of
 from mjx_crossq.results.curves import Curves, Trace, align
 
-PATH = Path(__file__).with_name('dmc_returns.csv')
+PATHS = tuple(
+  Path(__file__).with_name(name)
+  for name in ('dmc_returns.csv', 'dmc_returns_2026.csv')
+)
 
 
 def load(
@@ -51,9 +54,10 @@ def _read() -> dict[str, dict[str, Curves]]:
   rows: dict = defaultdict(
     lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
   )
-  with PATH.open(encoding='utf-8', newline='') as file:
-    for name, task, seed, step, value in list(csv.reader(file))[1:]:
-      rows[name][task][seed][int(step)].append(float(value))
+  for path in PATHS:
+    with path.open(encoding='utf-8', newline='') as file:
+      for name, task, seed, step, value in list(csv.reader(file))[1:]:
+        rows[name][task][seed][int(step)].append(float(value))
   return {
     name: {task: align(_runs(seeds)) for task, seeds in tasks.items()}
     for name, tasks in rows.items()
