@@ -4,6 +4,7 @@
     python -m launch.benchmark --task=cheetah-run --sweep=seeds --plot=seeds.png
     python -m launch.benchmark --check
     python -m launch.benchmark --physics_only --task=paper --physics=mjx,warp
+    python -m launch.benchmark --launches
 
 The cases are timed alternately, without compilation and warm-up. Medians and
 spreads are printed and, with --json, written. docs/performance.md explains the
@@ -68,6 +69,9 @@ _PLOT = path_flags.define('plot', None, 'file for the figure of --sweep')
 _CHECK = flags.DEFINE_bool(
   'check', False, 'check ratios of times that must hold on a CPU'
 )
+_LAUNCHES = flags.DEFINE_bool(
+  'launches', False, 'what a launch and a trip of a loop cost on this device'
+)
 _PROFILE = path_flags.define(
   'profile', None, 'folder for a trace of one chunk (TensorBoard, Perfetto)'
 )
@@ -85,6 +89,8 @@ def main() -> None:
   passed = True
   if _PHYSICS_ONLY.value:
     rows = physics_rows()
+  elif _LAUNCHES.value:
+    rows = launch_rows()
   elif _CHECK.value:
     from mjx_crossq.launch.bench import checks  # loads JAX
 
@@ -143,6 +149,23 @@ def physics_rows() -> list[dict[str, Any]]:
         flush=True,
       )
   return rows
+
+
+def launch_rows() -> list[dict[str, Any]]:
+  """Times launches and trips of loops, and prints them.
+
+  Returns:
+    One row.
+  """
+  from mjx_crossq.launch.bench import launch_costs  # loads JAX
+
+  row = launch_costs.measure(_REPEATS.value)
+  print(
+    f'microseconds: {row["us_per_launch"]:.2f} a launch, '
+    f'{row["us_per_fixed_trip"]:.2f} a trip of a loop of fixed length, '
+    f'{row["us_per_data_trip"]:.2f} a trip of a loop that ends by its data'
+  )
+  return [row]
 
 
 def training_rows(task: str, physics: str) -> list[dict[str, Any]]:

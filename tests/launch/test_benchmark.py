@@ -29,6 +29,17 @@ def test_physics_only(tmp_path):
     assert row['ratio_to_c'] == ratio > 0
 
 
+def test_launches(tmp_path):
+  path = tmp_path / 'launches.json'
+  result = programs.run('benchmark', '--launches', f'--json={path}')
+  assert result.returncode == 0, result.stderr
+  (row,) = json.loads(path.read_text())['rows']
+  # The bodies have 16 reductions more, and nothing else that is launched.
+  assert row['launches_many'] - row['launches_few'] >= 16
+  assert row['launches_data'] - row['launches_few'] in (0, 1, 2, 3)
+  assert set(row) > {'us_per_launch', 'us_per_fixed_trip', 'us_per_data_trip'}
+
+
 def test_training_with_its_parts(tmp_path):
   path = tmp_path / 'training.json'
   result = programs.run(
