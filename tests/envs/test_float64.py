@@ -23,6 +23,7 @@ _BOUNDS = {
   'finger': (1e-11, 2e-7),
   'humanoid': (1e-11, 3e-6),
   'manipulator': (1e-9, 1e-8),
+  'stacker': (1e-9, 1e-8),
   'swimmer': (1e-11, 3e-7),
 }
 
