@@ -39,8 +39,6 @@ class Settings:
 
   Attributes:
     iterations: largest number of solver iterations; None keeps stock's 100.
-    ls_iterations: number of line search iterations; None keeps stock's 50.
-      MJX's line search always runs all of them, so fewer are faster.
     max_contact_points: slots for contacts of one condim. MJX computes all
       candidate contacts and keeps the deepest; exact while the active ones fit.
     warmstart: whether the solver starts from its last solution, as stock does.
@@ -54,7 +52,6 @@ class Settings:
   """
 
   iterations: int | None = None
-  ls_iterations: int | None = None
   max_contact_points: int | None = None
   warmstart: bool = True
   max_geom_pairs: int | None = None
@@ -65,40 +62,37 @@ class Settings:
 # against C as they were, to the printed digit. A cold start lowers them: 99 %
 # of v25 from 3e-4 to 8e-6 in cartpole, from 5e-4 to 3e-6 in reacher and from
 # 2e-3 to 2e-4 in finger; not in quadruped, walker and cheetah.
-_LIMITS_ONLY = Settings(iterations=10, ls_iterations=10, warmstart=False)
+_LIMITS_ONLY = Settings(iterations=10, warmstart=False)
 # Stock disables constraints or contacts in the domains that have no geoms
 # collide here, so that nothing changes but MJX's work.
 _NO_CONTACTS = Settings(collide='none')
-_HAND = Settings(iterations=20, ls_iterations=12)
+_HAND = Settings(iterations=20)
 SETTINGS = {
   'acrobot': _NO_CONTACTS,
-  'ball_in_cup': Settings(iterations=10, ls_iterations=10),
+  'ball_in_cup': Settings(iterations=10),
   'cartpole': _LIMITS_ONLY,
   'dog': Settings(
     iterations=20,
-    ls_iterations=10,
     max_contact_points=40,
     max_geom_pairs=160,
     collide='no cylinders',  # fetch's target; MJX lacks cylinders with boxes
   ),
-  'finger': Settings(iterations=8, ls_iterations=10, warmstart=False),
+  'finger': Settings(iterations=8, warmstart=False),
   'fish': _NO_CONTACTS,
-  'cheetah': Settings(iterations=8, ls_iterations=10, max_contact_points=8),
-  'hopper': Settings(iterations=10, ls_iterations=10, max_contact_points=8),
-  'humanoid': Settings(iterations=10, ls_iterations=20, max_contact_points=16),
-  'humanoid_CMU': Settings(
-    iterations=10, ls_iterations=20, max_contact_points=32
-  ),
+  'cheetah': Settings(iterations=8, max_contact_points=8),
+  'hopper': Settings(iterations=10, max_contact_points=8),
+  'humanoid': Settings(iterations=10, max_contact_points=16),
+  'humanoid_CMU': Settings(iterations=10, max_contact_points=32),
   'lqr': _NO_CONTACTS,
   'manipulator': _HAND,
   # No two parts of the robot touched in 60,000 control steps of C.
   'quadruped': Settings(
-    iterations=10, ls_iterations=10, max_contact_points=8, collide='not itself'
+    iterations=10, max_contact_points=8, collide='not itself'
   ),
   'reacher': _LIMITS_ONLY,
   'stacker': _HAND,
   'swimmer': _NO_CONTACTS,
-  'walker': Settings(iterations=12, ls_iterations=10),
+  'walker': Settings(iterations=12),
 }
 """Edits by domain; a domain that is not listed has the defaults."""
 
@@ -132,8 +126,6 @@ def compile_model(
   option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
   if settings.iterations is not None:
     option.iterations = settings.iterations
-  if settings.ls_iterations is not None:
-    option.ls_iterations = settings.ls_iterations
   if not settings.warmstart:
     option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
   if settings.max_contact_points is not None:

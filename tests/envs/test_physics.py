@@ -45,7 +45,7 @@ def test_only_the_named_edits_are_made(domain):
   if stock.opt.enableflags & int(mujoco.mjtEnableBit.mjENBL_ENERGY):
     expected |= {'enableflags'}
   if settings.iterations is not None:
-    expected |= {'iterations', 'ls_iterations'}
+    expected |= {'iterations'}
   if not settings.warmstart:
     expected |= {'disableflags'}
   assert _differing(ours.opt, stock.opt) == expected
