@@ -37,11 +37,6 @@ class Bring(manipulation.Arm):
     if self._insert:
       moved.append({'peg': 'slot', 'ball': 'cup'}[self._object])
     super().__init__('manipulator', task)
-    if task == 'insert_peg':
-      self.unfaithful = (
-        'with MJX, 1 % of velocities are off by more than 0.01 after one '
-        'control step'
-      )
     # Bodies that are where the target is.
     self._moved = moved
     self._moved_ids = np.array([self.mj_model.body(name).id for name in moved])

@@ -276,7 +276,7 @@ class Walk:
     words = _words(instruction.op_name)
     if place.solving or place.part == BEGIN:
       return place
-    if 'begin' in words:
+    if 'begin' in words and place.part == REST:
       return dataclasses.replace(place, part=BEGIN)
     if place.updating or 'update' in words:
       part = place.part if place.updating else CRITIC

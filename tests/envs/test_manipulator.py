@@ -9,6 +9,5 @@ pytestmark = pytest.mark.slow
 
 class TestManipulator(checks.StockParity):
   domain = 'manipulator'
-  # Not insert_peg, which is marked.
-  models = ('bring_ball', 'bring_peg', 'insert_ball')
+  models = ('bring_ball', 'bring_peg', 'insert_ball', 'insert_peg')
   draws = 500

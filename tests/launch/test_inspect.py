@@ -120,7 +120,7 @@ StackFrames
   %u.4 = f32[100,8]{1,0} get-tuple-element(%u.2), index=2
   %u.5 = s32[4,1]{1,0} constant({...})
   %u.6 = f32[4,8]{1,0} fusion(%u.4, %u.5), kind=kLoop, calls=%fused_gather, metadata={op_name="jit(train_chunk)/while/body/update/while/body/replay/gather" stack_frame_id=3}
-  %u.7 = (f32[4,8]{1,0}, s8[4194304]{0}) custom-call(%u.6, %u.6), custom_call_target="__cublas$gemm", metadata={op_name="jit(train_chunk)/while/body/update/while/body/dot_general" stack_frame_id=3}, backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
+  %u.7 = (f32[4,8]{1,0}, s8[4194304]{0}) custom-call(%u.6, %u.6), custom_call_target="__cublas$gemm", metadata={op_name="jit(train_chunk)/while/body/begin/jit(shared)/dot_general" stack_frame_id=3}, backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
   %u.8 = f32[4,8]{1,0} get-tuple-element(%u.7), index=0
   %u.13 = s32[] copy(%u.3)
   ROOT %u.14 = (s32[], f32[4,8]{1,0}, /*index=2*/f32[100,8]{1,0}) tuple(%u.13, %u.8, %u.4)
@@ -192,7 +192,8 @@ def test_stored_program_by_part(walk, runs):
       'solver iteration': 12,
       # The slice, the write and a gather for each of 5 updates.
       'replay': 7,
-      # The product and the copy of the counter.
+      # The product, of a function that is named after where it was traced
+      # first, and the copy of the counter.
       'update: critic': 5 * 2,
       # In two of three decisions, after the two updates beyond a block of 3.
       'update: actor': 2 * 2 / 3,
