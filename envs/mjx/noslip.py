@@ -12,6 +12,7 @@ elliptic cones and dry joint friction; this pass does not.
 """
 
 import dataclasses
+import functools
 import importlib
 from typing import Any, NamedTuple
 
@@ -37,7 +38,10 @@ _LEAST_INERTIA = 1e-10
 """Least inverse inertia of a constraint row without its regularisation."""
 _WORSE = 1e-10
 """If the cost grows by more than this, the pair's forces are restored."""
-
+BLOCK = 8
+"""Pairs that are swept in one trip of the loop, but on CPUs, where one by one
+is faster. What the forces of one change in the residuals of the next is known
+from their inverse inertia."""
 
 _FIELDS = ('noslip_iterations', 'noslip_tolerance')
 """Options of C that MJX drops; kept as numbers in the model's custom fields."""
@@ -107,7 +111,11 @@ class Pairs(NamedTuple):
 
 
 def sweeps(
-  pairs: Pairs, qacc: jax.Array, regularised: jax.Array, settings: Settings
+  pairs: Pairs,
+  qacc: jax.Array,
+  regularised: jax.Array,
+  settings: Settings,
+  size: int = BLOCK,
 ) -> tuple[jax.Array, jax.Array]:
   """Runs all sweeps of the pass.
 
@@ -117,26 +125,35 @@ def sweeps(
     regularised: cost of the regularisation of all constraints, scalar, by which
       the first sweep's improvement is corrected.
     settings: of the pass.
+    size: pairs that are swept at once.
 
   Returns:
     The pairs' forces and the acceleration after them.
   """
-  inertia = jp.einsum('nai,nbi->nab', pairs.jacobian, pairs.response)
-  diagonal = np.eye(2, dtype=bool)
-  inertia = jp.where(diagonal, jp.maximum(inertia, _LEAST_INERTIA), inertia)
+  count = len(pairs.force)
+  # Pairs that are added have no inertia and keep their force, which is 0.
+  filled = jax.tree.map(
+    lambda x: jp.concatenate(
+      [x, jp.zeros((-count % size, *x.shape[1:]), x.dtype)]
+    ).reshape(-1, size, *x.shape[1:]),
+    pairs,
+  )
+  # Residuals of a block's pairs by unit forces of each of them.
+  coupling = jp.einsum('kiav,kjbv->kiajb', filled.jacobian, filled.response)
 
-  def pair(carry, x):
+  def block(carry, x):
     qacc, improvement = carry
-    (jacobian, response, reference, force), inertia = x
-    residual = jacobian @ qacc - reference
-    new, change = _pair(inertia, residual, force)
-    return (qacc + (new - force) @ response, improvement - change), new
+    (jacobian, response, reference, force), coupling = x
+    residual = jacobian.reshape(-1, len(qacc)) @ qacc - reference.reshape(-1)
+    forces, moved, improved = _swept(coupling, residual, force.reshape(-1))
+    carry = qacc + moved @ response.reshape(-1, len(qacc)), improvement
+    return (carry[0], improvement + improved), forces.reshape(force.shape)
 
   def sweep(i, carry):
     qacc, force, done = carry
     start = jp.where(i == 0, regularised, 0)
     (moved, improvement), swept = jax.lax.scan(
-      pair, (qacc, start), (pairs._replace(force=force), inertia)
+      block, (qacc, start), (filled._replace(force=force), coupling)
     )
     qacc = jp.where(done, qacc, moved)
     force = jp.where(done, force, swept)
@@ -147,36 +164,75 @@ def sweeps(
     )
 
   qacc, force, _ = jax.lax.fori_loop(
-    0, settings.iterations, sweep, (qacc, pairs.force, jp.array(False))
+    0, settings.iterations, sweep, (qacc, filled.force, jp.array(False))
   )
-  return force, qacc
+  return force.reshape(-1, 2)[:count], qacc
+
+
+def _swept(
+  coupling: jax.Array, residual: jax.Array, force: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Sweeps the pairs of one block.
+
+  Numbers one by one, so that XLA makes one operation of all of it, and not a
+  few of each pair.
+
+  Args:
+    coupling: residuals `(n, 2)` by unit forces `(n, 2)`, `(n, 2, n, 2)`.
+    residual: before, `(2 n,)`.
+    force: before, `(2 n,)`.
+
+  Returns:
+    The forces, their changes, both `(2 n,)`, and by how much the cost fell.
+  """
+  count = len(residual) // 2
+  left, start = list(residual), list(force)
+  forces, moved, improvement = [], [], jp.zeros((), residual.dtype)
+  for i in range(count):
+    at = slice(2 * i, 2 * i + 2)
+    new, change = _pair(coupling[i, :, i], left[at], start[at])
+    deltas = [x - y for x, y in zip(new, start[at], strict=True)]
+    for row in range(2 * i + 2, 2 * count):
+      for side, delta in enumerate(deltas):
+        left[row] += coupling[row // 2, row % 2, i, side] * delta
+    forces += new
+    moved += deltas
+    improvement -= change
+  return jp.stack(forces), jp.stack(moved), improvement
 
 
 def _pair(
-  inertia: jax.Array, residual: jax.Array, force: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+  inertia: jax.Array, residual: list[jax.Array], force: list[jax.Array]
+) -> tuple[list[jax.Array], jax.Array]:
   """The best forces of equal sum, and the change of cost.
 
   Args:
     inertia: inverse inertia of the two rows, `(2, 2)`.
-    residual: acceleration less reference, `(2,)`.
-    force: `(2,)`.
+    residual: acceleration less reference, two scalars.
+    force: two scalars.
 
   Returns:
-    The forces `(2,)` and the change, scalar.
+    The two forces and the change, scalars.
   """
-  rest = residual - inertia @ force
+  first = jp.maximum(inertia[0, 0], _LEAST_INERTIA)
+  second = jp.maximum(inertia[1, 1], _LEAST_INERTIA)
+  cross, other = inertia[0, 1], inertia[1, 0]
+  rest_0 = residual[0] - first * force[0] - cross * force[1]
+  rest_1 = residual[1] - other * force[0] - second * force[1]
   middle = (force[0] + force[1]) / 2
-  curvature = inertia[0, 0] + inertia[1, 1] - inertia[0, 1] - inertia[1, 0]
-  slope = middle * (inertia[0, 0] - inertia[1, 1]) + rest[0] - rest[1]
+  curvature = first + second - cross - other
+  slope = middle * (first - second) + rest_0 - rest_1
   flat = curvature < _MINVAL
   half = -slope / jp.where(flat, 1, curvature)
   half = jp.where(flat, 0, jp.clip(half, -middle, middle))
-  new = jp.stack([middle + half, middle - half])
-  delta = new - force
-  change = delta @ inertia @ delta / 2 + delta @ residual
+  new = [middle + half, middle - half]
+  d_0, d_1 = new[0] - force[0], new[1] - force[1]
+  change = d_0 * residual[0] + d_1 * residual[1]
+  change += (d_0 * d_0 * first + d_0 * d_1 * (cross + other)) / 2
+  change += d_1 * d_1 * second / 2
   worse = change > _WORSE
-  return jp.where(worse, force, new), jp.where(worse, 0, change)
+  new = [jp.where(worse, f, x) for f, x in zip(force, new, strict=True)]
+  return new, jp.where(worse, 0, change)
 
 
 def _number_in_pair(model: Any, data: Any) -> jax.Array:
@@ -238,7 +294,14 @@ def noslip(model: Any, data: Any, settings: Settings) -> Any:
   force = impl.efc_force
   pairs = Pairs(jacobian, response, impl.efc_aref[rows], force[rows])
   regularised = (force * force / impl.efc_D).sum() / 2
-  swept, qacc = sweeps(pairs, data.qacc, regularised, settings)
+  sweep = functools.partial(sweeps, settings=settings)
+  swept, qacc = jax.lax.platform_dependent(
+    pairs,
+    data.qacc,
+    regularised,
+    cpu=functools.partial(sweep, size=1),
+    default=sweep,
+  )
   force = force.at[rows].set(swept)
   return data.tree_replace(
     {
