@@ -180,17 +180,11 @@ class Fields:
     512, 'units of a hidden layer of the critic', least=1
   )
   critic_layers: int = field(
-    2,
-    'hidden layers of the critic (residual, inverted: blocks of 2)',
-    least=1,
-    most=100,
+    2, 'hidden layers of the critic, or blocks of two', least=1, most=100
   )
   actor_width: int = field(256, 'units of a hidden layer of the actor', least=1)
   actor_layers: int = field(
-    2,
-    'hidden layers of the actor (residual, inverted: blocks of 2)',
-    least=1,
-    most=100,
+    2, 'hidden layers of the actor, or blocks of two', least=1, most=100
   )
   block: str = field(
     'relu_norm',
@@ -330,8 +324,8 @@ class Fields:
   )
   noise_repeat: int = field(
     1,
-    'exploration noise is kept for 1 to so many decisions, k of them with a '
-    'probability that falls as 1/k^2; 1: drawn for each',
+    'longest run of decisions with one exploration noise; a run of k has a '
+    'probability that falls as 1/k^2',
     least=1,
     most=1_000,
   )

@@ -343,7 +343,7 @@ class BatchNorm(nn.Module):
       relu: whether there is a ReLU before.
     """
     features = x.shape[-1:]
-    scale, offset = _scale_and_bias(self, *features, self.unit_scale)
+    scale, offset = _scale_and_bias(self, x.shape[-1], self.unit_scale)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, features)
     var = self.variable('batch_stats', 'var', jnp.ones, features)
     calls = None
