@@ -110,13 +110,18 @@ def _scale_and_bias(
     unit_scale: whether their joint norm is fixed (`weight_norm.UnitScale`).
     use_bias: whether there is one; None is returned if not.
   """
-  ones, zeros = jnp.ones(features), jnp.zeros(features)
+
+  def both(key):
+    bias = jnp.zeros(features) if use_bias else None
+    return UnitScale(jnp.ones(features), bias)
+
   if unit_scale:
-    start = UnitScale(ones, zeros if use_bias else None)
-    weights = module.param('weights', lambda key: start)
+    weights = module.param('weights', both)
     return weights.scale, weights.bias
-  scale = module.param('scale', lambda key: ones)
-  return scale, module.param('bias', lambda key: zeros) if use_bias else None
+  scale = module.param('scale', nn.initializers.ones, (features,))
+  if not use_bias:
+    return scale, None
+  return scale, module.param('bias', nn.initializers.zeros, (features,))
 
 
 def moments(x: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:
