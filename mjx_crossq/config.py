@@ -253,8 +253,13 @@ def _check_together(c: Config) -> None:
       f'soft_l2={c.soft_l2} is in place of weight normalisation; set '
       'weight_norm=false with it, or soft_l2=0'
     )
-  if c.weight_norm_outputs and not c.weight_norm:
-    raise ConfigError('weight_norm_outputs=true needs weight_norm=true')
+  for name, needed in (
+    ('weight_norm_outputs', 'weight_norm'),
+    ('weight_norm_scales', 'weight_norm'),
+    ('bound_returns', 'normalize_rewards'),
+  ):
+    if getattr(c, name) and not getattr(c, needed):
+      raise ConfigError(f'{name}=true needs {needed}=true')
   if (c.critic_value == 'scalar') != (c.atoms == 1):
     raise ConfigError(
       f'atoms={c.atoms} does not go with critic_value='

@@ -180,16 +180,16 @@ class Fields:
     512, 'units of a hidden layer of the critic', least=1
   )
   critic_layers: int = field(
-    2, 'hidden layers of the critic (residual: blocks of 2)', least=1, most=100
+    2, 'hidden layers of the critic, or blocks of two', least=1, most=100
   )
   actor_width: int = field(256, 'units of a hidden layer of the actor', least=1)
   actor_layers: int = field(
-    2, 'hidden layers of the actor (residual: blocks of 2)', least=1, most=100
+    2, 'hidden layers of the actor, or blocks of two', least=1, most=100
   )
   block: str = field(
     'relu_norm',
-    'order of a hidden layer; norm_relu has no bias',
-    choices=('relu_norm', 'norm_relu', 'residual'),
+    'order of a hidden layer; norm_relu and inverted have no bias',
+    choices=('relu_norm', 'norm_relu', 'residual', 'inverted'),
   )
   num_critics: int = field(2, 'critics in the ensemble', least=1, most=1_000)
   critic_reduction: str = field(
@@ -251,6 +251,11 @@ class Fields:
   weight_norm_outputs: bool = field(
     False, 'project the kernels of output layers too (not their biases)'
   )
+  weight_norm_scales: bool = field(
+    False,
+    'project scale and bias of each normalisation too, jointly to the norm of '
+    'a scale of ones',
+  )
   soft_l2: float = field(
     0.0,
     'in place of weight_norm: the losses get soft_l2/2 times the sum of '
@@ -266,12 +271,20 @@ class Fields:
   )
   lr_decay_steps: int = field(
     0,
-    'env steps over which all learning rates fall linearly; 0: constant',
+    'env steps over which all learning rates fall; 0: constant',
     least=0,
     most=LARGEST_STEP,
   )
   lr_final: float = field(
     0.1, 'what they fall to, as a share of the first', least=0
+  )
+  lr_schedule: str = field(
+    'linear', 'how they fall', choices=('linear', 'cosine')
+  )
+  lr_own_updates: bool = field(
+    False,
+    "an optimiser's rate falls with its own updates, so that delayed ones do "
+    'not reach the last value; otherwise all reach it together',
   )
   adam_b1: float = field(
     0.9, 'first Adam decay of actor and critic', least=0, below=1
@@ -292,14 +305,29 @@ class Fields:
   normalize_rewards: bool = field(
     False, 'learn from rewards over the running std of discounted returns'
   )
+  bound_returns: bool = field(
+    False,
+    'with normalize_rewards: divide them by at least the largest return seen '
+    'over value_limit',
+  )
   target_network: bool = field(True, 'keep a Polyak-averaged target critic')
   joint_pass: bool = field(
     True,
     "critic in one pass over [s; s'], with common batch statistics; "
     'otherwise one pass for each',
   )
+  actor_joint_pass: bool = field(
+    False, "actor in one pass over [s; s'], with common batch statistics"
+  )
   policy_delay: int = field(
     3, 'updates per actor and temperature update', least=1, most=10_000
+  )
+  noise_repeat: int = field(
+    1,
+    'longest run of decisions with one exploration noise; a run of k has a '
+    'probability that falls as 1/k^2',
+    least=1,
+    most=1_000,
   )
   optimism: bool = field(False, 'a second, optimistic actor collects data')
   explore_std: float = field(

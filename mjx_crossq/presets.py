@@ -35,6 +35,38 @@ _SAC: dict[str, Any] = {
   'policy_delay': 1,
 }
 
+# FlashSAC (arXiv 2604.04539; Holiday-Robot/FlashSAC) as it runs on DMC. The
+# entropy target is that of a Gaussian with std .15.
+_FLASHSAC: dict[str, Any] = {
+  'action_repeat': 1,
+  'utd': 1,
+  'batch_size': 512,
+  'warmup': 10_000,
+  'critic_width': 256,
+  'actor_width': 128,
+  'block': 'inverted',
+  'critic_value': 'categorical',
+  'atoms': 101,
+  'log_std_bound': 'tanh',
+  'bn_eps': 1e-5,
+  'weight_norm_outputs': True,
+  'weight_norm_scales': True,
+  'weight_decay': 0.0,
+  'alpha_lr': 3e-4,
+  'lr_decay_steps': 1_000_000,
+  'lr_final': 0.5,
+  'lr_schedule': 'cosine',
+  'lr_own_updates': True,
+  'tau': 0.01,
+  'normalize_rewards': True,
+  'bound_returns': True,
+  'actor_joint_pass': True,
+  'policy_delay': 2,
+  'noise_repeat': 16,
+  'init_alpha': 0.01,
+  'target_entropy': -0.47818,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
   # The paper's method: the defaults above.
   'crossq_wn': {},
@@ -91,6 +123,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     'weight_decay': 1e-4,
     'policy_delay': 1,
     'reset_at': (15_001, 50_001, 250_001, 500_001, 750_001),
+  },
+  'flashsac': _FLASHSAC,
+  # Its regime of many environments.
+  'flashsac_many': {
+    **_FLASHSAC,
+    'num_envs': 1024,
+    'env_steps': 50_000_896,
+    'lr_decay_steps': 50_000_896,
+    'utd': 2 / 1024,
+    'batch_size': 2048,
+    'warmup': 100_000,
+    'replay_capacity': 10_000_000,
+    'log_every': 102_400,
+    'eval_every': 2_560_000,
+    'checkpoint_every': 5_120_000,
   },
   # crossq_wn made small, so that a laptop learns an easy task in minutes.
   'quickstart': {

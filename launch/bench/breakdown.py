@@ -62,7 +62,8 @@ class Parts:
 
   def _acting(self, state: TrainState, key: jax.Array) -> TrainState:
     obs = state.rollout.env.obs
-    action = self.trainer.agent.explore(state.agent.actor, obs, key)
+    noise = jax.random.normal(key, self._actions)
+    action = self.trainer.agent.explore(state.agent.actor, obs, noise)
     return _with_obs(state, obs + _TINY * jnp.sum(action))
 
   def _add(self, state: TrainState, key: jax.Array) -> TrainState:

@@ -89,8 +89,9 @@ class Diagnostics:
       replay, reward_stats, key_batch, self._config.batch_size, iteration
     )
     rows = self._sample(replay, reward_stats, key_rows, ROWS, iteration)
+    scale = reward_scale.scale(reward_stats, self._config.value_limit)
     return {
-      **self.q_bias(agent, key_bias, reward_scale.scale(reward_stats)),
+      **self.q_bias(agent, key_bias, scale),
       **self.gradients(agent, batch, key_grads),
       **self.activations(agent, rows),
       'entropy': self.entropy(agent.actor.network, rows.obs, key_sample),

@@ -31,6 +31,8 @@ class RolloutState:
     last_return: return of the last finished episode; NaN before the first.
     reward_stats: moments of the discounted returns, or None if they are not
       measured.
+    noise: what exploration keeps from decision to decision (`learner.noise`),
+      or None if it keeps nothing.
   """
 
   env: State
@@ -38,6 +40,7 @@ class RolloutState:
   episode_length: jax.Array
   last_return: jax.Array
   reward_stats: Any = None
+  noise: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +65,9 @@ class Rollout:
         f'{self.env.episode_length} env steps of an episode of {self.env.name}'
       )
 
-  def init(self, *, keep_return_stats: bool = False) -> RolloutState:
+  def init(
+    self, *, keep_return_stats: bool = False, keep_largest: bool = False
+  ) -> RolloutState:
     """Environments whose first episode is still to begin.
 
     No physics is computed, nor compiled: `begin` does it, within the program
@@ -70,6 +75,7 @@ class Rollout:
 
     Args:
       keep_return_stats: whether `step` measures the discounted returns.
+      keep_largest: whether these have the largest of them.
     """
     key = jax.eval_shape(prng.key, 0)
     return RolloutState(
@@ -78,7 +84,9 @@ class Rollout:
       episode_length=jnp.zeros(self.num_envs, jnp.int32),
       last_return=jnp.full(self.num_envs, jnp.nan, jnp.float32),
       reward_stats=(
-        reward_scale.init(self.num_envs) if keep_return_stats else None
+        reward_scale.init(self.num_envs, keep_largest=keep_largest)
+        if keep_return_stats
+        else None
       ),
     )
 
@@ -164,6 +172,7 @@ class Rollout:
       episode_length=jnp.where(over, 0, episode_length),
       last_return=jnp.where(ended, episode_return, state.last_return),
       reward_stats=stats,
+      noise=state.noise,
     )
     return state, transition, finite
 

@@ -24,7 +24,7 @@ from mjx_crossq.device.replay import Replay
 from mjx_crossq.device.resets import Resets
 from mjx_crossq.device.rollout import Rollout, RolloutState
 from mjx_crossq.envs.base import Env
-from mjx_crossq.learner import branches, reward_scale
+from mjx_crossq.learner import branches, noise, reward_scale
 from mjx_crossq.learner.agent import (
   ACTOR_METRICS,
   CRITIC_METRICS,
@@ -142,13 +142,17 @@ class Trainer:
       key: the seed's.
       hyper: the hyper-parameters that vary, `()` each.
     """
-    hyper = dict(hyper or {})
+    hyper, c = dict(hyper or {}), self.config
     key_agent, key_loop = jax.random.split(key)
+    rollout = self.rollout.init(
+      keep_return_stats=c.normalize_rewards, keep_largest=c.bound_returns
+    )
+    if c.noise_repeat > 1:
+      held = noise.init(c.num_envs, self.agent.action_size)
+      rollout = rollout.replace(noise=held)  # pyright: ignore
     return TrainState(
       agent=self.agent.with_hyper(hyper).init(key_agent),
-      rollout=self.rollout.init(
-        keep_return_stats=self.config.normalize_rewards
-      ),
+      rollout=rollout,
       replay=self.replay.init(),
       key=key_loop,
       iteration=jnp.int32(0),
@@ -266,24 +270,34 @@ class Trainer:
     with jax.named_scope('begin'):
       rollout = self.rollout.begin(state.rollout, key.reset, state.iteration)
     with jax.named_scope('acting'):
-      action = self._act(state.agent, rollout.env.obs, key.act, learning)
-    return rollout, action
+      held, action = self._act(state.agent, rollout, key.act, learning)
+    return rollout.replace(noise=held), action  # pyright: ignore
 
   def _act(
     self,
     agent: AgentState,
-    obs: jax.Array,
+    rollout: RolloutState,
     key: jax.Array,
     learning: jax.Array,
-  ) -> jax.Array:
-    """The policy's actions, or uniform ones during the warm-up."""
+  ) -> tuple[Any, jax.Array]:
+    """The noise that is kept, and the policy's actions.
+
+    During the warm-up the actions are uniform, and the noise stays.
+    """
     shape = (self.config.num_envs, self.agent.action_size)
 
     def act():
-      return self.agent.explore(agent.actor, obs, key)
+      held = rollout.noise
+      if held is None:
+        drawn = jax.random.normal(key, shape)
+      else:
+        held = noise.advance(held, key, self.config.noise_repeat)
+        drawn = held.value
+      return held, self.agent.explore(agent.actor, rollout.env.obs, drawn)
 
     def explore():
-      return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+      uniform = jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+      return rollout.noise, uniform
 
     return jax.lax.cond(learning, act, explore)
 
@@ -309,7 +323,8 @@ class Trainer:
     batch = self.layout.batch(drawn)
     if reward_stats is None:
       return batch
-    reward = batch.reward / reward_scale.scale(reward_stats)
+    scale = reward_scale.scale(reward_stats, self.config.value_limit)
+    reward = batch.reward / scale
     return batch.replace(reward=reward)  # pyright: ignore
 
   def _learn(

@@ -165,15 +165,21 @@ class Agent:
     return self.sample(actor, obs, key)[0]
 
   def explore(
-    self, actor: ActorState, obs: jax.Array, key: jax.Array
+    self, actor: ActorState, obs: jax.Array, noise: jax.Array
   ) -> jax.Array:
-    """Samples the actions that collect data, `(rows, actions)`."""
-    if not self.config.optimism:
-      return self.act(actor.network, obs, key)
+    """The actions that collect data, `(rows, actions)`.
+
+    Args:
+      actor: the policy.
+      obs: `(rows, observation_size)`.
+      noise: standard normals, `(rows, actions)`.
+    """
     (mean, log_std), _ = _apply(self.actor, actor.network, obs, train=False)
+    if not self.config.optimism:
+      return distributions.sample_and_log_prob(mean, log_std, noise)[0]
     params = actor.explorer.params
     obs = networks.seen(obs, self.sees.actor)
-    return self.explorer.sample(params, obs, mean, log_std, key)[0]
+    return self.explorer.sample(params, obs, mean, log_std, noise)[0]
 
   def act_deterministic(self, actor: Network, obs: jax.Array) -> jax.Array:
     """The evaluation policy `tanh(mean)`, `(rows, actions)`."""
@@ -341,15 +347,19 @@ class Agent:
   ) -> tuple[jax.Array, tuple[Any, Metrics]]:
     """Actor in train mode, critic in eval mode.
 
+    With `actor_joint_pass` the actor's batch statistics are those of [s; s'],
+    as the critic's are; only the actions at s have a loss.
+
     Returns:
       The loss, and the actor's new running statistics and metrics.
     """
+    obs, rows = batch.obs, len(batch.obs)
+    if self.config.actor_joint_pass:
+      obs = jnp.concatenate([obs, batch.next_obs])
     (mean, log_std), moved = _apply(
-      self.actor,
-      Network(params, actor.network.batch_stats),
-      batch.obs,
-      train=True,
+      self.actor, Network(params, actor.network.batch_stats), obs, train=True
     )
+    mean, log_std = mean[:rows], log_std[:rows]
     noise = jax.random.normal(key, mean.shape)
     action, log_prob = distributions.sample_and_log_prob(mean, log_std, noise)
     q = values.combine(self.q_values(critic, batch.obs, action), self.config)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mjx_crossq.learner.weight_norm import UnitScale
+
 _HIGHEST, _TF32 = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGH
 
 
@@ -94,7 +96,32 @@ class Dense(nn.Module):
     return layer.kernel, bias
 
 
-# ------------------------------------------------------ batch normalisation
+# ------------------------------------------------------------ normalisations
+
+
+def _scale_and_bias(
+  module: nn.Module, features: int, unit_scale: bool, use_bias: bool = True
+) -> tuple[jax.Array, Any]:
+  """The parameters of a normalisation, `(features,)` each.
+
+  Args:
+    module: the layer that they belong to.
+    features: their length.
+    unit_scale: whether their joint norm is fixed (`weight_norm.UnitScale`).
+    use_bias: whether there is one; None is returned if not.
+  """
+
+  def both(key):
+    bias = jnp.zeros(features) if use_bias else None
+    return UnitScale(jnp.ones(features), bias)
+
+  if unit_scale:
+    weights = module.param('weights', both)
+    return weights.scale, weights.bias
+  scale = module.param('scale', nn.initializers.ones, (features,))
+  if not use_bias:
+    return scale, None
+  return scale, module.param('bias', nn.initializers.zeros, (features,))
 
 
 def moments(x: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -151,19 +178,40 @@ class LayerNorm(nn.Module):
 
   Attributes:
     eps: added to the variance.
+    unit_scale: whether scale and bias are kept at one norm.
   """
 
   eps: float = 1e-6
+  unit_scale: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalises `(rows, features)` over the features."""
-    features = x.shape[-1:]
-    scale = self.param('scale', nn.initializers.ones, features)
-    bias = self.param('bias', nn.initializers.zeros, features)
+    scale, bias = _scale_and_bias(self, x.shape[-1], self.unit_scale)
     mean = jnp.mean(x, axis=-1, keepdims=True)
     var = jnp.mean((x - mean) ** 2, axis=-1, keepdims=True)
     return (x - mean) * jax.lax.rsqrt(var + self.eps) * scale + bias
+
+
+class RMSNorm(nn.Module):
+  """Each row over its root mean square; it has a scale and no bias.
+
+  Attributes:
+    eps: added to the mean square.
+    unit_scale: whether the scale is kept at one norm.
+  """
+
+  eps: float = 1e-6
+  unit_scale: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises `(rows, features)` over the features."""
+    scale, _ = _scale_and_bias(
+      self, x.shape[-1], self.unit_scale, use_bias=False
+    )
+    square = jnp.mean(x**2, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(square + self.eps) * scale
 
 
 class Renorm(NamedTuple):
@@ -273,12 +321,14 @@ class BatchNorm(nn.Module):
     renorm: settings of Batch Renormalisation, or None without it.
     of_input: whether it normalises what comes from outside, whose means may be
       far from 0 compared with the standard deviations.
+    unit_scale: whether scale and bias are kept at one norm.
   """
 
   momentum: float
   eps: float
   renorm: Renorm | None = None
   of_input: bool = False
+  unit_scale: bool = False
 
   @nn.compact
   def __call__(
@@ -298,8 +348,7 @@ class BatchNorm(nn.Module):
       relu: whether there is a ReLU before.
     """
     features = x.shape[-1:]
-    scale = self.param('scale', nn.initializers.ones, features)
-    offset = self.param('bias', nn.initializers.zeros, features)
+    scale, offset = _scale_and_bias(self, x.shape[-1], self.unit_scale)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, features)
     var = self.variable('batch_stats', 'var', jnp.ones, features)
     calls = None

@@ -17,6 +17,7 @@ from mjx_crossq.learner.layers import (
   Dense,
   LayerNorm,
   Renorm,
+  RMSNorm,
   product,
   shift_relu,
 )
@@ -30,10 +31,15 @@ from mjx_crossq.learner.weight_norm import (
 INTERMEDIATES = 'intermediates'
 
 
+EXPANSION = 4
+"""Units of the wide layers of `block='inverted'`, in widths of the network."""
+
 _WITH_PARAMETERS = {
   'dense': 'Dense',
+  'expand': 'Dense',
   'batch_norm': 'BatchNorm',
   'layer_norm': 'LayerNorm',
+  'rms_norm': 'RMSNorm',
 }
 
 
@@ -61,7 +67,8 @@ class Step(NamedTuple):
   """One step of a network before its heads.
 
   Attributes:
-    kind: 'dense', 'relu', 'batch_norm' or 'layer_norm'; 'keep' remembers the
+    kind: 'dense', 'relu', 'batch_norm', 'layer_norm' or 'rms_norm'; 'expand' is
+      a dense layer to `EXPANSION` times the width; 'keep' remembers the
       features, and 'add' adds to them the last ones that are remembered.
     name: of the step's parameters within the network's; '' if it has none.
   """
@@ -77,8 +84,8 @@ def steps(config: Config, layers: int) -> list[Step]:
 
   Args:
     config: its `block` and `normalization` decide the steps.
-    layers: hidden layers; with `block='residual'`, blocks of two of them that
-      follow the first.
+    layers: hidden layers; with `block='residual'` or `'inverted'`, blocks of
+      two of them that follow the first.
   """
   norm = ['batch_norm']
   if config.normalization in ('none', 'layer'):
@@ -88,16 +95,18 @@ def steps(config: Config, layers: int) -> list[Step]:
   if config.block == 'residual':  # BRO's network
     two = ['dense', *norm, 'relu', 'dense', *norm]
     kinds = [*kinds, 'dense', *norm, 'relu', *layers * ['keep', *two, 'add']]
+  elif config.block == 'inverted':  # FlashSAC's network
+    two = ['expand', *norm, 'relu', 'dense', *norm, 'relu']
+    kinds = [*kinds, 'dense', *layers * ['keep', *two, 'add'], 'rms_norm']
   elif config.block == 'norm_relu':
     kinds = kinds + layers * ['dense', *norm, 'relu']
   else:
     kinds = kinds + layers * ['dense', 'relu', *norm]
-  # Parameters are numbered by kind: Dense_0, Dense_1, ...
+  # Parameters are numbered by their modules: Dense_0, Dense_1, ...
+  names = [_WITH_PARAMETERS.get(kind, '') for kind in kinds]
   return [
-    Step(kind, f'{_WITH_PARAMETERS[kind]}_{kinds[:index].count(kind)}')
-    if kind in _WITH_PARAMETERS
-    else Step(kind, '')
-    for index, kind in enumerate(kinds)
+    Step(kind, name and f'{name}_{names[:index].count(name)}')
+    for index, (kind, name) in enumerate(zip(kinds, names, strict=True))
   ]
 
 
@@ -131,14 +140,16 @@ class MLP(nn.Module):
         (collection `batch_stats`); otherwise normalise by the running ones.
     """
     precision = self.config.matmul_precision
+    unit_scale = self.config.weight_norm_scales
     kept = []
     bias, relu = None, False  # what the next step adds to x
     walk = steps(self.config, self.layers)
     for index, (kind, name) in enumerate(walk):
       following = walk[index + 1].kind if index + 1 < len(walk) else 'head'
-      if kind == 'dense':
-        has_bias = self.config.block != 'norm_relu'
-        size = self.width, self._hidden_kind(), 2**0.5
+      if kind in ('dense', 'expand'):
+        has_bias = self.config.block not in ('norm_relu', 'inverted')
+        units = self.width * (EXPANSION if kind == 'expand' else 1)
+        size = units, self._hidden_kind(), 2**0.5
         kernel, bias = self._dense(name, *size, bias=has_bias)(x.shape[-1])
         x = product(x, kernel, precision)
         if following not in ('relu', 'batch_norm'):
@@ -154,7 +165,9 @@ class MLP(nn.Module):
         x = norm(x, train, bias, relu)
         bias, relu = None, False
       elif kind == 'layer_norm':
-        x = LayerNorm(name=name)(x)
+        x = LayerNorm(unit_scale=unit_scale, name=name)(x)
+      elif kind == 'rms_norm':
+        x = RMSNorm(unit_scale=unit_scale, name=name)(x)
       elif kind == 'keep':
         kept.append(x)
       else:
@@ -192,7 +205,14 @@ class MLP(nn.Module):
     renorm = None
     if c.normalization == 'batch_renorm':
       renorm = Renorm(c.renorm_warmup, c.renorm_r_max, c.renorm_d_max)
-    return BatchNorm(c.bn_momentum, c.bn_eps, renorm, of_input, name=name)
+    return BatchNorm(
+      c.bn_momentum,
+      c.bn_eps,
+      renorm,
+      of_input,
+      c.weight_norm_scales,
+      name=name,
+    )
 
 
 class Critic(nn.Module):

@@ -113,7 +113,7 @@ class Explorer:
     obs: jax.Array,
     mean: jax.Array,
     log_std: jax.Array,
-    key: jax.Array,
+    noise: jax.Array,
   ) -> tuple[jax.Array, jax.Array]:
     """Actions, `(rows, actions)`, and the shift.
 
@@ -122,11 +122,10 @@ class Explorer:
       obs: `(rows, observations)`.
       mean: of the policy before tanh, `(rows, actions)`.
       log_std: of the policy, `(rows, actions)`.
-      key: randomness.
+      noise: standard normals, `(rows, actions)`.
     """
     shift = self.shift(params, obs, mean)
     std = self.config.explore_std * jnp.exp(log_std)
-    noise = jax.random.normal(key, mean.shape)
     return jnp.tanh(mean + shift + std * noise), shift
 
   def update(
@@ -150,9 +149,10 @@ class Explorer:
     """
     mean, log_std = policy
     optimism, kl_weight = multipliers(state.raw)
+    noise = jax.random.normal(key, mean.shape)
 
     def loss(params):
-      action, shift = self.sample(params, obs, mean, log_std, key)
+      action, shift = self.sample(params, obs, mean, log_std, noise)
       out = critics(action)
       half_range = (jnp.max(out, axis=0) - jnp.min(out, axis=0)) / 2
       upper = jnp.mean(out, axis=0) + optimism * half_range

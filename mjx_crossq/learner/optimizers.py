@@ -12,21 +12,24 @@ from mjx_crossq.learner.hyper import Hyper
 def learning_rate(
   config: Config, first: Any, delay: int
 ) -> optax.ScalarOrSchedule:
-  """A learning rate, constant or falling linearly over `lr_decay_steps`.
+  """A learning rate, constant or falling over `lr_decay_steps`.
 
   Args:
     config: the schedule.
     first: its value at the first update, a float or an array `()`.
     delay: updates of the critic to each of this optimiser's, so that all
-      rates reach their last value at the same time. (`danielpalenicek/xqc`
-      counts the delayed optimisers' own updates against the critic's, which
-      ends at 2.1e-4 for the actor.)
+      rates reach their last value at the same time. With `lr_own_updates` it
+      does not count, as in `danielpalenicek/xqc` and `Holiday-Robot/FlashSAC`,
+      so that delayed rates do not fall as far.
   """
   c = config
   if not c.lr_decay_steps:
     return first
   iterations = -(-c.lr_decay_steps // c.steps_per_iteration)
+  delay = 1 if c.lr_own_updates else delay
   updates = max(1, -(-c.updates_at(iterations) // delay))
+  if c.lr_schedule == 'cosine':
+    return optax.cosine_decay_schedule(first, updates, c.lr_final)
   return optax.linear_schedule(first, first * c.lr_final, updates)
 
 

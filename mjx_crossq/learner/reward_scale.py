@@ -3,13 +3,18 @@
 The replay holds the unscaled rewards; a batch is divided by the present
 standard deviation when it is drawn, as `danielpalenicek/xqc` does. In that code
 the return of an episode ends before its last reward; here it ends after it.
+`Holiday-Robot/FlashSAC` also keeps the largest return within the atoms of the
+critic (`scale`).
 """
+
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-MOMENTS = ('count', 'mean', 'mean_rest', 'var', 'var_rest')
+MOMENTS = ('count', 'mean', 'mean_rest', 'var', 'var_rest', 'largest')
 """The fields of `ReturnStats` that are not of single environments."""
 
 
@@ -29,6 +34,8 @@ class ReturnStats:
     mean_rest: rounding error of `mean`, to be added to it, `()`.
     var: of them, `()`.
     var_rest: rounding error of `var`, likewise, `()`.
+    largest: the largest absolute value of them, `()`, or None if it is not
+      measured.
   """
 
   discounted: jax.Array
@@ -37,12 +44,15 @@ class ReturnStats:
   mean_rest: jax.Array
   var: jax.Array
   var_rest: jax.Array
+  largest: Any = None
 
 
-def init(num_envs: int) -> ReturnStats:
+def init(num_envs: int, *, keep_largest: bool = False) -> ReturnStats:
   """Nothing seen yet."""
   zero = jnp.float32(0)
-  return ReturnStats(jnp.zeros(num_envs), jnp.int32(0), zero, zero, zero, zero)
+  largest = zero if keep_largest else None
+  moments = jnp.int32(0), zero, zero, zero, zero, largest
+  return ReturnStats(jnp.zeros(num_envs), *moments)
 
 
 def update(
@@ -69,6 +79,9 @@ def update(
   change = (squares - stats.var - stats.var_rest) * share
   mean, mean_rest = _add(stats.mean, stats.mean_rest, delta * share)
   var, var_rest = _add(stats.var, stats.var_rest, change)
+  largest = stats.largest
+  if largest is not None:
+    largest = jnp.maximum(largest, jnp.max(jnp.abs(discounted)))
   return ReturnStats(
     discounted=jnp.where(over, 0.0, discounted),
     count=count,
@@ -76,6 +89,7 @@ def update(
     mean_rest=mean_rest,
     var=var,
     var_rest=var_rest,
+    largest=largest,
   )
 
 
@@ -89,15 +103,20 @@ def _add(
   return new, (total - (new - back)) + (x - back)
 
 
-def scale(stats: ReturnStats | None) -> jax.Array:
+def scale(stats: ReturnStats | None, limit: float = math.inf) -> jax.Array:
   """The number that rewards are divided by, `()`.
 
   Args:
     stats: None where rewards are not scaled.
+    limit: where the largest return is measured, none is above it once it is
+      divided.
 
   Returns:
     The returns' standard deviation; 1 while all were equal, and for None.
   """
   if stats is None:
     return jnp.float32(1)
-  return jnp.where(stats.var > 0, jnp.sqrt(stats.var) + 1e-8, 1.0)
+  std = jnp.where(stats.var > 0, jnp.sqrt(stats.var) + 1e-8, 1.0)
+  return (
+    std if stats.largest is None else jnp.maximum(std, stats.largest / limit)
+  )

@@ -60,6 +60,20 @@ class SoftAffine(Affine):
   kind: str = struct.field(pytree_node=False, default='SoftAffine')
 
 
+@struct.dataclass
+class UnitScale:
+  """What a normalisation multiplies by and adds, kept at one joint norm.
+
+  Attributes:
+    scale: `(..., features)`.
+    bias: `(..., features)`, or None.
+  """
+
+  scale: jax.Array
+  bias: Any
+  kind: str = struct.field(pytree_node=False, default='UnitScale')
+
+
 def is_layer(node: Any) -> bool:
   """Whether a node of a parameter tree is a Dense layer."""
   return isinstance(node, (Affine, UnitAffine))
@@ -85,17 +99,24 @@ def unit_norms(layer: Affine | UnitAffine) -> jax.Array:
 def project(params: Any) -> Any:
   """Scales every unit of every normalised layer to norm 1.
 
-  Vectors shorter than 1 become longer. Adam's moments, BatchNorm's scale and
-  bias, and layers of other types stay as they are.
+  Vectors shorter than 1 become longer. Adam's moments and layers of other types
+  stay as they are. The scale and bias of a normalisation, where they are a
+  `UnitScale`, become one vector of norm `sqrt(features)`, as a scale of ones
+  has it (`Holiday-Robot/FlashSAC`).
 
   Args:
-    params: a parameter tree with `UnitAffine` nodes.
+    params: a parameter tree with `UnitAffine` and `UnitScale` nodes.
 
   Returns:
     The tree with these nodes projected.
   """
 
   def project_node(node):
+    if isinstance(node, UnitScale):
+      parts = jax.tree.leaves(node)
+      squares = sum(jnp.sum(x**2, axis=-1, keepdims=True) for x in parts)
+      factor = jax.lax.rsqrt((squares + 1e-8) / node.scale.shape[-1])
+      return jax.tree.map(lambda x: x * factor, node)
     if not is_normalized(node):
       return node
     inverse = 1.0 / jnp.maximum(unit_norms(node), 1e-12)
@@ -104,15 +125,19 @@ def project(params: Any) -> Any:
       return type(node)(kernel=kernel, bias=node.bias)
     return UnitAffine(kernel=kernel, bias=node.bias * inverse)
 
-  return jax.tree.map(project_node, params, is_leaf=is_normalized)
+  return jax.tree.map(project_node, params, is_leaf=_is_typed)
+
+
+def _is_typed(node: Any) -> bool:
+  return is_layer(node) or isinstance(node, UnitScale)
 
 
 def decay_mask(params: Any) -> Any:
-  """True where weight decay applies: neither on normalised nor soft layers."""
+  """True where weight decay applies: neither on what is projected nor soft."""
   return jax.tree.map(
-    lambda node: not isinstance(node, (UnitAffine, SoftAffine)),
+    lambda node: not isinstance(node, (UnitAffine, SoftAffine, UnitScale)),
     params,
-    is_leaf=is_layer,
+    is_leaf=_is_typed,
   )
 
 

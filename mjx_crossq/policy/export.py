@@ -245,11 +245,16 @@ def _layers(config: Config, network: Network) -> list[Layer]:
   params, stats = jax.device_get((params, stats))
 
   def values(kind, name):
-    p = params.get(name)
-    if kind == 'dense':
+    p = params.get(name, {})
+    if kind in ('dense', 'expand'):
       kernel, bias = p['weights'].kernel, p['weights'].bias
       bias = np.zeros(kernel.shape[-1], np.float32) if bias is None else bias
       return {'kernel': kernel, 'bias': bias}
+    if 'weights' in p:  # of a normalisation, with `weight_norm_scales`
+      p = {'scale': p['weights'].scale, 'bias': p['weights'].bias}
+    if kind == 'rms_norm':
+      eps = np.float32(layers.RMSNorm().eps)
+      return {'scale': p['scale'], 'eps': eps}
     if kind == 'layer_norm':
       return {**p, 'eps': np.float32(layers.LayerNorm().eps)}
     if kind == 'batch_norm':
@@ -258,10 +263,11 @@ def _layers(config: Config, network: Network) -> list[Layer]:
       return {'mean': mean, 'scale': scale, 'bias': p['bias']}
     return {}
 
+  # In the files a batch norm with fixed statistics is called `normalize`.
+  in_files = {'batch_norm': 'normalize', 'expand': 'dense'}
   steps = networks.steps(config, config.actor_layers)
   return [
-    # In the files a batch norm with fixed statistics is called `normalize`.
-    ('normalize' if kind == 'batch_norm' else kind, values(kind, name))
+    (in_files.get(kind, kind), values(kind, name))
     for kind, name in (*steps, networks.Step('dense', 'mean'))
   ]
 

@@ -77,6 +77,9 @@ class Policy:
         x = x - x.mean(axis=-1, keepdims=True)
         var = np.mean(x * x, axis=-1, keepdims=True)
         x = x / np.sqrt(var + p['eps']) * p['scale'] + p['bias']
+      elif kind == 'rms_norm':
+        square = np.mean(x * x, axis=-1, keepdims=True)
+        x = x / np.sqrt(square + p['eps']) * p['scale']
       elif kind == 'keep':
         skips.append(x)
       elif kind == 'add':

@@ -102,6 +102,10 @@ class _Graph:
         eps = float(p['eps'])
         scale, bias = p['scale'], p['bias']
         x = self.add('LayerNormalization', x, scale, bias, epsilon=eps)
+      elif kind == 'rms_norm':
+        square = self.add('ReduceMean', self.add('Mul', x, x), axes=[-1])
+        root = self.add('Sqrt', self.add('Add', square, p['eps']))
+        x = self.add('Mul', self.add('Div', x, root), p['scale'])
       elif kind == 'keep':
         skips.append(x)
       elif kind == 'add':

@@ -87,9 +87,17 @@ class Pass:
       x = x + self.norm(self.dense(inner))
     return x
 
+  def inverted(self, x, layers):
+    x = self.dense(self.norm(x))
+    for _ in range(layers):
+      wide = relu(self.norm(self.dense(x)))
+      x = x + relu(self.norm(self.dense(wide)))
+    size = np.sqrt((x**2).mean(1, keepdims=True) + 1e-6)
+    return x / size * self.params['RMSNorm_0']['scale']
+
   def features(self, x, layers):
-    if self.config.block == 'residual':
-      return self.residual(x, layers)
+    if self.config.block in ('residual', 'inverted'):
+      return getattr(self, self.config.block)(x, layers)
     if self.config.normalization != 'layer':
       x = self.norm(x)
     for _ in range(layers):
@@ -242,9 +250,14 @@ def critic_loss(params, stats, batch, next_action, y, c):
 
 def actor_loss(params, agent, batch, noise, c):
   """Loss, log density and moved statistics."""
+  obs, size = batch['obs'], len(noise)
+  if c.actor_joint_pass:  # the second half's actions are not used
+    obs = np.concatenate([obs, batch['next_obs']])
+    noise = np.concatenate([noise, 0 * noise])
   action, log_prob, moved = policy(
-    params, agent['actor_stats'], batch['obs'], noise, c, True
+    params, agent['actor_stats'], obs, noise, c, True
   )
+  action, log_prob = action[:size], log_prob[:size]
   values = [
     expectation(
       critic_outputs(net, stats, batch['obs'], action, c, False)[0], c
@@ -264,8 +277,11 @@ def falling(rate, state, delay, c):
   if not c.lr_decay_steps:
     return rate
   decisions = -(-c.lr_decay_steps // c.action_repeat)
-  last = -(-(decisions - c.warmup) * c.utd // delay)
+  last = (decisions - c.warmup) * c.utd
+  last = last if c.lr_own_updates else -(-last // delay)
   done = min(state['count'] / last, 1)
+  if c.lr_schedule == 'cosine':
+    done = (1 - np.cos(np.pi * done)) / 2
   return rate * (1 - done + done * c.lr_final)
 
 
@@ -290,6 +306,10 @@ def descend(params, grads, state, rate, c):
 def projected(name, layer, c):
   if is_hidden(name):
     return unit(layer)
+  if c.weight_norm_scales and 'scale' in layer:
+    whole = np.concatenate([layer['scale'], layer.get('bias', [])])
+    factor = np.sqrt(len(layer['scale'])) / np.linalg.norm(whole)
+    return tree_map(lambda x: x * factor, layer)
   if c.weight_norm_outputs and 'kernel' in layer:
     kernel = layer['kernel']
     return {**layer, 'kernel': kernel / np.linalg.norm(kernel, axis=0)}

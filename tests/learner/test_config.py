@@ -4,11 +4,13 @@ import json
 import math
 
 import hypothesis
+import jax
 import pytest
 from hypothesis import strategies as st
 
-from mjx_crossq import Config, ConfigError, from_preset, parsing
+from mjx_crossq import Agent, Config, ConfigError, from_preset, parsing
 from mjx_crossq import config as config_lib
+from mjx_crossq.learner import optimizers
 
 
 def test_default_is_the_method_of_the_paper():
@@ -89,6 +91,60 @@ def test_bro_is_that_of_its_authors():
   assert (c.action_repeat, c.policy_delay, c.tau) == (1, 1, 0.005)
   assert (c.log_std_bound, c.log_std_min, c.log_std_max) == ('tanh', -10, 2)
   assert c.reset_at == (15_001, 50_001, 250_001, 500_001, 750_001)
+
+
+def test_flashsac_is_that_of_its_authors():
+  c = from_preset('flashsac')
+  assert (c.critic_width, c.critic_layers) == (256, 2)
+  assert (c.actor_width, c.actor_layers) == (128, 2)
+  assert (c.block, c.normalization, c.bn_eps) == ('inverted', 'batch', 1e-5)
+  assert (c.critic_value, c.atoms, c.value_limit) == ('categorical', 101, 5.0)
+  assert c.weight_norm and c.weight_norm_outputs and c.weight_norm_scales
+  assert c.normalize_rewards and c.bound_returns
+  assert c.joint_pass and c.actor_joint_pass and c.policy_delay == 2
+  assert (c.log_std_bound, c.log_std_min, c.log_std_max) == ('tanh', -10, 2)
+  assert (c.batch_size, c.utd, c.warmup, c.action_repeat) == (512, 1, 10_000, 1)
+  assert (c.tau, c.gamma, c.noise_repeat, c.init_alpha) == (
+    0.01,
+    0.99,
+    16,
+    0.01,
+  )
+  # The entropy of a Gaussian with standard deviation .15.
+  entropy = 0.5 * math.log(2 * math.pi * math.e * 0.15**2)
+  assert c.target_entropy == pytest.approx(entropy, abs=1e-5)
+  assert (c.weight_decay, c.adam_b1, c.adam_b2) == (0, 0.9, 0.999)
+  # At the last update, with the actor's and temperature's half as many.
+  for rate, delay, last in (
+    (c.critic_lr, 1, 1.5e-4),
+    (c.actor_lr, 2, 2.25e-4),
+    (c.alpha_lr, 2, 2.25e-4),
+  ):
+    schedule = optimizers.learning_rate(c, rate, delay)
+    assert callable(schedule) and schedule(0) == pytest.approx(3e-4)
+    assert schedule(990_000 // delay) == pytest.approx(last)
+
+
+def test_flashsac_many_makes_two_updates_a_vector_step():
+  c = from_preset('flashsac_many')
+  assert (c.num_envs, c.batch_size, c.warmup_iterations) == (1024, 2048, 98)
+  assert (c.updates_per_iteration, c.update_every) == (2, 1)
+  assert c.lr_decay_steps == c.env_steps == c.iterations * 1024
+  assert c.replay_rows >= 10_000_000 - 1024
+  intervals = c.log_every, c.eval_every, c.checkpoint_every
+  assert not any(every % 1024 for every in intervals)
+
+
+@pytest.mark.parametrize(
+  ('obs', 'actions', 'millions'), [(223, 38, 2.60), (67, 21, 2.48)]
+)
+def test_flashsac_has_the_parameters_of_its_paper(obs, actions, millions):
+  """On dog and humanoid, both critics and the actor."""
+  agent = Agent(from_preset('flashsac'), obs, actions)
+  state = jax.eval_shape(agent.init, jax.random.key(0))
+  params = state.actor.network.params, state.critic.network.params
+  count = sum(x.size for x in jax.tree.leaves(params))
+  assert count / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 def test_quickstart_is_small_on_a_cpu_only():
@@ -217,6 +273,12 @@ def test_wrong_assignments_are_refused(assignment, message):
       {'weight_norm': False, 'weight_norm_outputs': True},
       'needs weight_norm=true',
     ),
+    (
+      {'weight_norm': False, 'weight_norm_scales': True},
+      'weight_norm_scales=true needs weight_norm=true',
+    ),
+    ({'bound_returns': True}, 'needs normalize_rewards=true'),
+    ({'lr_schedule': 'cos'}, "did you mean 'cosine'"),
     ({'soft_l2': 1e-4}, 'set weight_norm=false'),
     ({'reset_every': 99, 'reset_at': (5,)}, 'set reset_every=0'),
     ({'reset_every': 9}, 'less than the 10 updates of one iteration'),

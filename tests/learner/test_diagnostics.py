@@ -380,10 +380,13 @@ def test_hidden_activations_are_those_of_the_reference(preset):
     )
 
 
-@pytest.mark.parametrize(('preset', 'layers'), [('xqc', 4), ('bro', 3)])
-def test_hidden_activations_of_other_blocks(preset, layers):
+@pytest.mark.parametrize(
+  ('preset', 'widths'),
+  [('xqc', 4 * [1]), ('bro', 3 * [1]), ('flashsac', [4, 1, 4, 1])],
+)
+def test_hidden_activations_of_other_blocks(preset, widths):
   """What the heads make of the features is what the network says."""
-  settings = {**SMALL, 'critic_layers': layers if preset == 'xqc' else 2}
+  settings = {**SMALL, 'critic_layers': 4 if preset == 'xqc' else 2}
   config = from_preset(preset, **settings)
   agent = Agent(config, OBS, ACTION)
   state = jax.jit(agent.init)(jax.random.key(0))
@@ -392,9 +395,8 @@ def test_hidden_activations_of_other_blocks(preset, layers):
   activations, features = plasticity.hidden(
     agent.critic, critic, batch.obs, batch.action
   )
-  assert len(activations) == layers
-  for layer in activations:
-    assert layer.shape == (config.num_critics, BATCH, WIDTH)
+  for layer, width in zip(activations, widths, strict=True):
+    assert layer.shape == (config.num_critics, BATCH, width * WIDTH)
     assert jnp.min(layer) == 0 < jnp.max(layer)
   (module,) = critic.params
   head = critic.params[module]['q']['weights']

@@ -20,6 +20,7 @@ CASES = {
   'sac': ('sac', {}),
   'layer_norm': ('crossq_wn', {'normalization': 'layer'}),
   'xqc': ('xqc', {}),
+  'flashsac': ('flashsac', {}),
   'bro': ('bro', {'actor_layers': 2}),
 }
 

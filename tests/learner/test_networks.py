@@ -74,6 +74,29 @@ def test_projection_lengthens_short_vectors_too():
   np.testing.assert_array_equal(projected['free'].bias, free.bias)
 
 
+def test_scale_and_bias_of_a_norm_are_projected_as_one_vector():
+  """Critic by critic, and without a bias too; they do not decay."""
+  norm = weight_norm.UnitScale(
+    scale=jnp.array([[3.0, 0.0], [0.1, 0.1]]),
+    bias=jnp.array([[0.0, 4.0], [0.1, 0.1]]),
+  )
+  alone = weight_norm.UnitScale(jnp.array([3.0, 4.0]), None)
+  params = {'norm': norm, 'alone': alone}
+  projected = weight_norm.project(params)
+  half, root = 2**-0.5, 2**0.5
+  np.testing.assert_allclose(
+    projected['norm'].scale, [[0.6 * root, 0], [half, half]], rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    projected['norm'].bias, [[0, 0.8 * root], [half, half]], rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    projected['alone'].scale, [0.6 * root, 0.8 * root], rtol=1e-5
+  )
+  assert projected['alone'].bias is None
+  assert not any(jax.tree.leaves(weight_norm.decay_mask(params)))
+
+
 def test_batch_renorm_has_a_finite_gradient_for_a_silent_unit():
   norm = BatchNorm(0.99, 1e-3, Renorm(warmup=0, r_max=3, d_max=5))
   silent = np.zeros(16, np.float32)
@@ -102,7 +125,8 @@ def test_structures_of_layers_differ():
     weight_norm.UnitAffine,
     weight_norm.UnitKernel,
     weight_norm.SoftAffine,
+    weight_norm.UnitScale,
   ]
-  trees = [jax.tree.structure(kind(kernel=1, bias=2)) for kind in kinds]
+  trees = [jax.tree.structure(kind(1, 2)) for kind in kinds]
   for i, one in enumerate(trees):
     assert all(one != other for other in trees[:i])

@@ -63,16 +63,17 @@ def test_multipliers_start_at_their_values_and_keep_the_kl_at_its_target():
 def test_it_shifts_the_mean_and_narrows_the_policy():
   key = jax.random.key(3)
   agent, state, obs = make(explore_std=1.0)
-  policy = np.arctanh(agent.act(state.network, obs, key))
-  same = np.arctanh(agent.explore(with_shift(state, 0.0), obs, key))
+  action = agent.act(state.network, obs, key)
+  policy, noise = np.arctanh(action), jax.random.normal(key, action.shape)
+  same = np.arctanh(agent.explore(with_shift(state, 0.0), obs, noise))
   np.testing.assert_allclose(same, policy, rtol=1e-3, atol=1e-4)
-  moved = np.arctanh(agent.explore(with_shift(state, 0.3), obs, key))
+  moved = np.arctanh(agent.explore(with_shift(state, 0.3), obs, noise))
   # Near an action of 1 float32 leaves arctanh few digits.
   inner = np.abs(policy) < 2.5
   assert inner.sum() > inner.size / 2
   np.testing.assert_allclose((moved - policy)[inner], 0.3, rtol=1e-2)
   narrow, _, _ = make()
-  half = np.arctanh(narrow.explore(with_shift(state, 0.0), obs, key))
+  half = np.arctanh(narrow.explore(with_shift(state, 0.0), obs, noise))
   mean = np.arctanh(agent.act_deterministic(state.network, obs))
   np.testing.assert_allclose(
     half - mean, 0.75 * (policy - mean), rtol=1e-2, atol=1e-3

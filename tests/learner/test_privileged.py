@@ -48,12 +48,12 @@ def test_neither_reads_the_part_of_the_other(trained):
     lambda x: x[0], (state.agent.actor, state.agent.critic.network)
   )
   obs, action = jnp.ones((4, 3)), jnp.ones((4, 1))
-  key = jax.random.key(0)
+  noise = jax.random.normal(jax.random.key(0), action.shape)
 
   def slope(function):
     return jnp.abs(jax.grad(lambda x: function(x).sum())(obs)).sum(0) > 0
 
-  acting = slope(lambda x: agent.explore(actor, x, key))
+  acting = slope(lambda x: agent.explore(actor, x, noise))
   np.testing.assert_array_equal(acting, [True, True, False])
   valued = slope(lambda x: agent.q_values(critic, x, action))
   np.testing.assert_array_equal(valued, [False, False, True])

@@ -34,6 +34,26 @@ def test_moments_are_those_of_all_returns(num_envs):
   np.testing.assert_allclose(reward_scale.scale(stats), np.std(seen), rtol=1e-4)
 
 
+def test_the_largest_return_ends_within_the_limit():
+  """Of rare rewards it is far from the others in standard deviations."""
+  rewards = np.zeros((300, 2), np.float32)
+  rewards[[50, 51, 250], 1] = -3, -3, 1
+  stats = reward_scale.init(2, keep_largest=True)
+  step = jax.jit(reward_scale.update)
+  total, largest, seen = np.zeros(2), 0.0, []
+  for reward in rewards:
+    stats = step(stats, reward, jnp.bool_(False), GAMMA)
+    total = GAMMA * total + reward
+    largest = max(largest, np.abs(total).max())
+    seen.append(total)
+  assert largest > 10 * np.std(seen)
+  scale = reward_scale.scale(stats, limit=5.0)
+  np.testing.assert_allclose(scale, largest / 5, rtol=1e-5)
+  # A wide limit leaves the standard deviation.
+  scale = reward_scale.scale(stats, limit=100.0)
+  np.testing.assert_allclose(scale, np.std(seen), rtol=1e-4)
+
+
 LONG = 5_000_000
 _RNG = np.random.default_rng(1)
 
@@ -107,7 +127,8 @@ def test_a_run_keeps_them_for_each_seed_and_the_replay_is_raw():
   np.testing.assert_array_equal(stats.count, 23)
 
 
-def test_batches_are_divided_by_the_spread(monkeypatch):
+@pytest.mark.parametrize(('largest', 'scaled'), [(None, 3.0), (30.0, 1.0)])
+def test_batches_are_divided_by_the_spread(monkeypatch, largest, scaled):
   trainer = Trainer(from_preset('xqc', **SMALL), Counter(10))
   seen = []
 
@@ -118,7 +139,7 @@ def test_batches_are_divided_by_the_spread(monkeypatch):
   monkeypatch.setattr(type(trainer.agent), 'update', lambda _, *a: update(*a))
   state = trainer.init(jax.random.key(0))
   stats = state.rollout.reward_stats.replace(
-    count=jnp.int32(9), var=jnp.float32(4)
+    count=jnp.int32(9), var=jnp.float32(4), largest=largest
   )
   replay = state.replay.at[:, -2].set(6.0)
   with jax.disable_jit(), pytest.raises(StopIteration):
@@ -130,15 +151,18 @@ def test_batches_are_divided_by_the_spread(monkeypatch):
       jax.random.key(1),
       jnp.int32(6),
     )
-  np.testing.assert_allclose(seen[0], 3.0, rtol=1e-6)
+  np.testing.assert_allclose(seen[0], scaled, rtol=1e-6)
 
 
 def test_other_presets_keep_none():
   assert Rollout(Counter(10), 1, 1).init().reward_stats is None
 
 
-def test_a_checkpoint_holds_them_and_layers_without_a_bias(tmp_path):
-  runner = Runner(from_preset('xqc', **SMALL), Counter(10))
+@pytest.mark.parametrize('preset', ['xqc', 'flashsac'])
+def test_a_checkpoint_holds_them_and_layers_without_a_bias(tmp_path, preset):
+  """And of `flashsac` the noise that is kept, and the scales of its norms."""
+  config = from_preset(preset, **SMALL, critic_layers=1, actor_layers=1)
+  runner = Runner(config, Counter(10))
   state, _ = runner.train_chunk(runner.init(), 12)
   with Checkpointer(tmp_path / 'checkpoints') as checkpointer:
     checkpointer.save(12, state)

@@ -37,6 +37,10 @@ CASES = {
   'two_passes_no_target': ('crossq_wn_no_target', {'joint_pass': False}),
   'soft_l2': ('crossq_wn', {'weight_norm': False, 'soft_l2': 0.1}),
   'xqc': ('xqc', DECAY | {'atoms': 11}),
+  'flashsac': (
+    'flashsac',
+    DECAY | {'atoms': 11, 'critic_width': 4, 'actor_width': 3},
+  ),
   'quantile': ('crossq_wn', {'critic_value': 'quantile', 'atoms': 5}),
   'mean_of_two': ('crossq_wn', {'critic_reduction': 'mean'}),
   'bro': ('bro', {'atoms': 7}),
@@ -51,6 +55,9 @@ def to_dict(tree):
     return None
   if weight_norm.is_layer(tree):
     tree = {'kernel': tree.kernel, 'bias': tree.bias}
+  elif isinstance(tree, weight_norm.UnitScale):
+    tree = {'scale': tree.scale, 'bias': tree.bias}
+    tree = {name: x for name, x in tree.items() if x is not None}
   if not isinstance(tree, dict):
     return np.asarray(tree, np.float64)
   if set(tree) == {'weights'}:

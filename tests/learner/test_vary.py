@@ -27,6 +27,7 @@ PRESETS = {
   # With norm_relu Adam makes steps of rounding (test_variants).
   'xqc': {'block': 'relu_norm', 'atoms': 5, 'lr_decay_steps': 10_050},
   'bro': {'atoms': 5},
+  'flashsac': {'atoms': 5, 'lr_decay_steps': 10_050},
 }
 VALUES = {
   'critic_lr': 3e-3,
@@ -40,8 +41,9 @@ VALUES = {
 }
 
 
-# `crossq` has no setting that crossq_wn and sac have not.
-_SLOW = ('bro', 'crossq')
+# `crossq` has no setting that crossq_wn and sac have not, and `flashsac` no
+# number that xqc takes in another way.
+_SLOW = ('bro', 'crossq', 'flashsac')
 
 
 def updated(agent):
