@@ -22,6 +22,7 @@ from mjx_crossq.presets import QUICKSTART_ON_ACCELERATOR
 MAX_VARIANTS = 200
 """Variants of one program; each has files that stay open."""
 
+_GROUPS = 16  # of many environments, see `Config.groups`
 _MAX_NAME = 200  # of a variant, which is the name of a folder
 
 
@@ -86,6 +87,13 @@ class Config(Fields):
   def steps_per_iteration(self) -> int:
     """Env steps per seed of one iteration: a decision in every environment."""
     return self.num_envs * self.action_repeat
+
+  @property
+  def groups(self) -> int:
+    """Groups of environments that begin their episodes together."""
+    if self.stagger < 0:
+      return _GROUPS if self.num_envs >= _GROUPS else 1
+    return max(1, self.stagger)
 
   @property
   def updates_per_iteration(self) -> int:
@@ -216,7 +224,10 @@ def load(path: Any) -> tuple[Config, dict[str, Any]]:
       raise ValueError('no record of a configuration')
     versions = record.get('versions')
     versions = versions if isinstance(versions, dict) else {}
-    return Config.from_dict(record['config']), versions
+    saved = Config.from_dict(record['config'])
+    if 'stagger' not in record['config'] and saved.groups > 1:
+      saved = saved.replace(stagger=0)  # it was trained before there were any
+    return saved, versions
   except ConfigError as error:
     raise ConfigError(f'{path}: {error}') from None
   except (OSError, ValueError, KeyError, RecursionError) as error:
@@ -272,6 +283,11 @@ def _check_together(c: Config) -> None:
     raise ConfigError(
       'optimism=true needs normalization=none or layer, and a scalar or '
       'quantile critic'
+    )
+  if c.stagger > c.num_envs:
+    raise ConfigError(
+      f'stagger={c.stagger} groups cannot be made of num_envs={c.num_envs} '
+      'environments; set it to at most that, or to 0 for no groups'
     )
   if c.replay_rows < c.num_envs:
     raise ConfigError(

@@ -24,6 +24,7 @@ from mjx_crossq import config as config_lib
 from mjx_crossq import envs
 from mjx_crossq.atomic import replacing
 from mjx_crossq.config import Config, ConfigError
+from mjx_crossq.device.rollout import Rollout
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.envs.base import Env
 from mjx_crossq.host import integrity
@@ -78,7 +79,7 @@ def export(
   arrays: dict[str, Any] = {
     name: getattr(transitions, name) for name in _FIELDS
   }
-  starts = _starts(transitions, times, config, env)
+  starts = _starts(transitions, times, runner.trainer.rollout)
   arrays = {
     name: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
     for name, x in (arrays | {'episode_start': starts}).items()
@@ -151,14 +152,15 @@ def load(path: str | Path, env: Env, config: Config) -> Transition:
 
 
 def _starts(
-  transitions: Transition, times: np.ndarray, config: Config, env: Env
+  transitions: Transition, times: np.ndarray, rollout: Rollout
 ) -> np.ndarray:
   """Where an episode begins, bool `(times, num_envs)`."""
   t = transitions
   starts = np.ones(t.mask.shape, bool)
   broken = np.any(t.obs[1:] != t.next_obs[:-1], axis=-1)
   starts[1:] = broken | (t.mask[:-1] == 0)
-  if not env.terminates:
-    clock = times * config.action_repeat % env.episode_length == 0
-    starts |= (clock & (times >= 0))[:, None]
+  if not rollout.env.terminates:
+    taken = times[:, None] * rollout.action_repeat
+    clock = (taken + rollout.offsets) % rollout.env.episode_length == 0
+    starts |= (clock & (taken >= 0)) | (taken == 0)
   return starts

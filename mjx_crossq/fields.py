@@ -124,6 +124,12 @@ class Fields:
     1, 'seeds trained in one program', least=1, most=MAX_ROWS
   )
   num_envs: int = _flag(1, 'environments per seed', least=1)
+  stagger: int = _flag(
+    -1,
+    'groups of environments, whose episodes begin at times spread over an '
+    'episode; 0: all together; -1: 16 where num_envs is at least that',
+    least=-1,
+  )
   env_steps: int = _flag(
     1_000_000, 'budget per seed in env steps', least=1, most=LARGEST_STEP
   )

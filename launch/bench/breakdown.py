@@ -56,7 +56,7 @@ class Parts:
   def _physics(self, state: TrainState, key: jax.Array) -> TrainState:
     action = jax.random.uniform(key, self._actions, minval=-1.0)
     functions, iteration = self.trainer.rollout, state.iteration
-    rollout = functions.begin(state.rollout, key, iteration)
+    rollout = functions.begin(state.rollout, key)
     rollout, *_ = functions.step(rollout, action, iteration)
     return state.replace(rollout=rollout)  # pyright: ignore
 

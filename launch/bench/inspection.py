@@ -56,7 +56,11 @@ def inspect(
   frequencies = parts.Frequencies(
     updates=config.updates_per_iteration,
     policy_delay=config.policy_delay,
-    decisions_per_episode=env.episode_length // config.action_repeat,
+    begins=(
+      1.0  # what others' environments do is not known
+      if env.terminates
+      else config.groups * config.action_repeat / env.episode_length
+    ),
     physics_steps=config.action_repeat * getattr(env, 'substeps', 1),
     solver_iterations=iterations,
     update_every=config.update_every,

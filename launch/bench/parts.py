@@ -51,7 +51,7 @@ class Frequencies:
   Attributes:
     updates: of a decision that has any.
     policy_delay: updates per update of the actor.
-    decisions_per_episode: of each environment.
+    begins: how often a decision begins episodes.
     physics_steps: per decision.
     solver_iterations: assumed where the number depends on the data.
     update_every: decisions to each that has updates.
@@ -59,7 +59,7 @@ class Frequencies:
 
   updates: int
   policy_delay: int
-  decisions_per_episode: int
+  begins: float
   physics_steps: int
   solver_iterations: float
   update_every: int = 1
@@ -193,7 +193,7 @@ class Walk:
     solver = not place.solving and self._is_solver(loop)
     if trips is None and solver:
       trips = self.frequencies.solver_iterations
-    elif trips is None and self._is_branch(loop):
+    elif trips is None and self._is_branch(loop, place):
       trips, checks = self._chance(loop, place), 1.0
       if place.updating and self._has_actor(loop.calls('body')):
         part = ACTOR
@@ -220,12 +220,15 @@ class Walk:
     branch = max(instruction.branches, key=self._weight)
     yield from self._computation(branch, place)
 
-  def _is_branch(self, loop: Instruction) -> bool:
-    """Whether a loop is a branch (`learner/branches.py`): one trip or none."""
-    return any(
-      PurePath(frame.file).stem == 'branches'
-      for frame in self.module.stack(loop)[:3]
-    )
+  def _is_branch(self, loop: Instruction, place: Place) -> bool:
+    """Whether a loop is a branch (`learner/branches.py`): one trip or none.
+
+    That of `Rollout.begin` has nearly always one trip or none, too.
+    """
+    stack = self.module.stack(loop)[:3]
+    if place.part == BEGIN and stack and stack[0].function == 'Rollout.begin':
+      return True
+    return any(PurePath(frame.file).stem == 'branches' for frame in stack)
 
   def _chance(self, loop: Instruction, place: Place) -> float:
     """How often a branch is taken."""
@@ -233,7 +236,7 @@ class Walk:
     stack = self.module.stack(loop)
     functions = {frame.function for frame in stack}
     if place.part == BEGIN:
-      return 1 / known.decisions_per_episode
+      return known.begins
     if functions & {'freeze_broken', 'Resets.apply'}:
       return 0.0
     if place.updating and self._has_actor(loop.calls('body')):

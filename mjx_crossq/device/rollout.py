@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from mjx_crossq.device import faults
 from mjx_crossq.envs import prng
 from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError
-from mjx_crossq.learner import branches, reward_scale
+from mjx_crossq.learner import reward_scale
 from mjx_crossq.learner.states import Transition
 
 Policy = Callable[[jax.Array], jax.Array]
@@ -51,11 +52,14 @@ class Rollout:
     env: the environment.
     num_envs: environments of this seed.
     action_repeat: env steps per decision; divides the episode's length.
+    groups: of environments, whose clocks are shifted evenly over an episode; at
+      most one for each decision of it.
   """
 
   env: Env
   num_envs: int
   action_repeat: int
+  groups: int = 1
 
   def __post_init__(self):
     """An episode must end on a decision."""
@@ -64,6 +68,21 @@ class Rollout:
         f'action_repeat={self.action_repeat} must divide the '
         f'{self.env.episode_length} env steps of an episode of {self.env.name}'
       )
+    object.__setattr__(self, 'groups', min(self.groups, self.decisions))
+
+  @property
+  def decisions(self) -> int:
+    """Of an episode that the time limit ends."""
+    return self.env.episode_length // self.action_repeat
+
+  @property
+  def offsets(self) -> np.ndarray:
+    """How far each clock is ahead of the first one's, env steps `(num_envs,)`.
+
+    The groups are consecutive environments, as equal in size as may be.
+    """
+    group = np.arange(self.num_envs) * self.groups // self.num_envs
+    return group * self.decisions // self.groups * self.action_repeat
 
   def init(
     self, *, keep_return_stats: bool = False, keep_largest: bool = False
@@ -90,35 +109,51 @@ class Rollout:
       ),
     )
 
-  def begin(
-    self, state: RolloutState, key: jax.Array, iteration: jax.Array
-  ) -> RolloutState:
+  def begin(self, state: RolloutState, key: jax.Array) -> RolloutState:
     """Starts episodes where the last one is over, at fresh random states.
+
+    Resets are computed for as many environments as the largest group has, until
+    no environment of any seed is over. That is no trip of the loop at most
+    decisions, and one when a group's time is up. The loop's condition is
+    the same for all seeds, so that it stays one under `vmap`. The initial state
+    of an environment does not depend on the groups.
 
     Args:
       state: the environments, between two decisions.
       key: randomness of the resets.
-      iteration: decisions that each environment has taken before.
 
     Returns:
       The environments, of which each is within an episode.
     """
+
+    def body(carry):
+      _, env, over = carry
+      env, over = self._begin_some(env, over, key)
+      return faults.any_seed(jnp.any(over)), env, over
+
     over = state.episode_length == 0
-
-    def begin(env):
-      return _select(over, self._reset(key), env)
-
-    if self.env.terminates:
-      env = begin(state.env)
-    else:
-      # Episodes end by the time limit alone, so that the environments of all
-      # seeds begin theirs at the same iteration, except those whose physics
-      # broke. The condition is the same for all seeds, so that the
-      # resets are computed in these iterations only.
-      clock = iteration * self.action_repeat % self.env.episode_length == 0
-      begins = clock | faults.any_seed(jnp.any(over))
-      env = branches.when(begins, begin, state.env)
+    carry = faults.any_seed(jnp.any(over)), state.env, over
+    env = jax.lax.while_loop(lambda carry: carry[0], body, carry)[1]
     return state.replace(env=env)  # pyright: ignore
+
+  def _begin_some(
+    self, env: State, over: jax.Array, key: jax.Array
+  ) -> tuple[State, jax.Array]:
+    """Resets the first environments that are over, and who still is then."""
+    if self.groups == 1:
+      return _select(over, self._reset(key), env), jnp.zeros_like(over)
+    count = -(-self.num_envs // self.groups)
+    # Those that are over come first; others among the rows stay as they are.
+    rows = jnp.argsort(~over)[:count]
+    keys = jax.random.split(key, self.num_envs)[rows]
+    old = jax.tree.map(lambda x: x[rows], env)
+    new = _select(over[rows], jax.vmap(self.env.reset)(keys), old)
+    env = jax.tree.map(
+      lambda x, rows_of_x: x.at[rows].set(rows_of_x, unique_indices=True),
+      env,
+      new,
+    )
+    return env, over.at[rows].set(False)
 
   def step(
     self,
@@ -132,7 +167,8 @@ class Rollout:
     The transition holds the true next observation, and so does the state:
     where an episode is over, `begin` replaces it. An episode is also over where
     the physics broke; neither its return counts nor that of the shorter episode
-    that follows until the time limit.
+    that follows until the time limit. Nor does that of the episode that is cut
+    once so that the clocks of the groups differ.
 
     Args:
       state: the environments, as `begin` returns them.
@@ -154,14 +190,16 @@ class Rollout:
     )
     episode_return = state.episode_return + reward
     episode_length = state.episode_length + self.action_repeat
+    limit = self.env.episode_length
+    taken = (iteration + 1) * self.action_repeat
+    clock = taken % limit == jnp.asarray(-self.offsets % limit, jnp.int32)
+    ended = episode_length >= limit
     if self.env.terminates:
-      over = (env.done > 0) | (episode_length >= self.env.episode_length)
-      ended = over & finite
-    else:
-      taken = (iteration + 1) * self.action_repeat
-      over = taken % self.env.episode_length == 0
-      ended = over & finite & (episode_length >= self.env.episode_length)
-    over |= ~finite
+      # These have clocks of their own, which are shifted once.
+      clock &= taken < limit
+      ended |= env.done > 0
+    over = ended | clock | ~finite
+    ended &= finite
     stats = state.reward_stats
     if stats is not None:
       assert gamma is not None, 'the discount of the returns is missing'
@@ -197,8 +235,7 @@ class Rollout:
       jnp.zeros(self.num_envs),
       jnp.ones(self.num_envs),
     )
-    decisions = self.env.episode_length // self.action_repeat
-    return jax.lax.fori_loop(0, decisions, body, carry)[1]
+    return jax.lax.fori_loop(0, self.decisions, body, carry)[1]
 
   def trajectories(
     self, act: Callable[..., tuple], key: jax.Array, decisions: int

@@ -122,7 +122,9 @@ class Trainer:
     self.layout = layout or Layout()
     sees = Sees(env.actor_observation, env.critic_observation)
     self.agent = Agent(config, obs_size, action_size, sees=sees)
-    self.rollout = Rollout(env, config.num_envs, config.action_repeat)
+    self.rollout = Rollout(
+      env, config.num_envs, config.action_repeat, config.groups
+    )
     self.replay = Replay(
       config.replay_rows,
       config.num_envs,
@@ -268,7 +270,7 @@ class Trainer:
     key = keys(state.key, state.iteration)
     learning = state.iteration >= self.config.warmup_iterations
     with jax.named_scope('begin'):
-      rollout = self.rollout.begin(state.rollout, key.reset, state.iteration)
+      rollout = self.rollout.begin(state.rollout, key.reset)
     with jax.named_scope('acting'):
       held, action = self._act(state.agent, rollout, key.act, learning)
     return rollout.replace(noise=held), action  # pyright: ignore

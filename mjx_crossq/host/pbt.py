@@ -22,7 +22,6 @@ from mjx_crossq.config import bounds
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs import prng
-from mjx_crossq.envs.base import Env
 from mjx_crossq.host import schedule
 from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.learner import reward_scale
@@ -98,7 +97,7 @@ def step(
     The state, and for each row `score`, `source` and whether it is `replaced`.
   """
   key_select, key_perturb = jax.random.split(key)
-  score = jnp.mean(state.rollout.last_return, axis=1)
+  score = jnp.nanmean(state.rollout.last_return, axis=1)
   score = jnp.where(state.frozen, -jnp.inf, score)[:rows]
   source, replaced = select(score, key_select)
   original = jnp.minimum(jnp.arange(state.frozen.shape[0]), rows - 1)
@@ -139,7 +138,6 @@ class Population:
   def __init__(
     self,
     runner: Runner,
-    env: Env,
     files: RunFiles | None,
     report: Callable[[str], None],
   ):
@@ -147,14 +145,15 @@ class Population:
 
     Args:
       runner: of the run.
-      env: says how long an episode is.
       files: get a record of each step; None for no records.
       report: receives a line about each step.
     """
     self._runner = runner
     self._files = files
     self._report = report
-    self._episode = env.episode_length // runner.config.action_repeat
+    rollout = runner.trainer.rollout
+    self._episode = rollout.decisions
+    self._ahead = rollout.offsets // rollout.action_repeat
     self._step: Any = None
     self.traces = 0
 
@@ -171,14 +170,15 @@ class Population:
   def due(self, iteration: int) -> bool:
     """Whether a step comes before an iteration.
 
-    The first one waits until an episode that began after the warm-up has ended
-    and given a score.
+    The first one waits until in every environment an episode that began after
+    the warm-up has ended and given a score.
     """
     c = self._runner.config
     if not c.pbt_every or iteration % schedule.interval(c.pbt_every, c):
       return False
-    begun = (iteration // self._episode - 1) * self._episode
-    return begun >= c.warmup_iterations
+    ahead = self._ahead
+    begun = (iteration + ahead) // self._episode - 1
+    return bool(np.all(begun * self._episode - ahead >= c.warmup_iterations))
 
   def __call__(self, state: TrainState, iteration: int) -> TrainState:
     """The state after the step that is due, if any; then `state` is donated.

@@ -30,6 +30,17 @@ def of_training(
   return found
 
 
+def mean_returns(last_returns: np.ndarray) -> np.ndarray:
+  """The mean over environments that have finished an episode, `(rows,)`.
+
+  Args:
+    last_returns: `(rows, num_envs)`, NaN before the first whole episode.
+  """
+  finished = np.sum(~np.isnan(last_returns), axis=1, dtype=last_returns.dtype)
+  with np.errstate(invalid='ignore'):
+    return np.nansum(last_returns, axis=1) / finished
+
+
 def of_rows(
   runner: Runner,
   iteration: int,

@@ -225,7 +225,7 @@ class Host:
     runner, c = self._runner, self._runner.config
     files, report = self._files, self._report
     iteration = runner.iteration(state)
-    self._population = pbt.Population(runner, self._env, files, report)
+    self._population = pbt.Population(runner, files, report)
     self._diagnosis = Diagnosis(runner, report)
     dump_folder = files.workdir / 'faults' if files else None
     self._faults = dumps.FaultReporter(
@@ -375,7 +375,7 @@ class Host:
       jax.device_get(shown)
     )
     speeds = self._progress.speeds(iteration, max(seconds, 1e-9))
-    last_returns = last_returns.mean(axis=1)
+    last_returns = records.mean_returns(last_returns)
     measured = records.of_training(sums, last_returns, frozen)
     measured |= pbt.series(hyper)
     if c.diagnostics_every and schedule.due(c.diagnostics_every, c, iteration):

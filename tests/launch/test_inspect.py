@@ -166,7 +166,7 @@ ENTRY %main (e.0: f32[4,8], e.1: f32[100,8]) -> (f32[4,8], f32[100,8]) {
 FREQUENCIES = parts.Frequencies(
   updates=5,
   policy_delay=3,
-  decisions_per_episode=500,
+  begins=1 / 500,
   physics_steps=1,
   solver_iterations=4,
 )
