@@ -47,14 +47,14 @@ BOUNDS = {
   # Ellipsoids and boxes meet within the tolerance of an iteration.
   'dog': Bounds(0.6, (1.5e-4, 0.15), (2e-3, 30.0), (3e-4, 0.6), solve=0.1),
   'cheetah': Bounds(2e-5, (6e-6, 3e-5), (1.5e-5, 6e-5)),
-  'finger': Bounds(1e-4, (1e-6, 8e-5), (4e-6, 4e-4)),
+  'finger': Bounds(1e-4, (1e-6, 4e-5), (4e-6, 6e-5)),
   'fish': Bounds(5e-6, (4e-6, 2e-4), (3e-6, 2e-5), (3e-6, 3e-5)),
   # The next two are above physics.md's: a third of these states are upright.
   'hopper': Bounds(5e-5, (4e-6, 4e-5), (2e-5, 6e-4), (8e-6, 8e-5)),
   'walker': Bounds(6e-5, (8e-6, 1.5e-4), (5e-5, 1e-3), (2e-5, 2e-4)),
   'humanoid': Bounds(6e-5, (4e-5, 4e-4), (1.5e-4, 1.5e-2), (8e-5, 1e-3)),
   'lqr': Bounds(1e-6, (3e-7, 1e-6), (2e-6, 4e-6)),
-  'manipulator': Bounds(2e-3, (1e-5, 1e-3), (1e-4, 8e-2), (4e-5, 8e-3)),
+  'manipulator': Bounds(2e-3, (3e-5, 2e-4), (1e-4, 8e-4), (4e-5, 8e-3)),
   'pendulum': Bounds(1e-6, (2e-7, 1e-6), (3e-6, 1e-5)),
   'point_mass': Bounds(1e-6, (1e-7, 1e-6), (1e-7, 1e-6)),
   'quadruped': Bounds(2e-4, (3e-5, 1.5e-4), (5e-5, 4e-4), solve=4e-3),
@@ -62,7 +62,7 @@ BOUNDS = {
   # and every episode begins 1e-16 m above the floor.
   'quadruped-fetch': Bounds(6e-2, (5e-5, 0.2), (2e-4, 1.0), solve=6.0),
   'reacher': Bounds(2e-6, (5e-7, 4e-6), (6e-7, 1e-5)),
-  'stacker': Bounds(2e-3, (4e-6, 4e-3), (2e-5, 4e-2), (1e-5, 1e-2)),
+  'stacker': Bounds(2e-3, (6e-6, 5e-4), (2e-5, 4e-4), (1e-5, 1e-2)),
   'swimmer': Bounds(2e-5, (1e-5, 1e-4), (1e-5, 2e-4)),
   'swimmer-swimmer15': Bounds(1e-3, (4e-4, 4e-3), (5e-4, 4e-3)),
 }
