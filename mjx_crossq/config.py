@@ -149,6 +149,9 @@ SCHEDULE_FIELDS = (
   'eval_episodes',
   'checkpoint_every',
   'diagnostics_every',
+  'stop_at_return',
+  'stop_when',
+  'keep_best',
 )
 
 
@@ -267,6 +270,18 @@ def _check_together(c: Config) -> None:
     raise ConfigError(
       'optimism=true needs normalization=none or layer, and a scalar or '
       'quantile critic'
+    )
+  if c.init_parts != 'policy' and not c.init_from:
+    raise ConfigError(f'init_parts={c.init_parts} needs --init_from=RUN')
+  if c.init_parts != 'policy' and c.normalize_rewards:
+    raise ConfigError(
+      'init_parts=policy_critic: not with normalize_rewards, as a critic is in '
+      'units of the rewards of its own run; take init_parts=policy'
+    )
+  if c.keep_best and c.vary:
+    raise ConfigError(
+      'keep_best keeps one policy of all seeds, and vary makes several runs; '
+      'leave one of them out'
     )
   if c.replay_rows < c.num_envs:
     raise ConfigError(

@@ -15,7 +15,6 @@ import numpy as np
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs.base import Env, flatten_observation
-from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.learner.states import Network
 
 Cell = tuple[int, int]
@@ -166,29 +165,31 @@ class StockEvaluation:
 
 
 class Evaluation:
-  """Evaluates policies in both physics and writes their returns."""
+  """Returns of policies in both physics."""
 
-  def __init__(self, runner: Runner, env: Env, files: RunFiles | None):
+  def __init__(self, runner: Runner, env: Env, *, stock: bool = True):
     """Makes the stock environments, if the task has any.
 
     Args:
       runner: the compiled programs.
       env: the environment.
-      files: where the returns are written; None writes nothing.
+      stock: whether the episodes in stock dm_control are played here.
     """
     self._runner = runner
-    self._files = files
-    self._stock = StockEvaluation(runner, env) if has_stock(env) else None
+    self._stock = None
+    if stock and has_stock(env):
+      self._stock = StockEvaluation(runner, env)
 
-  def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
-    """Returns `(num_seeds, eval_episodes)` by physics."""
-    policy = state.agent.actor.network
+  def __call__(self, policy: Network, step: int) -> dict[str, np.ndarray]:
+    """Returns `(num_seeds, eval_episodes)` by physics.
+
+    Args:
+      policy: actors of all seeds.
+      step: its env step.
+    """
     returns = {self._runner.config.physics: self._runner.evaluate(policy, step)}
     if self._stock:
       returns['dm_control'] = self._stock.returns(policy, step)
-    if self._files:
-      for physics, values in returns.items():
-        self._files.write_returns(self._runner.seeds, step, physics, values)
     return returns
 
 

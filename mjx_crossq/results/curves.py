@@ -22,11 +22,11 @@ import numpy as np
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
 from mjx_crossq.paths import local
-from mjx_crossq.results.axes import ENV_STEPS, Axis
+from mjx_crossq.results.axes import ENV_STEPS, Axis, Points
 from mjx_crossq.vary import FOLDER
 
 Trace = Mapping[int, float]
-"""A value at each env step (or another x), of one run."""
+"""A value at each env step, of one run."""
 
 _PHYSICS = ('dm_control', 'mjx', 'warp')
 
@@ -66,7 +66,7 @@ LabelledCurves = Mapping[str, Mapping[str, Curves]]
 """Curves by label and task."""
 
 
-def align(traces: Sequence[Trace]) -> Curves:
+def align(traces: Sequence[Points]) -> Curves:
   """Puts runs on one grid, as the module says.
 
   Args:
@@ -317,26 +317,16 @@ def diagnostics(
 
 def _over(
   axis: Axis, run: Run, seeds: Mapping[int, Trace]
-) -> Mapping[int, Mapping[float, float]]:
-  """The traces of a run's seeds over an axis, linear between its records."""
+) -> Mapping[int, Points]:
+  """The traces of a run's seeds over an axis."""
   if not axis.series or not seeds:
     return seeds
   recorded = run.metrics([axis.series]).get(axis.series, {})
-  found: dict[int, dict[float, float]] = {}
-  for seed, trace in seeds.items():
-    steps = sorted(recorded.get(seed, {}))
-    inside = [s for s in sorted(trace) if steps and steps[0] <= s <= steps[-1]]
-    if not inside:
-      raise ConfigError(
-        f'{run.workdir / "metrics.jsonl"} has no {axis.series} of seed {seed}; '
-        'take --x=env_steps, or leave the run out'
-      )
-    x = np.interp(inside, steps, [recorded[seed][s] for s in steps]) / axis.unit
-    # Before learning begins, several env steps have the same update, 0.
-    found[seed] = {
-      float(at): trace[step] for at, step in zip(x, inside, strict=True)
-    }
-  return found
+  where = run.workdir / 'metrics.jsonl'
+  return {
+    seed: axis.place(trace, recorded.get(seed, {}), f'{where}, seed {seed}')
+    for seed, trace in seeds.items()
+  }
 
 
 def _grouped(
@@ -366,7 +356,6 @@ def _grouped(
   return dict(result)
 
 
-def _columns(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-  steps = sorted(trace)
-  values = np.array([trace[step] for step in steps], float)
-  return np.array(steps, float), values[None]
+def _columns(trace: Points) -> tuple[np.ndarray, np.ndarray]:
+  steps, values = zip(*sorted(trace.items()), strict=True)
+  return np.array(steps, float), np.array([values], float)

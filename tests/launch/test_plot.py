@@ -214,7 +214,7 @@ def test_curves_over_time_and_updates(tmp_path):
     found['crossq_wn, UTD 10']['walker-run'].steps, [0, 100_000]
   )
   path.unlink()
-  with pytest.raises(ConfigError, match='no update of seed 0'):
+  with pytest.raises(ConfigError, match='seed 0: no update is recorded'):
     curves.evaluations([run], AXES['updates'])
 
 

@@ -44,7 +44,7 @@ def write(workdir, resumed_at, steps):
     for step in steps:
       files.write_metrics(records(step, (step, 2.0 * step)))
       returns = np.array([[1.0, 2.0], [3.0, 6.0]]) * step
-      files.write_returns((3, 4), step, 'mjx', returns)
+      files.write_evaluation((3, 4), step, {'mjx': returns})
 
 
 def test_follower_hands_over_whole_groups_once(tmp_path):
