@@ -62,6 +62,12 @@ _WANDB_MODE = flags.DEFINE_enum(
   ['online', 'offline'],
   'offline keeps all in the workdir, for `wandb sync`',
 )
+_EVAL_ASYNC = flags.DEFINE_bool(
+  'eval_async',
+  None,
+  'play the stock episodes in other processes while training goes on (on, '
+  'except on a CPU)',
+)
 _DEBUG_NANS = flags.DEFINE_bool(
   'debug_nans', False, 'name the operation that gives the first NaN; slow'
 )
@@ -173,6 +179,11 @@ def _train(
         devices=devices,
         data_parallel=_DATA_PARALLEL.value,
         transitions=transitions,
+        eval_async=(
+          cli.on_accelerator()
+          if _EVAL_ASYNC.value is None
+          else _EVAL_ASYNC.value
+        ),
       )
     bar.close()
     minutes, seconds = divmod(round(time.monotonic() - start), 60)

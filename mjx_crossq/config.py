@@ -271,8 +271,6 @@ def _check_together(c: Config) -> None:
       'optimism=true needs normalization=none or layer, and a scalar or '
       'quantile critic'
     )
-  if c.init_parts != 'policy' and not c.init_from:
-    raise ConfigError(f'init_parts={c.init_parts} needs --init_from=RUN')
   if c.init_parts != 'policy' and c.normalize_rewards:
     raise ConfigError(
       'init_parts=policy_critic: not with normalize_rewards, as a critic is in '

@@ -13,6 +13,7 @@ from mjx_crossq.host.items import Best
 from mjx_crossq.host.progress import evaluation_line
 from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.host.stopping import Returns, Stop
+from mjx_crossq.host.workers import Workers
 from mjx_crossq.learner.states import Network
 
 
@@ -36,7 +37,7 @@ class Evaluations:
     *,
     stop: Stop | None = None,
     best: Best | None = None,
-    workers: Any = None,
+    workers: Workers | None = None,
   ):
     """Makes the stock environments, if the task has any.
 
@@ -47,7 +48,7 @@ class Evaluations:
       report: receives a line about each evaluation.
       stop: whether the run ends with an evaluation.
       best: of the checkpoint that the run goes on from.
-      workers: `workers.Workers` that play the stock episodes while training
+      workers: play the stock episodes while training
         goes on; None plays them here.
     """
     self._runner = runner

@@ -43,13 +43,16 @@ def read_item(folder: Path) -> dict[str, np.ndarray]:
   Args:
     folder: of the item, in that of a checkpoint.
   """
-  with ocp.StandardCheckpointer() as checkpointer:
-    metadata: Any = checkpointer.metadata(folder.resolve())
+  handler: Any = ocp.StandardCheckpointHandler()
+  try:
+    metadata = handler.metadata(folder.resolve())
     like = {
-      path: np.empty(x.shape, x.dtype)
-      for path, x in metadata.item_metadata.tree.items()
+      path: np.empty(x.shape, x.dtype) for path, x in metadata.tree.items()
     }
-    return checkpointer.restore(folder.resolve(), like)
+    args = ocp.args.StandardRestore(like)  # pyright: ignore
+    return handler.restore(folder.resolve(), args=args)
+  finally:
+    handler.close()
 
 
 def to_dict(tree: Any) -> dict[str, Any]:

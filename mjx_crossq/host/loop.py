@@ -34,6 +34,7 @@ from mjx_crossq.host.preemption import Preemption
 from mjx_crossq.host.progress import Progress, result_table
 from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.host.saving import Saver
+from mjx_crossq.host.workers import Workers
 from mjx_crossq.learner.agent import Metrics
 from mjx_crossq.learner.states import Network, Transition
 from mjx_crossq.paths import local
@@ -89,6 +90,7 @@ class Host:
     transitions: Transition | None = None,
     start: warm_start.Start | None = None,
     stop: stopping.Stop | None = None,
+    workers: Workers | None = None,
   ):
     """Programs are compiled by `run`.
 
@@ -102,6 +104,7 @@ class Host:
       transitions: with which a new replay begins.
       start: networks with which a new run's agents begin.
       stop: whether the run ends with an evaluation.
+      workers: play the stock episodes; None for this process.
     """
     self._runner = runner
     self._env = env
@@ -111,6 +114,7 @@ class Host:
     self._follow = follow
     self._transitions = transitions
     self._stop_by = stop
+    self._workers = workers
     self._start = start
     self._best: Best | None = None
     self._pending: Mapping[int, Network] = {}
@@ -218,7 +222,13 @@ class Host:
       report(f'compiled the training program in {seconds:.0f} s')
     self._progress = Progress(c, iteration, self._elapsed)
     self._evaluations = Evaluations(
-      runner, self._env, files, report, stop=self._ends, best=self._best
+      runner,
+      self._env,
+      files,
+      report,
+      stop=self._ends,
+      best=self._best,
+      workers=self._workers,
     )
     self._saver = Saver(
       runner,

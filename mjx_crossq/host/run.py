@@ -1,5 +1,6 @@
 """A run: checks that it can work, and trains it in its folder."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from mjx_crossq.device.runner import Runner
 from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.host import integrity, stopping, warm_start
+from mjx_crossq.host.evaluation import has_stock
 from mjx_crossq.host.loop import COMPILING, Host, Report, Result, checkpoints
 from mjx_crossq.host.preemption import Preemption
 from mjx_crossq.host.workdir import own_workdir
+from mjx_crossq.host.workers import Workers
 from mjx_crossq.learner.states import Transition
 from mjx_crossq.paths import local
 
@@ -32,6 +35,7 @@ def train(
   transitions: Transition | None = None,
   stop: stopping.Stop | None = None,
   init: str | Path | None = None,
+  eval_async: bool = False,
 ) -> Result:
   """Trains all seeds of a run in one program.
 
@@ -55,6 +59,10 @@ def train(
       step that it goes on from, too. `config.stop_at_return` without code.
     init: a run, or RUN@STEP, with whose networks the agents begin: the policy,
       or the critic too (`config.init_parts`). The same as `config.init_from`.
+    eval_async: play the episodes in stock dm_control in processes of their own
+      while training goes on. `envs.load` must know the task by its name. The
+      returns are equal up to rounding. Without effect where an evaluation may
+      end the run, which would not be exact.
 
   Returns:
     The final state and returns.
@@ -68,6 +76,8 @@ def train(
   """
   if init is not None:
     config = config.replace(init_from=str(init))
+  if config.init_parts != 'policy' and not config.init_from:
+    raise ConfigError(f'init_parts={config.init_parts} needs --init_from=RUN')
   runner = Runner(config, env, devices, data_parallel=data_parallel)
   given = 0 if transitions is None else len(transitions.reward)
   if given != config.init_transitions and not (resume and not given):
@@ -82,6 +92,10 @@ def train(
   goes_on = workdir and resume and integrity.saved(checkpoints(workdir))
   if config.init_from and not goes_on:
     start = warm_start.load(runner)
+  may_end = stop is not None or config.stop_at_return
+  workers = contextlib.nullcontext()
+  if eval_async and has_stock(env) and not may_end:
+    workers = Workers(runner, env)
   host = Host(
     runner,
     env,
@@ -92,8 +106,9 @@ def train(
     transitions=transitions,
     start=start,
     stop=stop,
+    workers=workers if isinstance(workers, Workers) else None,
   )
-  with advice_when_out_of_memory():
+  with advice_when_out_of_memory(), workers:
     if workdir is None:
       report(COMPILING)
       return host.run(host.first_state(), None)

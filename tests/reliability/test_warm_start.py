@@ -114,7 +114,7 @@ def test_a_run_records_where_it_is_from(source, tmp_path):
 WRONG = {
   'none': ('/none', {}, 'holds no run'),
   'step': ('{}@17', {}, 'no checkpoint at env step 17; there are: 40, 80'),
-  'width': ('{}', {'actor_width': 8}, r'Dense_0.* is \(16,\) there and \(8,\)'),
+  'width': ('{}', {'actor_width': 8}, r'is \(16,\) there and \(8,\) here'),
   'layers': ('{}', {'actor_layers': 3}, 'has another size'),
   'kind': ('{}', {'weight_norm': False}, 'weight_norm .True there, False here'),
   'critic': (
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused(source, tmp_path, case):
 
 def test_settings_that_contradict():
   with pytest.raises(ConfigError, match='needs --init_from=RUN'):
-    runs.config(init_parts='policy_critic')
+    loop.train(runs.config(init_parts='policy_critic'), runs.env())
   with pytest.raises(ConfigError, match='not with normalize_rewards'):
     runs.config(
       init_from='a', init_parts='policy_critic', normalize_rewards=True
