@@ -37,6 +37,7 @@ class Evaluations:
     *,
     stop: Stop | None = None,
     best: Best | None = None,
+    pending: Mapping[int, Network] | None = None,
     workers: Workers | None = None,
   ):
     """Makes the stock environments, if the task has any.
@@ -48,6 +49,7 @@ class Evaluations:
       report: receives a line about each evaluation.
       stop: whether the run ends with an evaluation.
       best: of the checkpoint that the run goes on from.
+      pending: of it.
       workers: play the stock episodes while training
         goes on; None plays them here.
     """
@@ -58,7 +60,7 @@ class Evaluations:
     self._workers = workers
     self._measure = Evaluation(runner, env, stock=workers is None)
     self._playing: dict[int, tuple[dict, Any]] = {}
-    self.pending: Mapping[int, Network] = {}
+    self.pending: Mapping[int, Network] = pending or {}
     self.best = best
     self.returns: Returns = {}
     self.stopped = False

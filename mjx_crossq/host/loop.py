@@ -228,6 +228,7 @@ class Host:
       report,
       stop=self._ends,
       best=self._best,
+      pending=self._pending,
       workers=self._workers,
     )
     self._saver = Saver(

@@ -82,8 +82,8 @@ class Start:
 def load(runner: Runner) -> Start:
   """Reads the networks that `config.init_from` names.
 
-  Row i of the seeds begins with seed i of the other run, counted round where
-  that has fewer; so do the seeds of each variant.
+  Seed s begins with the other run's seed number s, counted from 0 and round
+  where that has fewer; so do the seeds of each variant.
 
   Args:
     runner: of the run that begins; its shapes must be those of the other.
@@ -114,7 +114,8 @@ def load(runner: Runner) -> Start:
       f'{wrong}'
     )
   stored = read_item(folder / str(step) / part)
-  taken = [index % source.num_seeds for index in range(c.num_seeds)]
+  # By the absolute seed, so that blocks of seeds take what the whole run takes.
+  taken = [(c.seed + i) % source.num_seeds for i in range(c.num_seeds)]
   rows = [first + row for row in taken] * len(vary.variants(c))
   like = runner.abstract_state().agent
 

@@ -21,6 +21,9 @@ from tests.reliability import runs, stock
 CONFIG = runs.config(task=stock.TASK, num_seeds=3, eval_episodes=2)
 
 
+SECONDS = 300  # until a hang is one
+
+
 def gone(process_id):
   try:
     os.kill(process_id, 0)
@@ -35,21 +38,32 @@ def runner():
 
 
 def test_returns_are_those_of_the_run_itself(runner):
-  """Of every seed and episode, at two env steps, however they are divided."""
+  """Of every seed and episode, at two env steps, however they are divided.
+
+  Signals of a terminal leave the processes to the run, and one that dies is one
+  error.
+  """
   policy = runner.init().agent.actor.network
+  host = jax.device_get(policy)
   here = StockEvaluation(runner, stock.env())
+  expected = [here.returns(policy, step) for step in (40, 80)]
+  assert len(np.unique(expected)) == 12
   found = []
-  for count in (1, 4):
+  for count in (1, 2):
     with Workers(runner, stock.env(), count) as workers:
       assert len(workers.process_ids) == count
-      host = jax.device_get(policy)
       playing = [workers.play(host, step) for step in (40, 80)]
-      found.append([future.result(120) for future in playing])
+      found.append([future.result(SECONDS) for future in playing])
+      for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(workers.process_ids[0], number)
+      again = workers.play(host, 40).result(SECONDS)
+      np.testing.assert_array_equal(again, found[0][0])
+      os.kill(workers.process_ids[-1], signal.SIGKILL)
+      with pytest.raises(RunError, match='has ended with code -9; go on with'):
+        workers.play(host, 80).result(SECONDS)
     assert all(map(gone, workers.process_ids))
   np.testing.assert_array_equal(found[0], found[1])
-  expected = [here.returns(policy, step) for step in (40, 80)]
   np.testing.assert_allclose(found[0], expected, rtol=1e-6)
-  assert len(np.unique(expected)) == 12
 
 
 @pytest.mark.parametrize(
@@ -76,16 +90,6 @@ def test_a_decision_is_that_of_the_network(settings):
   )
 
 
-def test_a_process_that_dies_is_one_error(runner):
-  with Workers(runner, stock.env(), 2) as workers:
-    workers.play(jax.device_get(runner.init().agent.actor.network), 40).result()
-    os.kill(workers.process_ids[1], signal.SIGKILL)
-    policy = jax.device_get(runner.init().agent.actor.network)
-    with pytest.raises(RunError, match='has ended with code -9; go on with'):
-      workers.play(policy, 80).result(60)
-  assert all(map(gone, workers.process_ids))
-
-
 def test_a_task_that_is_not_known_there(runner):
   unknown = Runner(CONFIG.replace(task='mine'), stock.env())
   policy = jax.device_get(runner.init().agent.actor.network)
@@ -93,16 +97,7 @@ def test_a_task_that_is_not_known_there(runner):
     Workers(unknown, stock.env(), 1) as workers,
     pytest.raises(RunError, match=r"No task 'mine'.*--noeval_async"),
   ):
-    workers.play(policy, 40).result(60)
-
-
-def test_signals_of_a_terminal_leave_them_to_the_run(runner):
-  with Workers(runner, stock.env(), 1) as workers:
-    policy = jax.device_get(runner.init().agent.actor.network)
-    workers.play(policy, 40).result(60)  # it has started
-    for number in (signal.SIGINT, signal.SIGTERM):
-      os.kill(workers.process_ids[0], number)
-    workers.play(policy, 40).result(60)
+    workers.play(policy, 40).result(SECONDS)
 
 
 def train(workdir, **changes):
