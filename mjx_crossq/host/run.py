@@ -60,9 +60,8 @@ def train(
     init: a run, or RUN@STEP, with whose networks the agents begin: the policy,
       or the critic too (`config.init_parts`). The same as `config.init_from`.
     eval_async: play the episodes in stock dm_control in processes of their own
-      while training goes on. `envs.load` must know the task by its name. The
-      returns are equal up to rounding. Without effect where an evaluation may
-      end the run, which would not be exact.
+      while training goes on. The returns are equal up to rounding. Without
+      effect where an evaluation may end the run, which would not be exact.
 
   Returns:
     The final state and returns.

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from mjx_crossq import envs
 from mjx_crossq.host import preemption, stock_episodes
 from mjx_crossq.learner import numpy_policy
 
@@ -31,8 +30,8 @@ def main() -> None:
   threading.Thread(target=_read, args=(requests,), daemon=True).start()
   worker = None
   while True:
-    request = requests.get()
     try:
+      request = pickle.loads(requests.get())
       if worker is None:
         worker = _Worker(**request)
         answer = None
@@ -47,7 +46,7 @@ def main() -> None:
 def _read(requests: Any) -> None:
   while True:
     try:
-      requests.put(pickle.load(sys.stdin.buffer))
+      requests.put(pickle.load(sys.stdin.buffer))  # bytes, see `Workers`
     except EOFError:
       os._exit(0)  # also in the middle of an episode
 
@@ -57,28 +56,23 @@ class _Worker:
 
   def __init__(
     self,
-    task: str,
+    env: Any,
     cells: list[tuple[int, int]],
-    action_repeat: int,
     seen: tuple[int, int] | None,
+    **options: Any,
   ):
     """Makes them.
 
     Args:
-      task: whose stock environment it is.
+      env: makes stock environments.
       cells: the seed and the number of each episode.
-      action_repeat: env steps of a decision.
       seen: the part of an observation that the policy sees; None for all.
+      **options: of `stock_episodes.play`.
     """
-    env = envs.load(task, allow_unfaithful=True)
     self._stock = [env.stock_env(0) for _ in cells]
     self._cells = cells
     self._seen = slice(*seen) if seen else slice(None)
-    self._options = {
-      'action_range': env.action_range,
-      'action_repeat': action_repeat,
-      'length': env.episode_length,
-    }
+    self._options = options
 
   def play(self, layers: list[Any], step: int) -> np.ndarray:
     """Returns of the episodes, `(episodes,)`.

@@ -12,7 +12,7 @@ import numpy as np
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.envs import processes, runtime
 from mjx_crossq.envs.base import Env
-from mjx_crossq.errors import RunError
+from mjx_crossq.errors import ConfigError, RunError
 from mjx_crossq.learner.policy_layers import policy_layers
 from mjx_crossq.learner.states import Network
 
@@ -41,12 +41,22 @@ class Workers:
 
     Args:
       runner: says which seeds and how many episodes.
-      env: a task with a stock environment, which `envs.load` knows by the name
-        in the configuration.
+      env: a task with a stock environment.
       count: of the processes; None for a core each but one.
+
+    Raises:
+      ConfigError: the environment cannot be sent to other processes.
     """
     c = runner.config
     self._config = c
+    stock = env.stock_only()
+    try:
+      pickle.dumps(stock)
+    except Exception as error:  # whatever its parts raise
+      raise ConfigError(
+        f'{c.task} cannot be sent to other processes ({error}); take '
+        '--noeval_async, or override Env.stock_only'
+      ) from None
     self._shape = len(runner.seeds), c.eval_episodes
     cells = list(np.ndindex(self._shape))
     count = min(count or max(1, runtime.cores() - 1), MOST, len(cells))
@@ -64,10 +74,12 @@ class Workers:
       )
       self._processes.append(process)
       setup = {
-        'task': c.task,
+        'env': stock,
         'cells': [(runner.seeds[row], episode) for row, episode in part],
-        'action_repeat': c.action_repeat,
         'seen': env.actor_observation,
+        'action_range': env.action_range,
+        'action_repeat': c.action_repeat,
+        'length': env.episode_length,
       }
       with contextlib.suppress(OSError):  # found when it is to answer
         self._send(process, setup)
@@ -122,7 +134,8 @@ class Workers:
     return returns
 
   def _send(self, process: Any, request: Any) -> None:
-    pickle.dump(request, process.stdin)
+    # Bytes, so that the process can read on while it unpickles what they say.
+    pickle.dump(pickle.dumps(request), process.stdin)
     process.stdin.flush()
 
   def _answers(self) -> list[Any]:

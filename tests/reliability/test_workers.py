@@ -1,6 +1,7 @@
 """Evaluations that are played by other processes."""
 
 import os
+import pickle
 import signal
 import time
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from mjx_crossq import Runner, from_preset
+from mjx_crossq import ConfigError, Runner, envs, from_preset
 from mjx_crossq.errors import RunError
 from mjx_crossq.host import run as loop
 from mjx_crossq.host.checkpoint import Checkpointer
@@ -90,14 +91,31 @@ def test_a_decision_is_that_of_the_network(settings):
   )
 
 
-def test_a_task_that_is_not_known_there(runner):
-  unknown = Runner(CONFIG.replace(task='mine'), stock.env())
+class Local(stock.Stocked):
+  """Breaks where it is to play."""
+
+  def stock_env(self, seed):
+    raise KeyError('no such model')
+
+
+def test_an_environment_that_cannot_play_there(runner):
   policy = jax.device_get(runner.init().agent.actor.network)
   with (
-    Workers(unknown, stock.env(), 1) as workers,
-    pytest.raises(RunError, match=r"No task 'mine'.*--noeval_async"),
+    Workers(runner, Local(10), 1) as workers,
+    pytest.raises(RunError, match=r'no such model.*--noeval_async'),
   ):
     workers.play(policy, 40).result(SECONDS)
+  unsent = stock.env()
+  unsent.model = lambda: None
+  with pytest.raises(ConfigError, match='take --noeval_async'):
+    Workers(runner, unsent, 1)
+
+
+@pytest.mark.parametrize('task', ['quadruped-run', 'lqr-lqr_2_1'])
+def test_the_suite_is_sent_by_name(task):
+  env = pickle.loads(pickle.dumps(envs.load(task).stock_only()))
+  assert len(pickle.dumps(env)) < 200
+  assert env.stock_env(0).reset().first()
 
 
 def train(workdir, **changes):
