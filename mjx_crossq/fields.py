@@ -147,7 +147,10 @@ class Fields:
     100_000, 'env steps between checkpoints; 0: only at the end', least=0
   )
   stop_at_return: float = _flag(
-    0.0, 'mean return of an evaluation at which the run ends; 0: none'
+    0.0,
+    'mean return of an evaluation at which the run ends; 0: none',
+    least=-1e9,
+    most=1e9,
   )
   stop_when: str = _flag(
     'all', 'how many seeds must reach stop_at_return', choices=('all', 'any')
