@@ -94,6 +94,13 @@ class Env(brax_base.Env):
     del seed
     return None
 
+  def stock_only(self) -> 'Env':
+    """An environment of which `stock_env` alone works, for other processes.
+
+    It is pickled; environments that are large, or cannot be, override this.
+    """
+    return self
+
   unfaithful: str = ''
   """How the task differs from the stock one that it mirrors, if by more than
   rounding does; with the measured error."""

@@ -116,6 +116,12 @@ class SuiteEnv(base.Env):
     with runtime.quiet():
       return suite.load(self._domain, self._task, task_kwargs=kwargs)
 
+  @override
+  def stock_only(self) -> 'SuiteEnv':
+    env = object.__new__(type(self))
+    env._domain, env._task = self._domain, self._task
+    return env
+
   @property
   def observation_size(self) -> int:
     """Length of the flat observation."""

@@ -281,13 +281,13 @@ def load_env(task: str, physics: str, *, allow_unfaithful: bool) -> Any:
 
 
 def load_policy(
-  workdir: str, step: int | None, **changes: Any
+  workdir: str, step: str | None, **changes: Any
 ) -> tuple[Any, Any, int]:
   """`policy.loading.load_policy` for a program with the flag --workdir.
 
   Args:
     workdir: folder of the run.
-    step: env step of the checkpoint; None for the newest.
+    step: env step of the checkpoint, or best; None for the newest.
     **changes: fields of the configuration to change.
 
   Returns:
@@ -296,9 +296,12 @@ def load_policy(
   Raises:
     ConfigError: there is no such run, checkpoint or environment.
   """
+  if step is not None and step != 'best' and not step.isdigit():
+    raise ConfigError(f'--step={step} is neither an env step nor best')
+  number: Any = int(step) if step and step.isdigit() else step
   load = functools.partial(envs.load, allow_unfaithful=True)
   try:
-    return mjx_crossq.load_policy(workdir, load, step, **changes)
+    return mjx_crossq.load_policy(workdir, load, number, **changes)
   except ValueError as error:
     raise ConfigError(error) from None
 

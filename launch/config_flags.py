@@ -21,6 +21,10 @@ def _define(name: str) -> Any:
   doc = f'{field.metadata["doc"]} ({default or "none"})'
   if config_lib.TYPES[name] is int:
     return flags.DEFINE_integer(name, None, doc)
+  if config_lib.TYPES[name] is float:
+    return flags.DEFINE_float(name, None, doc)
+  if config_lib.TYPES[name] is bool:
+    return flags.DEFINE_bool(name, None, doc)
   if choices := config_lib.choices(name):
     return flags.DEFINE_enum(name, None, list(choices), doc)
   if config_lib.TYPES[name] in (str, parsing.Number):
@@ -35,11 +39,12 @@ _FIELDS = {
 }
 
 
-def config(*, accelerator: bool) -> Config:
+def config(*, accelerator: bool, **more: Any) -> Config:
   """The preset changed by --set and by the flags that were given.
 
   Args:
     accelerator: whether the run is on a GPU or TPU.
+    **more: fields that other flags give.
 
   Raises:
     ConfigError: a flag contradicts --set, or a value is refused.
@@ -54,5 +59,6 @@ def config(*, accelerator: bool) -> Config:
         f'--{name}={value} contradicts --set {name}={changes[name]}'
       )
     changes[name] = value
+  changes |= more
   preset = _FIELDS['preset'].value or Config.preset
   return config_lib.from_preset(preset, accelerator=accelerator, **changes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mjx_crossq.config import ConfigError
 from mjx_crossq.results import baselines, plotting, summaries
+from mjx_crossq.results.axes import AXES, ENV_STEPS, Axis
 from mjx_crossq.results.curves import Run
 
 if TYPE_CHECKING:
@@ -21,6 +22,25 @@ COUNTS = (
   'train/frozen',
 )
 """Series that do not show learning; drawn only if they are named."""
+
+
+def axis(name: str, published_names: Sequence[str]) -> Axis:
+  """The x axis that `--x` chooses.
+
+  Args:
+    name: of the axis.
+    published_names: the algorithms of `--baselines`.
+
+  Raises:
+    ConfigError: published curves are to be drawn over something else than
+      env steps, which is all that is known of them.
+  """
+  if published_names and name != 'env_steps':
+    raise ConfigError(
+      f'--x={name}: published returns are known by env steps only; leave '
+      '--baselines out'
+    )
+  return AXES[name]
 
 
 def runs(patterns: Sequence[str]) -> list[Run]:
@@ -106,7 +126,10 @@ def groups(tasks: Sequence[str]) -> dict[str, list[str]]:
 
 
 def aggregates(
-  shown: Mapping, step: float | None, replicates: int
+  shown: Mapping,
+  step: float | None,
+  replicates: int,
+  axis: Axis = ENV_STEPS,
 ) -> tuple[dict, dict, float]:
   """Pools the tasks that all labels have and prints the comparison.
 
@@ -114,6 +137,7 @@ def aggregates(
     shown: curves by label and task.
     step: env step of the comparison; None for the last one that all reach.
     replicates: of the bootstrap.
+    axis: that the curves are given over.
 
   Returns:
     Pooled curves and comparisons by title, and the step of the latter.
@@ -130,8 +154,8 @@ def aggregates(
       label: summaries.over_tasks({t: by_task[t] for t in tasks}, replicates)
       for label, by_task in shown.items()
     }
-    compared[title] = summaries.compare(shown, tasks, step, replicates)
-    print(f'\n{title}, return / 1000 at {step:,.0f} env steps:')
+    compared[title] = summaries.compare(shown, tasks, step, replicates, axis)
+    print(f'\n{title}, return / 1000 at {axis.text(step)}:')
     print(summaries.table(compared[title]))
   print()
   return pooled, compared, step

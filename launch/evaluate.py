@@ -16,8 +16,8 @@ _PHYSICS = flags.DEFINE_enum(
   ['mjx', 'warp', 'dm_control'],
   "one physics only (the run's and dm_control)",
 )
-_STEP = flags.DEFINE_integer(
-  'step', None, 'env step of the checkpoint (the newest)'
+_STEP = flags.DEFINE_string(
+  'step', None, 'env step of the checkpoint, or best (the newest)'
 )
 _EPISODES = flags.DEFINE_integer(
   'episodes', None, "episodes per seed (the run's eval_episodes)"

@@ -12,8 +12,8 @@ from mjx_crossq.envs import prng
 from mjx_crossq.launch import cli, path_flags
 
 _WORKDIR = path_flags.define('workdir', None, 'folder of the run')
-_STEP = flags.DEFINE_integer(
-  'step', None, 'env step of the checkpoint (the newest)'
+_STEP = flags.DEFINE_string(
+  'step', None, 'env step of the checkpoint, or best (the newest)'
 )
 _SEED = flags.DEFINE_integer('seed', None, "which seed (the run's first)")
 _FORMATS = flags.DEFINE_list(

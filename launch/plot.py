@@ -14,6 +14,7 @@ from mjx_crossq import envs
 from mjx_crossq.config import ConfigError, one_of
 from mjx_crossq.launch import cli, drawing, path_flags
 from mjx_crossq.results import curves, figures
+from mjx_crossq.results.axes import AXES, Axis
 
 _WORKDIRS = path_flags.define_list(
   'workdirs', [], 'folders of runs, or patterns such as runs/*'
@@ -30,10 +31,16 @@ _TASKS = flags.DEFINE_list(
 _OUTPUT = path_flags.define(
   'output', None, "what the paths of the figures' files begin with"
 )
-_AT_STEP = flags.DEFINE_integer(
+_X = flags.DEFINE_enum(
+  'x',
+  'env_steps',
+  list(AXES),
+  'what the curves are drawn over; wall: minutes of training and evaluation',
+)
+_AT_STEP = flags.DEFINE_float(
   'at_step',
   None,
-  'env step of the comparison (the last one that all runs reach)',
+  'env step, or other x, of the comparison (the last that all runs reach)',
   0,
 )
 _DIAGNOSTICS = flags.DEFINE_bool(
@@ -50,24 +57,25 @@ _REPLICATES = flags.DEFINE_integer(
 def main() -> None:
   """Reads the flags, computes everything, then writes the files."""
   stem = _stem()
+  axis = drawing.axis(_X.value, _BASELINES.value)
   runs = drawing.runs(_WORKDIRS.value)
-  ours = curves.evaluations(runs)
+  ours = curves.evaluations(runs, axis)
   everything = ours | drawing.published(_BASELINES.value)
   tasks = _tasks(ours, everything)
   shown = drawing.selected(everything, tasks, ours)
   pooled, compared, step = drawing.aggregates(
-    shown, _AT_STEP.value, _REPLICATES.value
+    shown, _AT_STEP.value, _REPLICATES.value, axis
   )
   series = {}
   if _DIAGNOSTICS.value:
-    series = _diagnostics(runs, ours, tasks)
+    series = _diagnostics(runs, ours, tasks, axis)
 
-  drawn = {'tasks': figures.task_grid(shown, tasks, pooled)}
+  drawn = {'tasks': figures.task_grid(shown, tasks, pooled, axis)}
   if pooled:
-    drawn['aggregate'] = figures.aggregate(shown, pooled, compared, step)
+    drawn['aggregate'] = figures.aggregate(shown, pooled, compared, step, axis)
   if series:
     ran = [t for t in tasks if any(t in by_task for by_task in ours.values())]
-    drawn['diagnostics'] = figures.diagnostics(series, ran)
+    drawn['diagnostics'] = figures.diagnostics(series, ran, axis)
   drawing.save(drawn, stem)
 
 
@@ -111,12 +119,12 @@ def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
 
 
 def _diagnostics(
-  runs: Sequence[Any], ours: Mapping, tasks: Sequence[str]
+  runs: Sequence[Any], ours: Mapping, tasks: Sequence[str], axis: Axis
 ) -> dict[str, Any]:
   """Evaluation returns, and the series that --series chooses."""
   series = {
     name: found
-    for name, found in curves.diagnostics(runs, _SERIES.value).items()
+    for name, found in curves.diagnostics(runs, _SERIES.value, axis).items()
     if name not in drawing.COUNTS or name in _SERIES.value
     if any(task in by_task for by_task in found.values() for task in tasks)
   }

@@ -15,8 +15,8 @@ from mjx_crossq.launch import cli, path_flags
 FORMATS = ('gif', 'mp4', 'html')
 
 _WORKDIR = path_flags.define('workdir', None, 'folder of the run')
-_STEP = flags.DEFINE_integer(
-  'step', None, 'env step of the checkpoint (the newest)'
+_STEP = flags.DEFINE_string(
+  'step', None, 'env step of the checkpoint, or best (the newest)'
 )
 _SEED = flags.DEFINE_integer('seed', None, 'one seed only (all, in a grid)')
 _EPISODE = flags.DEFINE_integer(

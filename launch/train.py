@@ -35,6 +35,11 @@ _INIT_REPLAY = path_flags.define(
   None,
   'file of transitions with which each replay begins (datasets.export)',
 )
+_INIT_FROM = path_flags.define(
+  'init_from',
+  None,
+  'run, or RUN@STEP, whose networks the agents begin with (--init_parts)',
+)
 _DEVICES = flags.DEFINE_integer(
   'devices',
   None,
@@ -56,6 +61,12 @@ _WANDB_MODE = flags.DEFINE_enum(
   'online',
   ['online', 'offline'],
   'offline keeps all in the workdir, for `wandb sync`',
+)
+_EVAL_ASYNC = flags.DEFINE_bool(
+  'eval_async',
+  None,
+  'play the stock episodes in other processes while training goes on (on, '
+  'except on a CPU)',
 )
 _DEBUG_NANS = flags.DEFINE_bool(
   'debug_nans', False, 'name the operation that gives the first NaN; slow'
@@ -86,7 +97,7 @@ def main() -> None:
   if _LIST_TASKS.value:
     print('\n'.join(envs.ALL_TASKS))
     return
-  config = config_flags.config(accelerator=False)
+  config = _config(accelerator=False)
   if _RESUME.value and not _WORKDIR.value:
     raise ConfigError('--resume needs the --workdir of the run')
   if _WANDB.value and config.vary:
@@ -105,7 +116,7 @@ def main() -> None:
   runtime.use_cores(_DEVICES.value or (1 if whole else len(vary.rows(config))))
   # From here on JAX may start.
   if config.preset == 'quickstart' and cli.on_accelerator():
-    config = config_flags.config(accelerator=True)
+    config = _config(accelerator=True)
   env = cli.load_env(
     config.task, config.physics, allow_unfaithful=_ALLOW_UNFAITHFUL.value
   )
@@ -131,6 +142,12 @@ def main() -> None:
   cli.use_compilation_cache()
   preview.announce(config, devices, _report, data_parallel=_DATA_PARALLEL.value)
   _train(config, env, devices, transitions)
+
+
+def _config(*, accelerator: bool) -> Config:
+  """The configuration that the flags give."""
+  changes = {'init_from': _INIT_FROM.value} if _INIT_FROM.value else {}
+  return config_flags.config(accelerator=accelerator, **changes)
 
 
 def _train(
@@ -162,6 +179,11 @@ def _train(
         devices=devices,
         data_parallel=_DATA_PARALLEL.value,
         transitions=transitions,
+        eval_async=(
+          cli.on_accelerator()
+          if _EVAL_ASYNC.value is None
+          else _EVAL_ASYNC.value
+        ),
       )
     bar.close()
     minutes, seconds = divmod(round(time.monotonic() - start), 60)

@@ -16,8 +16,8 @@ from mjx_crossq.config import ConfigError
 from mjx_crossq.launch import cli, path_flags
 
 _WORKDIR = path_flags.define('workdir', None, 'folder of the run')
-_STEP = flags.DEFINE_integer(
-  'step', None, 'env step of the checkpoint (the newest)'
+_STEP = flags.DEFINE_string(
+  'step', None, 'env step of the checkpoint, or best (the newest)'
 )
 _SEED = flags.DEFINE_integer('seed', None, 'which seed (the first)')
 _SPEED = flags.DEFINE_float('speed', 1.0, 'times real time', 0.01)

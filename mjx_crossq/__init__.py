@@ -19,7 +19,8 @@ if TYPE_CHECKING:
   from mjx_crossq.device.runner import Runner
   from mjx_crossq.device.trainer import Trainer, TrainState
   from mjx_crossq.errors import ConfigError
-  from mjx_crossq.host.run import Result, train
+  from mjx_crossq.host.loop import Result
+  from mjx_crossq.host.run import train
   from mjx_crossq.learner.agent import Agent
   from mjx_crossq.learner.states import AgentState, Transition
   from mjx_crossq.policy.loading import load_policy
@@ -46,7 +47,7 @@ _HOMES = {
   'AgentState': 'learner.states',
   'Config': 'config',
   'ConfigError': 'errors',
-  'Result': 'host.run',
+  'Result': 'host.loop',
   'Runner': 'device.runner',
   'TrainState': 'device.trainer',
   'Trainer': 'device.trainer',

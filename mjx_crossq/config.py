@@ -157,6 +157,9 @@ SCHEDULE_FIELDS = (
   'eval_episodes',
   'checkpoint_every',
   'diagnostics_every',
+  'stop_at_return',
+  'stop_when',
+  'keep_best',
 )
 
 
@@ -288,6 +291,16 @@ def _check_together(c: Config) -> None:
     raise ConfigError(
       f'stagger={c.stagger} groups cannot be made of num_envs={c.num_envs} '
       'environments; set it to at most that, or to 0 for no groups'
+    )
+  if c.init_parts != 'policy' and c.normalize_rewards:
+    raise ConfigError(
+      'init_parts=policy_critic: not with normalize_rewards, as a critic is in '
+      'units of the rewards of its own run; take init_parts=policy'
+    )
+  if c.keep_best and c.vary:
+    raise ConfigError(
+      'keep_best keeps one policy of all seeds, and vary makes several runs; '
+      'leave one of them out'
     )
   if c.replay_rows < c.num_envs:
     raise ConfigError(

@@ -152,6 +152,18 @@ class Fields:
   checkpoint_every: int = _flag(
     100_000, 'env steps between checkpoints; 0: only at the end', least=0
   )
+  stop_at_return: float = _flag(
+    0.0,
+    'mean return of an evaluation at which the run ends; 0: none',
+    least=-1e9,
+    most=1e9,
+  )
+  stop_when: str = _flag(
+    'all', 'how many seeds must reach stop_at_return', choices=('all', 'any')
+  )
+  keep_best: bool = _flag(
+    False, 'checkpoints keep the best evaluated policy beside the newest'
+  )
   diagnostics_every: int = _flag(
     0, 'env steps between diagnoses; 0: none', least=0
   )
@@ -165,6 +177,16 @@ class Fields:
     'env steps between steps of population based training on the fields that '
     'vary; 0: none',
     least=0,
+  )
+
+  # What the agents begin with.
+  init_from: str = field(
+    '', 'a run, or RUN@STEP, whose networks are taken; --init_from sets it'
+  )
+  init_parts: str = _flag(
+    'policy',
+    'the networks that init_from takes',
+    choices=('policy', 'policy_critic'),
   )
 
   # Data.

@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mjx_crossq import config as config_lib
 from mjx_crossq import envs, vary
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
 from mjx_crossq.envs import processes
-from mjx_crossq.host import integrity
+from mjx_crossq.host import integrity, stopping
 from mjx_crossq.host.workdir import check_continuable, in_use
 from mjx_crossq.parsing import to_text
 from mjx_crossq.results import curves
@@ -238,24 +240,29 @@ def complete(config: Config, where: Path) -> bool:
   Raises:
     ConfigError: as `reached`.
   """
-  last = last_step(config)
-  if reached(config, where) < last:
-    return False
-  return all(
-    _evaluated(config, last, folder / 'eval.csv')
+  step = reached(config, where)
+  # A run writes these rows last. Only the suite's tasks have a stock version.
+  physics = 'dm_control' if config.task in envs.ALL_TASKS else config.physics
+  rows = [
+    returns
     for folder in vary.folders(where, config)
+    for returns in _evaluation(step, physics, folder / 'eval.csv')
+  ]
+  whole = [len(returns) for returns in rows] == [config.eval_episodes] * (
+    config.num_seeds * len(vary.variants(config))
+  )
+  return whole and (
+    step >= last_step(config)
+    or stopping.reached(config, {physics: np.array(rows)})
   )
 
 
-def _evaluated(config: Config, step: int, path: Path) -> bool:
-  """Whether a file contains all episodes of the evaluation at an env step."""
+def _evaluation(step: int, physics: str, path: Path) -> list[np.ndarray]:
+  """The returns of each seed at an env step, as far as a file has them."""
   if not path.exists():
-    return False
-  # A run writes these rows last. Only the suite's tasks have a stock version.
-  physics = 'dm_control' if config.task in envs.ALL_TASKS else config.physics
+    return []
   seeds = curves.read_returns(path).get(physics, {})
-  episodes = [len(steps.get(step, ())) for steps in seeds.values()]
-  return episodes == config.num_seeds * [config.eval_episodes]
+  return [steps.get(step, np.zeros(0)) for steps in seeds.values()]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,10 +21,20 @@ from mjx_crossq.device.placement import OneDevice
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.errors import WriteError
 from mjx_crossq.host import integrity
+from mjx_crossq.host.items import (
+  Best,
+  from_dict,
+  read_best,
+  read_item,
+  to_dict,
+)
 from mjx_crossq.learner.agent import Metrics
 from mjx_crossq.learner.states import Network
 
-_ITEMS = ('policy', 'agent', 'rollout', 'replay', 'loop', 'sums')
+_ITEMS = (
+  *('policy', 'agent', 'rollout', 'replay', 'loop', 'sums'),
+  *('best', 'pending'),
+)
 
 
 class Checkpointer:
@@ -98,6 +108,9 @@ class Checkpointer:
     state: TrainState,
     sums: Metrics | None = None,
     elapsed: float = 0.0,
+    *,
+    best: Best | None = None,
+    pending: Mapping[int, Network] | None = None,
   ) -> None:
     """Starts to save the state; returns once it may be donated.
 
@@ -106,16 +119,31 @@ class Checkpointer:
       state: all seeds.
       sums: of the metrics since the last log point; None if there are none.
       elapsed: seconds that the run has taken.
+      best: the best policy so far, if it is kept.
+      pending: policies by the env step of evaluations that are not finished.
 
     Raises:
       WriteError: this save, or the one before, failed.
     """
     with self._lock:
       self.wait()
-      self._start(step, state, sums, elapsed)
+      self._start(step, state, sums, elapsed, best, pending or {})
+
+  def replace(self, step: int, *args: Any, **kwargs: Any) -> None:
+    """`save` of an env step that has a checkpoint already."""
+    with self._lock:
+      self.wait()
+      self._manager.delete(step)
+      self.save(step, *args, **kwargs)
 
   def _start(
-    self, step: int, state: TrainState, sums: Metrics | None, elapsed: float
+    self,
+    step: int,
+    state: TrainState,
+    sums: Metrics | None,
+    elapsed: float,
+    best: Best | None,
+    pending: Mapping[int, Network],
   ) -> None:
     state = self._placement.store(state)
     items = {
@@ -125,7 +153,15 @@ class Checkpointer:
       'replay': state.replay,
       'loop': _loop(state),
       'sums': self._placement.without_copies(sums or {}),
+      'best': best.policy if best else {},
+      'pending': {str(number): policy for number, policy in pending.items()},
     }
+    metadata = {
+      'format': integrity.FORMAT,
+      'elapsed_seconds': elapsed,
+    }
+    if best:
+      metadata['best'] = {'env_step': best.step, 'return': best.score}
     self._saving = step
     try:
       self._manager.save(
@@ -134,13 +170,10 @@ class Checkpointer:
           **{
             name: ocp.args.StandardSave(to_dict(item))
             for name, item in items.items()
-            if name != 'sums' or sums
+            if not isinstance(item, dict) or item
           }
         ),
-        custom_metadata={
-          'format': integrity.FORMAT,
-          'elapsed_seconds': elapsed,
-        },
+        custom_metadata=metadata,
       )
     except Exception as error:
       self._error = error
@@ -213,17 +246,70 @@ class Checkpointer:
     like = self._placement.like_tree(like)
     return self._placement.place(self._restore(step, sums=like)['sums'])
 
+  def restore_evaluations(
+    self, step: int, like: Network
+  ) -> tuple[Best | None, dict[int, Network]]:
+    """Reads what the evaluations had come to.
+
+    Args:
+      step: env step of the checkpoint.
+      like: the shapes of the actors of all seeds.
+
+    Returns:
+      The best policy, if it is kept, and policies by the env step of
+      evaluations that were not finished.
+    """
+    folder = self._directory / str(step)
+    best, pending = None, {}
+    if (folder / 'best').is_dir():
+      number, score = read_best(folder)
+      best = Best(number, score, from_dict(read_item(folder / 'best'), like))
+    if (folder / 'pending').is_dir():
+      stored = read_item(folder / 'pending')
+      for number in sorted({int(path.split('.')[0]) for path in stored}):
+        pending[number] = from_dict(stored, like, f'{number}.')
+    return best, pending
+
   def restore_policy(self, step: int, like: Network) -> Network:
-    """Reads the actors of all seeds, and no other item."""
-    return self._restore(step, policy=like)['policy']
+    """Reads the actors of all seeds, and no other item.
+
+    Args:
+      step: env step of the checkpoint.
+      like: the shapes of the actors of any number of seeds.
+
+    Returns:
+      The actors of those that the checkpoint has.
+    """
+    self._check_known(step)
+    stored = read_item(self._directory / str(step) / 'policy')
+    shapes = {path: x.shape[1:] for path, x in to_dict(like).items()}
+    if shapes != {path: x.shape[1:] for path, x in stored.items()}:
+      raise self._of_another_version(step)
+    return jax.tree.map(jnp.asarray, from_dict(stored, like))
+
+  def restore_best(self, step: int, like: Network) -> tuple[int, Network]:
+    """Reads the best policy that a checkpoint holds.
+
+    Args:
+      step: env step of the checkpoint.
+      like: the shapes of the actors.
+
+    Returns:
+      Its env step, and the actors of all seeds.
+
+    Raises:
+      ConfigError: the run keeps none.
+    """
+    best, _ = self.restore_evaluations(step, like)
+    if best is None:
+      raise ConfigError(
+        f'the checkpoint at env step {step} in {self._directory} has no best '
+        'policy: train with --keep_best, or go on with it'
+      )
+    return best.step, jax.tree.map(jnp.asarray, best.policy)
 
   def _restore(self, step: int, **like: Any) -> Any:
-    known = self.steps()
-    if step not in known:
-      raise ConfigError(
-        f'no checkpoint at env step {step} in {self._manager.directory}; '
-        f'there are: {", ".join(map(str, known)) or "none"}'
-      )
+    self._check_known(step)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
     def target(x):
@@ -243,12 +329,23 @@ class Checkpointer:
       if _types(found) != _types(like):  # keys of another implementation
         raise ValueError('other types')
     except (KeyError, ValueError) as error:
-      raise ConfigError(
-        f'the checkpoint at env step {step} in {self._directory} does not fit '
-        'this version of mjx_crossq: take the one that config.json names, or '
-        'start again in another --workdir'
-      ) from error
+      raise self._of_another_version(step) from error
     return found
+
+  def _check_known(self, step: int) -> None:
+    known = self.steps()
+    if step not in known:
+      raise ConfigError(
+        f'no checkpoint at env step {step} in {self._manager.directory}; '
+        f'there are: {", ".join(map(str, known)) or "none"}'
+      )
+
+  def _of_another_version(self, step: int) -> ConfigError:
+    return ConfigError(
+      f'the checkpoint at env step {step} in {self._directory} does not fit '
+      'this version of mjx_crossq: take the one that config.json names, or '
+      'start again in another --workdir'
+    )
 
 
 def _loop(state: TrainState) -> dict[str, Any]:
@@ -259,22 +356,3 @@ def _loop(state: TrainState) -> dict[str, Any]:
 
 def _types(tree: Any) -> list[Any]:
   return [x.dtype for x in jax.tree.leaves(tree)]
-
-
-def to_dict(tree: Any) -> dict[str, Any]:
-  """The leaves of a tree by their path; orbax stores no empty arrays."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {_name(path): leaf for path, leaf in leaves if leaf.size}
-
-
-def from_dict(stored: Mapping[str, Any], like: Any) -> Any:
-  """The inverse of `to_dict`, for a tree like the one that was stored."""
-
-  def leaf(path, x):
-    return stored[_name(path)] if x.size else jnp.zeros(x.shape, x.dtype)
-
-  return jax.tree_util.tree_map_with_path(leaf, like)
-
-
-def _name(path: Any) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator='.') or 'array'

@@ -27,7 +27,7 @@ from mjx_crossq.device import trainer as trainer_lib
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs import prng
-from mjx_crossq.host.checkpoint import from_dict, to_dict
+from mjx_crossq.host.items import from_dict, to_dict
 from mjx_crossq.learner.agent import Agent
 from mjx_crossq.learner.networks import EVERYTHING, Sees
 from mjx_crossq.learner.states import AgentState, Transition

@@ -14,15 +14,12 @@ import numpy as np
 
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
-from mjx_crossq.envs.base import Env, flatten_observation
-from mjx_crossq.host.run_files import RunFiles
+from mjx_crossq.envs.base import Env
+from mjx_crossq.host import stock_episodes
 from mjx_crossq.learner.states import Network
 
 Cell = tuple[int, int]
 """A row of the seeds, and an episode of an evaluation."""
-
-Watch = Callable[[int, Any, float], None]
-"""Receives an episode's index, stock environment and the last reward."""
 
 
 def has_stock(env: Env) -> bool:
@@ -59,7 +56,7 @@ class StockEpisodes:
     policy: Network,
     step: int,
     cells: Sequence[Cell],
-    watch: Watch | None = None,
+    watch: stock_episodes.Watch | None = None,
     env_steps: int | None = None,
   ) -> np.ndarray:
     """Plays episodes with the deterministic policy.
@@ -80,60 +77,28 @@ class StockEpisodes:
     c = self.runner.config
     rows, episodes = np.array(cells).T
     for env, (row, episode) in zip(self.stock, cells, strict=True):
-      seed_episode(env, self.runner.seeds[row], step, episode)
+      stock_episodes.seed_episode(env, self.runner.seeds[row], step, episode)
     length = self._env.episode_length
     if env_steps is not None:
       length = min(length, env_steps)
-    total = np.zeros(len(self.stock))
-    low, high = self._env.action_range
 
-    def begin(index):
-      timestep = self.stock[index].reset()
-      if watch:
-        watch(index, self.stock[index], 0.0)
-      return timestep
+    def act(obs):
+      query = np.zeros(
+        (len(self.runner.seeds), c.eval_episodes, obs.shape[1]), obs.dtype
+      )
+      query[rows, episodes] = obs
+      return self.runner.act(policy, query)[rows, episodes]
 
-    def decide(index, action, timestep, repeat):
-      """Repeats the action until the episode ends."""
-      env, reward = self.stock[index], 0.0
-      for _ in range(repeat):
-        if timestep.last():
-          break
-        timestep = env.step(action)
-        reward += timestep.reward
-        if watch:
-          watch(index, env, timestep.reward)
-      return timestep, reward
-
-    indices = range(len(self.stock))
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      timesteps = list(pool.map(begin, indices))
-      for done in range(0, length, c.action_repeat):
-        obs = np.stack([flatten_observation(t.observation) for t in timesteps])
-        query = np.zeros(
-          (len(self.runner.seeds), c.eval_episodes, obs.shape[1]), obs.dtype
-        )
-        query[rows, episodes] = obs
-        action = self.runner.act(policy, query)[rows, episodes]
-        action = low + (action.astype(np.float64) + 1) / 2 * (high - low)
-        repeats = [min(c.action_repeat, length - done)] * len(self.stock)
-        results = pool.map(decide, indices, action, timesteps, repeats)
-        timesteps, rewards = zip(*results, strict=True)
-        total += rewards
-    return total
-
-
-def seed_episode(stock: Any, seed: int, step: int, episode: int) -> None:
-  """Seeds an environment so that its next reset begins an episode to evaluate.
-
-  Args:
-    stock: a stock environment.
-    seed: seed of the run.
-    step: env step of the policy.
-    episode: index of the episode in the evaluation.
-  """
-  entropy = np.random.SeedSequence([seed, step, episode])
-  stock.task.random.seed(entropy.generate_state(1))
+      return stock_episodes.play(
+        self.stock,
+        act,
+        action_range=self._env.action_range,
+        action_repeat=c.action_repeat,
+        length=length,
+        each=pool.map,
+        watch=watch,
+      )
 
 
 class StockEvaluation:
@@ -166,29 +131,31 @@ class StockEvaluation:
 
 
 class Evaluation:
-  """Evaluates policies in both physics and writes their returns."""
+  """Returns of policies in both physics."""
 
-  def __init__(self, runner: Runner, env: Env, files: RunFiles | None):
+  def __init__(self, runner: Runner, env: Env, *, stock: bool = True):
     """Makes the stock environments, if the task has any.
 
     Args:
       runner: the compiled programs.
       env: the environment.
-      files: where the returns are written; None writes nothing.
+      stock: whether the episodes in stock dm_control are played here.
     """
     self._runner = runner
-    self._files = files
-    self._stock = StockEvaluation(runner, env) if has_stock(env) else None
+    self._stock = None
+    if stock and has_stock(env):
+      self._stock = StockEvaluation(runner, env)
 
-  def __call__(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
-    """Returns `(num_seeds, eval_episodes)` by physics."""
-    policy = state.agent.actor.network
+  def __call__(self, policy: Network, step: int) -> dict[str, np.ndarray]:
+    """Returns `(num_seeds, eval_episodes)` by physics.
+
+    Args:
+      policy: actors of all seeds.
+      step: its env step.
+    """
     returns = {self._runner.config.physics: self._runner.evaluate(policy, step)}
     if self._stock:
       returns['dm_control'] = self._stock.returns(policy, step)
-    if self._files:
-      for physics, values in returns.items():
-        self._files.write_returns(self._runner.seeds, step, physics, values)
     return returns
 
 

@@ -16,7 +16,7 @@ from mjx_crossq.config import ConfigError
 SUMS = 'SHA256SUMS'
 FORMAT = 2
 """Recorded in every checkpoint; another version may write another one."""
-_METADATA = '_CHECKPOINT_METADATA'
+METADATA = '_CHECKPOINT_METADATA'
 _UNFINISHED = f'{SUMS} is missing: it was not saved to the end'
 
 
@@ -107,10 +107,10 @@ def fault(folder: Path, part: str = '') -> str | None:
   if finished and (wrong := _mismatch(folder, part)):
     return wrong
   try:
-    record = json.loads((folder / _METADATA).read_text(encoding='utf-8'))
+    record = json.loads((folder / METADATA).read_text(encoding='utf-8'))
     found = int(record['custom_metadata']['format'])
   except (OSError, ValueError, KeyError, TypeError):
-    return f'{_METADATA} is missing or damaged'
+    return f'{METADATA} is missing or damaged'
   if found > FORMAT:
     raise ConfigError(
       f'{folder} has format {found}, this version reads up to {FORMAT}: '

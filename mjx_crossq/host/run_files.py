@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mjx_crossq.atomic import replace_text
 from mjx_crossq.config import Config
 from mjx_crossq.envs import prng
 from mjx_crossq.errors import WriteError
+from mjx_crossq.results.curves import read_returns
 
 EVAL_HEADER = ('seed', 'env_step', 'physics', 'episode', 'episode_return')
 
@@ -42,7 +43,13 @@ class RunFiles:
   """
 
   def __init__(
-    self, workdir: Path, config: Config, resumed_at: int, rows: int = 0
+    self,
+    workdir: Path,
+    config: Config,
+    resumed_at: int,
+    rows: int = 0,
+    lineage: Mapping[str, Any] | None = None,
+    redone: Collection[int] = (),
   ):
     """Opens the files.
 
@@ -51,19 +58,24 @@ class RunFiles:
       config: written to `config.json`.
       resumed_at: env step of the checkpoint; 0 for a new run.
       rows: of a variant's complete evaluation; 0 if none is due at that step.
+      lineage: of networks that a new run begins with.
+      redone: env steps up to the checkpoint's whose evaluations are repeated;
+        what is written of them is dropped.
     """
     self.workdir = workdir
     self._resumed_at = resumed_at
     self._seeds = config.num_seeds
-    write_config(workdir, config, resumed_at)
+    write_config(workdir, config, resumed_at, lineage)
     variants = vary.variants(config)
     folders = vary.folders(workdir, config)
     with contextlib.ExitStack() as stack:
       self._variants: list[_VariantFiles] = []
       for variant, folder in zip(variants, folders, strict=True):
         if folder != workdir:
-          write_config(folder, variant.config, resumed_at)
-        files = _VariantFiles(folder, config.num_seeds, resumed_at, rows)
+          write_config(folder, variant.config, resumed_at, lineage)
+        files = _VariantFiles(
+          folder, config.num_seeds, resumed_at, rows, redone
+        )
         self._variants.append(stack.enter_context(files))
       self._pbt: Any = None
       if config.pbt_every:
@@ -74,6 +86,7 @@ class RunFiles:
       self._stack = stack.pop_all()
     self.has_metrics = all(files.has_metrics for files in self._variants)
     self.has_returns = all(files.has_returns for files in self._variants)
+    self._folders = folders
 
   def __enter__(self) -> 'RunFiles':
     """Returns itself."""
@@ -105,20 +118,38 @@ class RunFiles:
         )
         append(files.metrics, ''.join(lines))
 
-  def write_returns(
-    self, seeds: Sequence[int], step: int, physics: str, returns: np.ndarray
+  def write_evaluation(
+    self, seeds: Sequence[int], step: int, returns: Mapping[str, np.ndarray]
   ) -> None:
     """Appends an evaluation to `eval.csv`.
 
     Args:
       seeds: absolute seeds of the rows.
       step: env step of the policy.
-      physics: `mjx`, `warp` or `dm_control`.
-      returns: `(rows, episodes)`.
+      returns: `(rows, episodes)` by physics: `mjx`, `warp` or `dm_control`.
 
     Raises:
       WriteError: the operating system refused, for instance on a full disk.
     """
+    for physics, values in returns.items():
+      self._write_returns(seeds, step, physics, values)
+
+  def evaluation(self) -> dict[str, np.ndarray]:
+    """The evaluation of the checkpoint's env step, if `has_returns`.
+
+    Returns:
+      Returns `(rows, episodes)` by physics.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for folder in self._folders:
+      for physics, seeds in read_returns(folder / 'eval.csv').items():
+        rows = [seeds[seed][self._resumed_at] for seed in sorted(seeds)]
+        found.setdefault(physics, []).extend(rows)
+    return {physics: np.stack(rows) for physics, rows in found.items()}
+
+  def _write_returns(
+    self, seeds: Sequence[int], step: int, physics: str, returns: np.ndarray
+  ) -> None:
     for index, files in enumerate(self._variants):
       if files.has_returns and step == self._resumed_at:
         continue
@@ -149,13 +180,22 @@ class _VariantFiles:
     has_returns: whether its evaluation is.
   """
 
-  def __init__(self, folder: Path, num_seeds: int, resumed_at: int, rows: int):
+  def __init__(
+    self,
+    folder: Path,
+    num_seeds: int,
+    resumed_at: int,
+    rows: int,
+    redone: Collection[int],
+  ):
     metrics, evals = folder / 'metrics.jsonl', folder / 'eval.csv'
     kept, self.has_metrics = _records(
       metrics, _json_step, resumed_at, num_seeds
     )
     replace_text(metrics, kept)
-    kept, self.has_returns = _records(evals, _csv_step, resumed_at, rows)
+    kept, self.has_returns = _records(
+      evals, _csv_step, resumed_at, rows, redone
+    )
     replace_text(evals, ','.join(EVAL_HEADER) + '\n' + kept)
     self.metrics = metrics.open('a', encoding='utf-8')
     self.evals = evals.open('a', encoding='utf-8', newline='')
@@ -170,13 +210,19 @@ class _VariantFiles:
       self.evals.close()
 
 
-def write_config(workdir: Path, config: Config, env_step: int = 0) -> None:
+def write_config(
+  workdir: Path,
+  config: Config,
+  env_step: int = 0,
+  lineage: Mapping[str, Any] | None = None,
+) -> None:
   """Writes `config.json`: the configuration, and what computes it.
 
   Args:
     workdir: folder of the run, or of one of its variants.
     config: of it.
     env_step: where this process goes on; 0 for a new run.
+    lineage: of networks that the run began with; None keeps what is recorded.
   """
   path = workdir / 'config.json'
   record = {
@@ -185,7 +231,18 @@ def write_config(workdir: Path, config: Config, env_step: int = 0) -> None:
     'prng': prng.IMPL,
     'history': versions.continued(path, env_step),
   }
+  if lineage := lineage or lineage_of(path):
+    record['init'] = lineage
   replace_text(path, json.dumps(record, indent=2) + '\n')
+
+
+def lineage_of(path: Path) -> dict[str, Any] | None:
+  """Where a `config.json` says that its run's networks are from, or None."""
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))['init']
+  except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    return None
+  return found if isinstance(found, dict) else None
 
 
 def append(file: Any, text: str) -> None:
@@ -226,7 +283,11 @@ def _csv_step(line: str) -> int:
 
 
 def _records(
-  path: Path, step_of: Callable[[str], int], last: int, count: int
+  path: Path,
+  step_of: Callable[[str], int],
+  last: int,
+  count: int,
+  dropped: Collection[int] = (),
 ) -> tuple[str, bool]:
   """The records of a file up to an env step, as text.
 
@@ -236,6 +297,7 @@ def _records(
     last: records of later env steps are dropped.
     count: records that the last env step has when it is complete; 0 if it need
       not have any, and then those that it has are kept.
+    dropped: env steps of which no record is kept.
 
   Returns:
     The records, and whether those of the last env step are complete; if they
@@ -249,6 +311,8 @@ def _records(
       step = step_of(line)
     except (ValueError, KeyError, TypeError):
       continue  # a header, or a line that a killed process wrote in part
+    if step in dropped:
+      continue
     if 0 <= step < last:
       earlier.append(line + '\n')
     elif step == last:

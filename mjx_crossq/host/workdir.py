@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mjx_crossq import config as config_lib
+from mjx_crossq import vary
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
 from mjx_crossq.errors import WriteError
 from mjx_crossq.host.run_files import write_config
@@ -170,6 +171,30 @@ def check_continuable(workdir: Path, config: Config) -> None:
     raise ConfigError(
       f'{workdir} was started with other settings: {", ".join(differ)}'
     )
+
+
+def checkpoint_rows(workdir: Path, config: Config) -> tuple[Path, int]:
+  """The folder of a run's checkpoints, and the row of its first seed there.
+
+  Args:
+    workdir: of a run, or of a variant of a run, which has none of its own.
+    config: of it.
+
+  Raises:
+    ConfigError: the run has variants, and one of them is to be named.
+  """
+  if config.vary:
+    example, *_ = vary.folders(workdir, config)
+    raise ConfigError(
+      f'{workdir} has variants; take the folder of one of them, such as '
+      f'{example}'
+    )
+  if not (above := vary.parent(workdir)):
+    return workdir / 'checkpoints', 0
+  whole, _ = config_lib.load(above / 'config.json')
+  names = [path.name for path in vary.folders(above, whole)]
+  row = names.index(workdir.resolve().name) * config.num_seeds
+  return above / 'checkpoints', row
 
 
 def _unwritable(workdir: Path, error: OSError) -> ConfigError:

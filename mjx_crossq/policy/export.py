@@ -20,11 +20,11 @@ import numpy as np
 
 from mjx_crossq.config import Config, ConfigError
 from mjx_crossq.envs.base import Env, flatten_observation
-from mjx_crossq.host import evaluation
-from mjx_crossq.learner import layers, networks
+from mjx_crossq.host.stock_episodes import seed_episode
+from mjx_crossq.learner import networks, numpy_policy
 from mjx_crossq.learner.agent import Agent
+from mjx_crossq.learner.policy_layers import policy_layers
 from mjx_crossq.learner.states import Network
-from mjx_crossq.policy import numpy_policy
 
 TOLERANCE = 1e-5
 """Largest difference between an exported policy's action and the trained
@@ -81,7 +81,7 @@ class Exporter:
   @functools.cached_property
   def layers(self) -> list[Layer]:
     """The network's layers up to its tanh."""
-    return _layers(self.config, self.network)
+    return policy_layers(self.config, self.network)
 
   @functools.cached_property
   def meta(self) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def stock_episodes(
   stock: Any = env.stock_env(0)
   returns, seen = [], []
   for episode in range(count):
-    evaluation.seed_episode(stock, seed, step, episode)
+    seed_episode(stock, seed, step, episode)
     timestep, total = stock.reset(), 0.0
     while not timestep.last():
       seen.append(flatten_observation(timestep.observation))
@@ -236,40 +236,6 @@ def stock_episodes(
           break
     returns.append(total)
   return np.array(returns), np.stack(seen)
-
-
-def _layers(config: Config, network: Network) -> list[Layer]:
-  """The steps of the actor up to the mean, with their numbers."""
-  (params,) = network.params.values()
-  stats = next(iter(network.batch_stats.values()), {})
-  params, stats = jax.device_get((params, stats))
-
-  def values(kind, name):
-    p = params.get(name, {})
-    if kind in ('dense', 'expand'):
-      kernel, bias = p['weights'].kernel, p['weights'].bias
-      bias = np.zeros(kernel.shape[-1], np.float32) if bias is None else bias
-      return {'kernel': kernel, 'bias': bias}
-    if 'weights' in p:  # of a normalisation, with `weight_norm_scales`
-      p = {'scale': p['weights'].scale, 'bias': p['weights'].bias}
-    if kind == 'rms_norm':
-      eps = np.float32(layers.RMSNorm().eps)
-      return {'scale': p['scale'], 'eps': eps}
-    if kind == 'layer_norm':
-      return {**p, 'eps': np.float32(layers.LayerNorm().eps)}
-    if kind == 'batch_norm':
-      mean, var = stats[name]['mean'], stats[name]['var']
-      scale = p['scale'] / np.sqrt(var + np.float32(config.bn_eps))
-      return {'mean': mean, 'scale': scale, 'bias': p['bias']}
-    return {}
-
-  # In the files a batch norm with fixed statistics is called `normalize`.
-  in_files = {'batch_norm': 'normalize', 'expand': 'dense'}
-  steps = networks.steps(config, config.actor_layers)
-  return [
-    (in_files.get(kind, kind), values(kind, name))
-    for kind, name in (*steps, networks.Step('dense', 'mean'))
-  ]
 
 
 def actor_part(env: Env, obs: Any) -> Any:

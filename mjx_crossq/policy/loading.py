@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 from mjx_crossq import config as config_lib
-from mjx_crossq import vary
 from mjx_crossq.config import ConfigError
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.envs import settings
 from mjx_crossq.envs.base import Env
 from mjx_crossq.host import integrity
 from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.host.workdir import checkpoint_rows
 from mjx_crossq.learner.states import Network
 from mjx_crossq.paths import local
 
@@ -21,7 +21,7 @@ from mjx_crossq.paths import local
 def load_policy(
   workdir: str | Path,
   load_env: Callable[..., Env],
-  step: int | None = None,
+  step: int | Literal['best'] | None = None,
   report: Callable[[str], None] = print,
   **changes: Any,
 ) -> tuple[Runner, Network, int]:
@@ -32,7 +32,8 @@ def load_policy(
       `vary`, which is then loaded like a run.
     load_env: makes the environment from the task's name and `physics`:
       `envs.load`.
-    step: env step of the checkpoint; None for the newest intact one.
+    step: env step of the checkpoint; None for the newest intact one; 'best' for
+      the best policy that it holds (`config.keep_best`).
     report: receives a line about each damaged checkpoint.
     **changes: fields of the configuration to change, such as `eval_episodes`
       or `physics`.
@@ -49,37 +50,31 @@ def load_policy(
   if not (workdir / 'config.json').exists():
     raise ConfigError(f'{workdir} holds no run (no config.json)')
   config, _ = config_lib.load(workdir / 'config.json')
-  if config.vary:
-    first, *_ = vary.folders(workdir, config)
-    raise ConfigError(
-      f'{workdir} has variants; take the folder of one of them, such as {first}'
-    )
+  folder, first = checkpoint_rows(workdir, config)
   config = config.replace(**changes)
   try:
     settings.check()  # before the environment is made
   except ValueError as error:
     raise ConfigError(error) from None
-  env = load_env(config.task, physics=config.physics)
-  runner, folder = Runner(config, env), workdir / 'checkpoints'
-  trained, rows = runner, slice(None)
-  if parent := vary.parent(workdir):
-    folder = parent / 'checkpoints'
-    all_variants, _ = config_lib.load(parent / 'config.json')
-    trained = Runner(all_variants.replace(**changes), env)
-    names = [path.name for path in vary.folders(parent, all_variants)]
-    first = names.index(workdir.resolve().name) * config.num_seeds
-    rows = slice(first, first + config.num_seeds)
+  runner = Runner(config, load_env(config.task, physics=config.physics))
   if not folder.exists():
     raise ConfigError(f'{workdir} holds no checkpoint yet')
-  if step is None:
-    step = integrity.newest_intact(folder, 'policy', report)
+  best = step == 'best'
+  if step is None or best:
+    part = 'best' if best else 'policy'
+    step = integrity.newest_intact(folder, part, report)
     if step is None:
       raise ConfigError(f'{workdir} holds no checkpoint yet')
   elif step in integrity.saved(folder) and (
     wrong := integrity.fault(folder / str(step), 'policy')
   ):
     raise ConfigError(f'the checkpoint at env step {step} is damaged: {wrong}')
+  step = int(step)
+  like = runner.abstract_state().agent.actor.network
   with Checkpointer(folder, read_only=True) as checkpointer:
-    like = trained.abstract_state().agent.actor.network
-    policy = checkpointer.restore_policy(step, like)
+    if best:
+      step, policy = checkpointer.restore_best(step, like)
+    else:
+      policy = checkpointer.restore_policy(step, like)
+  rows = slice(first, first + config.num_seeds)
   return runner, jax.tree.map(lambda x: x[rows], policy), step

@@ -22,6 +22,7 @@ import numpy as np
 from mjx_crossq import config as config_lib
 from mjx_crossq.config import SCHEDULE_FIELDS, Config, ConfigError
 from mjx_crossq.paths import local
+from mjx_crossq.results.axes import ENV_STEPS, Axis, Points
 from mjx_crossq.vary import FOLDER
 
 Trace = Mapping[int, float]
@@ -38,7 +39,7 @@ class Curves:
   """Curves of the runs of one label in one task.
 
   Attributes:
-    steps: `(points,)` ascending env steps.
+    steps: `(points,)` ascending env steps, or what else the x axis has.
     values: `(runs, points)`, in the unit of the quantity.
   """
 
@@ -65,7 +66,7 @@ LabelledCurves = Mapping[str, Mapping[str, Curves]]
 """Curves by label and task."""
 
 
-def align(traces: Sequence[Trace]) -> Curves:
+def align(traces: Sequence[Points]) -> Curves:
   """Puts runs on one grid, as the module says.
 
   Args:
@@ -99,7 +100,7 @@ def common_steps(curves: Iterable[Curves]) -> np.ndarray:
   start = max(c.steps[0] for c in curves)
   end = min(c.steps[-1] for c in curves)
   if start > end:
-    raise ValueError(f'one begins at env step {start:.0f}, after {end:.0f}')
+    raise ValueError(f'one begins at {start:.6g}, after {end:.6g}')
   inside = [c.steps[(c.steps >= start) & (c.steps <= end)] for c in curves]
   return np.union1d(min(inside, key=len), [end])
 
@@ -278,21 +279,24 @@ def labels(runs: Sequence[Run]) -> list[str]:
   return result
 
 
-def evaluations(runs: Sequence[Run]) -> dict[str, dict[str, Curves]]:
+def evaluations(
+  runs: Sequence[Run], axis: Axis = ENV_STEPS
+) -> dict[str, dict[str, Curves]]:
   """Evaluation returns by label and task.
 
   Args:
     runs: the runs; each seed of a label and task may occur once.
+    axis: what they are given over.
 
   Raises:
-    ConfigError: a seed occurs twice, a run has no evaluation, or the runs of
-      a group have no env step in common.
+    ConfigError: a seed occurs twice, a run has no evaluation or no record of
+      the axis, or the runs of a group have no part of the axis in common.
   """
-  return _grouped(runs, [run.returns() for run in runs])
+  return _grouped(runs, [run.returns() for run in runs], axis)
 
 
 def diagnostics(
-  runs: Sequence[Run], patterns: Sequence[str]
+  runs: Sequence[Run], patterns: Sequence[str], axis: Axis = ENV_STEPS
 ) -> dict[str, dict[str, dict[str, Curves]]]:
   """Logged series by name, label and task.
 
@@ -301,23 +305,38 @@ def diagnostics(
   Args:
     runs: as `evaluations` takes them.
     patterns: of the series' names, such as `diag/*`.
+    axis: what they are given over.
   """
   found = [run.metrics(patterns) for run in runs]
   names = list(dict.fromkeys(name for series in found for name in series))
   return {
-    name: _grouped(runs, [series.get(name, {}) for series in found])
+    name: _grouped(runs, [series.get(name, {}) for series in found], axis)
     for name in names
   }
 
 
+def _over(
+  axis: Axis, run: Run, seeds: Mapping[int, Trace]
+) -> Mapping[int, Points]:
+  """The traces of a run's seeds over an axis."""
+  if not axis.series or not seeds:
+    return seeds
+  recorded = run.metrics([axis.series]).get(axis.series, {})
+  where = run.workdir / 'metrics.jsonl'
+  return {
+    seed: axis.place(trace, recorded.get(seed, {}), f'{where}, seed {seed}')
+    for seed, trace in seeds.items()
+  }
+
+
 def _grouped(
-  runs: Sequence[Run], traces: Sequence[Mapping[int, Trace]]
+  runs: Sequence[Run], traces: Sequence[Mapping[int, Trace]], axis: Axis
 ) -> dict[str, dict[str, Curves]]:
   """The traces of all runs, which are given by seed, by label and task."""
   groups: dict = defaultdict(lambda: defaultdict(dict))
   for run, label, seeds in zip(runs, labels(runs), traces, strict=True):
     group = groups[label][run.config.task] if seeds else {}
-    for seed, trace in seeds.items():
+    for seed, trace in _over(axis, run, seeds).items():
       if seed in group:
         raise ConfigError(
           f'seed {seed} of {run.config.task}, {label}, is in {group[seed][0]} '
@@ -331,12 +350,12 @@ def _grouped(
         result[label][task] = align([trace for _, trace in group.values()])
       except ValueError as error:
         raise ConfigError(
-          f'the runs of {task}, {label}, have no env step in common: {error}'
+          f'the runs of {task}, {label}, have no {axis.label} in common: '
+          f'{error}'
         ) from None
   return dict(result)
 
 
-def _columns(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-  steps = sorted(trace)
-  values = np.array([trace[step] for step in steps], float)
-  return np.array(steps, float), values[None]
+def _columns(trace: Points) -> tuple[np.ndarray, np.ndarray]:
+  steps, values = zip(*sorted(trace.items()), strict=True)
+  return np.array(steps, float), np.array([values], float)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mjx_crossq.results import plotting
+from mjx_crossq.results.axes import ENV_STEPS, Axis
 from mjx_crossq.results.curves import LabelledCurves
 from mjx_crossq.results.summaries import Aggregate, Band, over_seeds
 
@@ -28,7 +29,10 @@ _SCORE = 'IQM of return / 1000'
 
 
 def task_grid(
-  curves: LabelledCurves, tasks: Sequence[str], pooled: Mapping[str, Bands]
+  curves: LabelledCurves,
+  tasks: Sequence[str],
+  pooled: Mapping[str, Bands],
+  axis: Axis = ENV_STEPS,
 ) -> 'Figure':
   """A panel per task; framed panels in the first column pool several tasks.
 
@@ -36,6 +40,7 @@ def task_grid(
     curves: returns by label and task.
     tasks: in the order of the panels.
     pooled: `over_tasks` by title and label.
+    axis: that the curves are given over.
   """
   if len(tasks) == 1:
     pooled = {}  # these panels would show the same
@@ -56,7 +61,7 @@ def task_grid(
     _panel(axes, _seed_bands(curves, task), curves, task)
     if index % (columns - left) == 0:
       axes.set_ylabel('return (IQM)', fontsize=8)
-  _label_steps(panels)
+  _label_x(panels, axis)
   notes = ['Tasks: IQM and 90 % range over runs.']
   if pooled:
     notes.append('Framed: IQM and 95 % bootstrap interval over tasks and runs.')
@@ -64,12 +69,15 @@ def task_grid(
   return figure
 
 
-def seeds(curves: LabelledCurves, tasks: Sequence[str]) -> 'Figure':
+def seeds(
+  curves: LabelledCurves, tasks: Sequence[str], axis: Axis = ENV_STEPS
+) -> 'Figure':
   """A panel per task with a line per seed.
 
   Args:
     curves: values by label and task.
     tasks: in the order of the panels.
+    axis: that the curves are given over.
   """
   columns = min(len(tasks), 5)
   rows = -(-len(tasks) // columns)
@@ -88,7 +96,7 @@ def seeds(curves: LabelledCurves, tasks: Sequence[str]) -> 'Figure':
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
   for axes in panels[:, 0]:
     axes.set_ylabel('return', fontsize=8)
-  _label_steps(panels)
+  _label_x(panels, axis)
   _legend(figure, curves, 'One line per seed.')
   return figure
 
@@ -98,14 +106,16 @@ def aggregate(
   pooled: Mapping[str, Bands],
   compared: Mapping[str, Mapping[str, Aggregate]],
   step: float,
+  axis: Axis = ENV_STEPS,
 ) -> 'Figure':
-  """Pooled curves above, intervals of the statistics at one env step below.
+  """Pooled curves above, intervals of the statistics at one x below.
 
   Args:
     curves: returns by label and task, for the legend.
     pooled: `over_tasks` by title and label.
     compared: `compare` by the same titles.
-    step: the env step of the comparison.
+    step: the x of the comparison.
+    axis: that the curves are given over.
   """
   bar_height = 0.62 + 0.2 * len(curves)
   figure = plotting.new_figure(9.2, 3.3 + (bar_height + 0.25) * len(compared))
@@ -118,12 +128,12 @@ def aggregate(
     strict=True,
   ):
     _panel(axes, bands, curves, title)
-    axes.set_xlabel('env steps', fontsize=9)
+    axes.set_xlabel(axis.label, fontsize=9)
     axes.set_ylabel(_SCORE, fontsize=9)
   for part, (title, by_label) in zip(parts[1:], compared.items(), strict=True):
     _intervals(part, by_label, curves)
     part.suptitle(
-      f'{title} at {step:,.0f} env steps', fontsize=9, fontweight='bold'
+      f'{title} at {axis.text(step)}', fontsize=9, fontweight='bold'
     )
   _legend(
     figure,
@@ -134,7 +144,9 @@ def aggregate(
 
 
 def diagnostics(
-  series: Mapping[str, LabelledCurves], tasks: Sequence[str]
+  series: Mapping[str, LabelledCurves],
+  tasks: Sequence[str],
+  axis: Axis = ENV_STEPS,
 ) -> 'Figure':
   """A row per series, a column per task: IQM and 90 % range over seeds.
 
@@ -142,6 +154,7 @@ def diagnostics(
     series: curves by label and task, for each series by name; the first has
       every label.
     tasks: in the order of the columns.
+    axis: that the curves are given over.
   """
   curves = next(iter(series.values()))
   figure = _figure(len(tasks), len(series), curves)
@@ -157,7 +170,7 @@ def diagnostics(
   for axes, task in zip(panels[0], tasks, strict=True):
     axes.set_title(task, fontsize=9)
   figure.align_ylabels()
-  _label_steps(panels)
+  _label_x(panels, axis)
   _legend(figure, curves, 'IQM and 90 % range over runs.')
   return figure
 
@@ -251,12 +264,12 @@ def _is_logarithmic(name: str, bands: Iterable[Bands]) -> bool:
   return 0 < 10 * min(lows) < max(highs)
 
 
-def _label_steps(panels: np.ndarray) -> None:
+def _label_x(panels: np.ndarray, axis: Axis) -> None:
   """Names the x axis below the last visible panel of each column."""
   for column in panels.T:
     last = [axes for axes in column if axes.get_visible()][-1:]
     for axes in last:
-      axes.set_xlabel('env steps', fontsize=8)
+      axes.set_xlabel(axis.label, fontsize=8)
 
 
 def _seed_bands(curves: LabelledCurves, task: str) -> dict[str, Band]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mjx_crossq.config import ConfigError
 from mjx_crossq.results import statistics
+from mjx_crossq.results.axes import ENV_STEPS, Axis
 from mjx_crossq.results.curves import Curves, LabelledCurves, common_steps
 
 # The highest return of an episode of the DeepMind Control Suite.
@@ -92,14 +93,16 @@ def compare(
   tasks: Sequence[str],
   step: float,
   replicates: int = 2000,
+  axis: Axis = ENV_STEPS,
 ) -> dict[str, Aggregate]:
   """Statistics of every label at one env step, linear between evaluations.
 
   Args:
     curves: returns by label and task.
     tasks: tasks that every label has.
-    step: the env step.
+    step: the env step, or another x.
     replicates: of the stratified bootstrap of the 95 % intervals.
+    axis: that the curves are given over.
 
   Raises:
     ConfigError: a label was not evaluated before and after that step.
@@ -111,8 +114,8 @@ def compare(
       first, last = by_task[task].steps[[0, -1]]
       if not first <= step <= last:
         raise ConfigError(
-          f'{label} has env steps {first:,.0f} to {last:,.0f} of {task}, not '
-          f'{step:,.0f}; choose another --at_step or leave it out'
+          f'{label} has {axis.text(first)} to {axis.text(last)} of {task}, not '
+          f'{axis.text(step)}; choose another --at_step or leave it out'
         )
       scores.append(by_task[task].at(np.array([step])).values[:, 0])
     scores = [x / MAX_RETURN for x in scores]

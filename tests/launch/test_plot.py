@@ -17,6 +17,7 @@ from mjx_crossq.results import (
   plotting,
   summaries,
 )
+from mjx_crossq.results.axes import AXES
 
 from . import programs
 
@@ -58,7 +59,8 @@ def write(folder, returns, task='walker-run', steps=STEPS, **changes):
           'train/updates': 5,
           'train/critic_loss': None if step == 5_000 else 0.5,
           'diag/weight_norm': float(seed + step),
-          'time/elapsed_seconds': 1.0,
+          'update': max(0, step - 10_000) * 10,
+          'time/elapsed_seconds': 6e-3 * step * (1 + seed),
         }
         file.write(json.dumps(record) + '\n')
     file.write('{"seed": 0, "env')
@@ -189,6 +191,33 @@ def test_diagnostics_leave_out_what_was_not_finite(tmp_path):
   assert loss.steps[0] == 10_000
 
 
+def test_curves_over_time_and_updates(tmp_path):
+  """At 10,000 env steps seed 0 has taken a minute, and seed 1 two."""
+  run = curves.Run.read(write(tmp_path / 'a', (300, 600)))
+  ((wall,),) = (
+    by_task.values()
+    for by_task in curves.evaluations([run], AXES['wall']).values()
+  )
+  np.testing.assert_allclose(wall.steps, [2, 3])
+  np.testing.assert_allclose(wall.values, [[200, 300], [200, 300]])
+  ((updates,),) = (
+    by_task.values()
+    for by_task in curves.evaluations([run], AXES['updates']).values()
+  )
+  np.testing.assert_allclose(updates.steps, [0, 100_000, 200_000])
+  np.testing.assert_allclose(updates.values[1], [200, 400, 600])
+  # A later evaluation than the last record is left out, not extrapolated.
+  path = run.workdir / 'metrics.jsonl'
+  path.write_text(''.join(path.read_text().splitlines(keepends=True)[:8]))
+  found = curves.evaluations([run], AXES['updates'])
+  np.testing.assert_allclose(
+    found['crossq_wn, UTD 10']['walker-run'].steps, [0, 100_000]
+  )
+  path.unlink()
+  with pytest.raises(ConfigError, match='seed 0: no update is recorded'):
+    curves.evaluations([run], AXES['updates'])
+
+
 def test_bands_and_comparison():
   steps = np.array([0.0, 10.0])
   values = np.linspace(0, 1000, 101)
@@ -268,6 +297,25 @@ def test_draws_runs_beside_published_ones(tmp_path):
   assert row and f'| {ours:.3f} (' in row[0]
 
 
+def test_draws_over_time(tmp_path):
+  run = write(tmp_path / 'a', (300, 600))
+  done = programs.run(
+    'plot',
+    f'--workdirs={run}',
+    '--x=wall',
+    '--at_step=2.5',
+    '--diagnostics',
+    '--replicates=50',
+    f'--output={tmp_path / "p"}',
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'walker-run, return / 1000 at 2.5 wall-clock minutes' in done.stdout
+  assert '| crossq_wn, UTD 10 | 2 | 0.250 (' in done.stdout
+  for name in ('tasks', 'aggregate', 'diagnostics'):
+    text = text_of(tmp_path / f'p_{name}.svg')
+    assert 'wall-clock minutes' in text and 'env steps' not in text
+
+
 def test_baselines_alone(tmp_path):
   done = programs.run(
     'plot',
@@ -334,6 +382,8 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path):
     (out, '--baselines=BRO'): "did you mean 'BRO_utd2'",
     (out, ours, '--tasks=walker-rnu'): "did you mean 'walker-run'",
     (out, bro, '--tasks=cartpole-swingup'): 'unknown task',
+    (out, bro, '--x=wall'): 'leave --baselines out',
+    (out, ours, '--x=hours'): 'wall',
     (out, bro, '--diagnostics'): 'no run in --workdirs logged',
     (out, ours, '--diagnostics', '--series=diag/x'): 'logged diag/x',
     (out, ours, '--at_step=40000'): 'choose another --at_step',

@@ -105,6 +105,21 @@ def test_page_shows_returns_and_configuration(page):
   assert second[8].endswith('b <i>')
 
 
+def test_curves_over_updates(page, tmp_path):
+  output = tmp_path / 'report.html'
+  done = programs.run(
+    'report',
+    f'--workdirs={page.parent}/a',
+    '--x=updates',
+    f'--output={output}',
+    '--replicates=20',
+  )
+  assert done.returncode == 0, done.stderr
+  alts = Page(output.read_text()).alts
+  assert sum('over updates' in alt for alt in alts) == 3
+  assert not any('env steps' in alt for alt in alts)
+
+
 def test_wrong_input_is_named(page):
   runs = f'--workdirs={page.parent}/a'
   programs.check_errors(
@@ -113,6 +128,7 @@ def test_wrong_input_is_named(page):
       (): '--workdirs is needed',
       (f'--workdirs={page.parent}/nothing*',): 'matches no folder',
       (runs, '--output=report.pdf'): 'must end in .html',
+      (runs, '--x=wall', '--baselines=BRO_utd10'): 'leave --baselines out',
       (runs, '--output=/no/such/report.html'): 'create it first',
     },
   )

@@ -70,8 +70,8 @@ def runs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs')
   outputs = [
     train(folder / 'whole', WHOLE),
-    train(folder / 'resumed', HALF),
-    train(folder / 'resumed', WHOLE, '--resume'),
+    train(folder / 'resumed', HALF, '--eval_async'),
+    train(folder / 'resumed', WHOLE, '--eval_async', '--resume'),
   ]
   return folder, [done.stdout for done in outputs]
 
@@ -115,7 +115,12 @@ def test_resumed_files_equal_the_undisturbed_ones(runs):
   evals = [
     read_csv(folder / name / 'eval.csv') for name in ('whole', 'resumed')
   ]
-  assert evals[0] == evals[1]
+  assert [row[:4] for row in evals[0]] == [row[:4] for row in evals[1]]
+  for whole, resumed in zip(*(rows[1:] for rows in evals), strict=True):
+    if whole[2] == 'mjx':
+      assert whole == resumed
+    else:  # played by the policy in NumPy, whose rounding grows
+      assert float(whole[4]) == pytest.approx(float(resumed[4]), rel=0.02)
 
 
 def test_metrics_have_one_record_for_each_seed_and_log_point(runs):
@@ -283,7 +288,7 @@ def test_without_training_nothing_slow_is_imported(flag, code, message):
 def test_flags_are_the_fields_that_are_marked():
   shown = launch('train', '--help').stdout
   for name, field in config_lib.FIELDS.items():
-    found = re.search(rf'^  --{name}: ', shown, re.M)
+    found = re.search(rf'^  --(\[no\])?{name}: ', shown, re.M)
     assert bool(found) == field.metadata['flag'], name
 
 

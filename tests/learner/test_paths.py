@@ -77,7 +77,7 @@ PROGRAMS = {
   'report': ('compilation_cache', 'output', 'workdirs'),
   'reproduce': ('benchmark', 'compilation_cache', 'output', 'workdir'),
   'sweep': ('benchmark', 'compilation_cache', 'file', 'output', 'workdir'),
-  'train': ('compilation_cache', 'init_replay', 'workdir'),
+  'train': ('compilation_cache', 'init_from', 'init_replay', 'workdir'),
   'view': ('compilation_cache', 'workdir'),
 }
 

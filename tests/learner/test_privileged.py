@@ -7,7 +7,8 @@ import pytest
 
 from mjx_crossq import Runner, from_preset
 from mjx_crossq.host import dumps
-from mjx_crossq.policy import export, numpy_policy
+from mjx_crossq.learner import numpy_policy
+from mjx_crossq.policy import export
 from tests.learner import probes
 from tests.learner.test_trainer import SMALL
 

@@ -44,7 +44,7 @@ def write(workdir, resumed_at, steps):
     for step in steps:
       files.write_metrics(records(step, (step, 2.0 * step)))
       returns = np.array([[1.0, 2.0], [3.0, 6.0]]) * step
-      files.write_returns((3, 4), step, 'mjx', returns)
+      files.write_evaluation((3, 4), step, {'mjx': returns})
 
 
 def test_follower_hands_over_whole_groups_once(tmp_path):
@@ -54,8 +54,9 @@ def test_follower_hands_over_whole_groups_once(tmp_path):
     sink = follower._sink
     assert isinstance(sink, Recorder) and sink.written == []
     files.write_metrics(records(10, (1.0, float('nan'))))
-    files.write_returns((3, 4), 10, 'mjx', np.array([[1, 3], [5, 9]]))
-    files.write_returns((3,), 10, 'dm_control', np.array([[1, 3]]))
+    mine = np.array([[1, 3], [5, 9]])
+    files.write_evaluation((3, 4), 10, {'mjx': mine})
+    files.write_evaluation((3,), 10, {'dm_control': mine[:1]})
     follower(10)
     with (tmp_path / 'metrics.jsonl').open('a') as torn:
       torn.write('{"seed": 3, "env_st')

@@ -12,7 +12,7 @@ import pytest
 from mjx_crossq import Runner
 from mjx_crossq.host import integrity
 from mjx_crossq.host.checkpoint import Checkpointer
-from tests.reliability import runs
+from tests.reliability import runs, stock
 
 LONG = 6_000  # env steps; some seconds of training
 
@@ -27,6 +27,7 @@ def command(workdir, *args, env_steps):
     '--checkpoint_every=2000',
     '--log_every=1000',
     '--eval_every=2000',
+    f'--task={stock.TASK}',
     '--resume',
     *args,
   ]
@@ -78,12 +79,15 @@ def assert_same_run(workdir, undisturbed):
 
 @pytest.mark.parametrize('kills', [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment(undisturbed, tmp_path, kills):
-  """SIGKILL at random times: before, in and after saves too."""
+  """SIGKILL at random times: before, in and after saves too.
+
+  The evaluations of the killed processes are played beside the training.
+  """
   rng = np.random.default_rng(kills)
   workdir = tmp_path / 'run'
   done = 0
   while done < kills:
-    process = start(workdir)
+    process = start(workdir, '--eval_async')
     lines = []
     if done % 4:  # others are killed while they start or compile
       wait_for(process, 'env steps |', lines)
@@ -93,7 +97,7 @@ def test_killed_at_any_moment(undisturbed, tmp_path, kills):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done += 1
-  process = start(workdir)
+  process = start(workdir, '--eval_async')
   _, errors = process.communicate(timeout=1200)
   assert process.returncode == 0, errors
   assert_same_run(workdir, undisturbed)
@@ -106,7 +110,7 @@ def test_killed_at_any_moment(undisturbed, tmp_path, kills):
 def test_asked_to_stop(undisturbed, tmp_path, number, code):
   """It saves where it is, says how to go on, and loses nothing."""
   workdir = tmp_path / 'run'
-  process = start(workdir)
+  process = start(workdir, f'--eval_async={number == signal.SIGTERM}')
   lines = []
   wait_for(process, ' 3,000 / ', lines)
   process.send_signal(number)

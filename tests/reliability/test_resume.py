@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from mjx_crossq import ConfigError, versions
-from mjx_crossq.host import integrity
+from mjx_crossq.host import evaluation, integrity
 from mjx_crossq.host import run as loop
 from mjx_crossq.results import curves, report
 from tests.reliability import runs
@@ -172,7 +172,7 @@ def test_an_error_in_report_or_evaluation_too(tmp_path, monkeypatch):
   def fails(*_):
     raise BrokenError
 
-  monkeypatch.setattr(loop.Evaluation, '__call__', fails)
+  monkeypatch.setattr(evaluation.Evaluation, '__call__', fails)
   with pytest.raises(BrokenError):
     train(tmp_path / 'b')
   assert integrity.newest_intact(tmp_path / 'b' / 'checkpoints') == 40

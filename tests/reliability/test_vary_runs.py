@@ -11,7 +11,8 @@ from mjx_crossq import ConfigError, load_policy, vary
 from mjx_crossq import config as config_lib
 from mjx_crossq.host import dumps
 from mjx_crossq.host import run as loop
-from mjx_crossq.host.checkpoint import Checkpointer, to_dict
+from mjx_crossq.host.checkpoint import Checkpointer
+from mjx_crossq.host.items import to_dict
 from mjx_crossq.host.run_files import RunFiles
 from mjx_crossq.results import curves
 from tests import rounding
@@ -178,7 +179,7 @@ def test_a_kill_between_two_variants_writes_nothing_twice(tmp_path):
 
   def write(files, step):
     files.write_metrics({'seed': s, 'env_step': step} for s in (0, 1, 0, 1))
-    files.write_returns([0, 1, 0, 1], step, 'mjx', np.full((4, 2), step))
+    files.write_evaluation([0, 1, 0, 1], step, {'mjx': np.full((4, 2), step)})
 
   with RunFiles(tmp_path, c, 0) as files:
     for step in (20, 40, 60):

@@ -9,11 +9,47 @@ where the policy is used. `python -m launch.export` writes both to one folder.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def act(
+  layers: Sequence[tuple[str, Mapping[str, np.ndarray]]], x: np.ndarray
+) -> np.ndarray:
+  """The deterministic action in [-1, 1], `(..., action_size)`.
+
+  Args:
+    layers: kind and parameters of each layer, up to the tanh.
+    x: observations, float32 `(..., observation_size)`.
+
+  Raises:
+    ValueError: a layer is of a kind that a newer version writes.
+  """
+  skips = []
+  for kind, p in layers:
+    if kind == 'dense':
+      x = x @ p['kernel'] + p['bias']
+    elif kind == 'relu':
+      x = np.maximum(x, np.float32(0))
+    elif kind == 'normalize':
+      x = (x - p['mean']) * p['scale'] + p['bias']
+    elif kind == 'layer_norm':
+      x = x - x.mean(axis=-1, keepdims=True)
+      var = np.mean(x * x, axis=-1, keepdims=True)
+      x = x / np.sqrt(var + p['eps']) * p['scale'] + p['bias']
+    elif kind == 'rms_norm':
+      square = np.mean(x * x, axis=-1, keepdims=True)
+      x = x / np.sqrt(square + p['eps']) * p['scale']
+    elif kind == 'keep':
+      skips.append(x)
+    elif kind == 'add':
+      x = x + skips.pop()
+    else:
+      raise ValueError(f'a layer {kind!r} needs a newer numpy_policy.py')
+  return np.tanh(x)
 
 
 class Policy:
@@ -64,29 +100,7 @@ class Policy:
 
   def normalized(self, observation: Mapping[str, Any] | Any) -> np.ndarray:
     """The action in [-1, 1], `(..., action_size)`, for such an observation."""
-    x = self._flat(observation)
-    skips = []
-    for kind, p in self._layers:
-      if kind == 'dense':
-        x = x @ p['kernel'] + p['bias']
-      elif kind == 'relu':
-        x = np.maximum(x, np.float32(0))
-      elif kind == 'normalize':
-        x = (x - p['mean']) * p['scale'] + p['bias']
-      elif kind == 'layer_norm':
-        x = x - x.mean(axis=-1, keepdims=True)
-        var = np.mean(x * x, axis=-1, keepdims=True)
-        x = x / np.sqrt(var + p['eps']) * p['scale'] + p['bias']
-      elif kind == 'rms_norm':
-        square = np.mean(x * x, axis=-1, keepdims=True)
-        x = x / np.sqrt(square + p['eps']) * p['scale']
-      elif kind == 'keep':
-        skips.append(x)
-      elif kind == 'add':
-        x = x + skips.pop()
-      else:
-        raise ValueError(f'a layer {kind!r} needs a newer numpy_policy.py')
-    return np.tanh(x)
+    return act(self._layers, self._flat(observation))
 
   def _flat(self, observation: Mapping[str, Any] | Any) -> np.ndarray:
     """The observation as float32 vectors."""
