@@ -27,7 +27,12 @@ PRESETS = {
   # With norm_relu Adam makes steps of rounding (test_variants).
   'xqc': {'block': 'relu_norm', 'atoms': 5, 'lr_decay_steps': 10_050},
   'bro': {'atoms': 5},
-  'flashsac': {'atoms': 5, 'lr_decay_steps': 10_050},
+  # With projected scales only the heads' biases, which start at 0, decay.
+  'flashsac': {
+    'weight_norm_scales': False,
+    'atoms': 5,
+    'lr_decay_steps': 10_050,
+  },
 }
 VALUES = {
   'critic_lr': 3e-3,
