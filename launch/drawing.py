@@ -68,6 +68,16 @@ def runs(patterns: Sequence[str]) -> list[Run]:
   return read
 
 
+def best(ours: Mapping) -> list[str]:
+  """The best published algorithms, of those that have all tasks of some runs.
+
+  Args:
+    ours: curves by label and task.
+  """
+  tasks = {task for by_task in ours.values() for task in by_task}
+  return [n for n in baselines.BEST if tasks and tasks <= {*baselines.load(n)}]
+
+
 def published(names: Sequence[str]) -> dict[str, Any]:
   """Published curves by label and task.
 

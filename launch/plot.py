@@ -20,7 +20,10 @@ _WORKDIRS = path_flags.define_list(
   'workdirs', [], 'folders of runs, or patterns such as runs/*'
 )
 _BASELINES = flags.DEFINE_list(
-  'baselines', [], 'published algorithms (docs/baselines.md), or all'
+  'baselines',
+  None,
+  'published algorithms (docs/baselines.md), or all; empty for none (without '
+  'the flag, the best that have all tasks of --workdirs)',
 )
 _TASKS = flags.DEFINE_list(
   'tasks',
@@ -57,10 +60,13 @@ _REPLICATES = flags.DEFINE_integer(
 def main() -> None:
   """Reads the flags, computes everything, then writes the files."""
   stem = _stem()
-  axis = drawing.axis(_X.value, _BASELINES.value)
+  names = _BASELINES.value
+  axis = drawing.axis(_X.value, names or [])
   runs = drawing.runs(_WORKDIRS.value)
   ours = curves.evaluations(runs, axis)
-  everything = ours | drawing.published(_BASELINES.value)
+  if names is None:
+    names = drawing.best(ours) if _X.value == 'env_steps' else []
+  everything = ours | drawing.published(names)
   tasks = _tasks(ours, everything)
   shown = drawing.selected(everything, tasks, ours)
   pooled, compared, step = drawing.aggregates(

@@ -32,6 +32,7 @@ _SAME = (
   'normalization',
   'weight_norm',
   'weight_norm_outputs',
+  'bn_eps',
   'log_std_bound',
   'log_std_min',
   'log_std_max',

@@ -316,6 +316,12 @@ def test_draws_over_time(tmp_path):
     assert 'wall-clock minutes' in text and 'env steps' not in text
 
 
+def test_the_best_published_ones_that_have_all_tasks():
+  assert drawing.best({'a': {'dog-run': 0}}) == ['DR.Q', 'FlashSAC']
+  assert drawing.best({'a': {'dog-run': 0}, 'b': {'walker-run': 0}}) == ['DR.Q']
+  assert drawing.best({'a': {'brax:ant': 0}}) == drawing.best({}) == []
+
+
 def test_baselines_alone(tmp_path):
   done = programs.run(
     'plot',

@@ -18,6 +18,10 @@ PATHS = tuple(
   for name in ('dmc_returns.csv', 'dmc_returns_2026.csv')
 )
 
+BEST = ('DR.Q', 'FlashSAC')
+"""Those with the highest IQM over the paper's tasks at 1M env steps, and over
+its dog and humanoid tasks (docs/baselines.md)."""
+
 
 def load(
   algorithm: str, tasks: Sequence[str] | None = None
