@@ -473,6 +473,7 @@ WITH = {
   'atoms': {'critic_value': 'quantile'},
   'soft_l2': {'weight_norm': False},
   'optimism': {'normalization': 'layer'},
+  'bound_returns': {'normalize_rewards': True},
 }
 
 
