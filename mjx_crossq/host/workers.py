@@ -17,7 +17,7 @@ from mjx_crossq.learner.policy_layers import policy_layers
 from mjx_crossq.learner.states import Network
 
 MOST = 16
-"""Processes at most; each takes some 500 MiB of memory."""
+"""Processes at most."""
 
 # Each plays its episodes on one core, and leaves the accelerator alone.
 _VARIABLES = {

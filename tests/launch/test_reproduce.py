@@ -138,10 +138,17 @@ def files_of(folder):
   }
 
 
+def smoke(figure):
+  """The smallest runs, of the physics that compile fastest."""
+  tasks = ['pendulum-swingup']
+  return experiments.runs(figure, 'smoke', tasks=tasks, num_seeds=1)
+
+
 def reproduction(folder, *flags, code=0):
   done = programs.run(
     'reproduce',
     '--scale=smoke',
+    '--tasks=pendulum-swingup',
     '--seeds=1',
     '--replicates=50',
     f'--workdir={folder}',
@@ -157,9 +164,7 @@ def story(tmp_path_factory):
   folder = tmp_path_factory.mktemp('story')
   first, second = (
     folder / jobs.short_name(config)
-    for config in sorted(
-      experiments.runs(2, 'smoke', num_seeds=1), key=lambda c: -c.utd
-    )
+    for config in sorted(smoke(2), key=lambda c: -c.utd)
   )
   shown = {'short': reproduction(folder, '--figure=3', '--env_steps=1000')}
   # The checkpoint that the run would go on from loses its replay.
@@ -177,13 +182,13 @@ def test_a_budget_may_end_early_and_be_raised(story):
   assert '0 of 1 jobs are done' in shown['short']
   assert '1,000 / 1,000 env steps' in shown['short']
   assert f'resuming {first} at env step 1,000' in shown['whole']
-  config = experiments.runs(3, 'smoke', num_seeds=1)[0]
+  config = smoke(3)[0]
   assert jobs.reached(config, first) == 2_000
 
 
 def test_a_run_without_its_last_evaluation_is_not_complete(story, tmp_path):
   _, first, _, _, _ = story
-  config = experiments.runs(3, 'smoke', num_seeds=1)[0]
+  config = smoke(3)[0]
   assert jobs.complete(config, first)
   cut = tmp_path / 'run'
   shutil.copytree(first, cut)
@@ -235,7 +240,7 @@ def test_figures_and_tables_of_the_runs(story):
 
 def test_the_first_figure_draws_the_diagnostics(story, capsys):
   folder, *_ = story
-  runs = [c for c in experiments.runs(1, 'smoke', num_seeds=1) if c.utd == 2]
+  runs = [c for c in smoke(1) if c.utd == 2]
   output = folder / 'figure1'
   output.mkdir()
   reproduce.draw(1, reproduce.jobs_of(runs, folder), output, replicates=50)

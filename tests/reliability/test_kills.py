@@ -189,6 +189,7 @@ def test_two_processes_on_one_workdir(tmp_path):
     first.communicate()
 
 
+@pytest.mark.slow
 def test_same_flags_same_bits(undisturbed, tmp_path):
   """In another process, and wherever the calls were cut."""
   process = start(tmp_path / 'again')
