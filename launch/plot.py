@@ -23,7 +23,7 @@ _BASELINES = flags.DEFINE_list(
   'baselines',
   None,
   'published algorithms (docs/baselines.md), or all; empty for none (without '
-  'the flag, the best that have all tasks of --workdirs)',
+  'the flag, the best that have all tasks of the runs)',
 )
 _TASKS = flags.DEFINE_list(
   'tasks',
