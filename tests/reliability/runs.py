@@ -1,11 +1,8 @@
 """A run that takes seconds, for tests that break it."""
 
 import csv
-import functools
 import json
 import os
-import tempfile
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -45,11 +42,21 @@ def env():
   return counter
 
 
-@functools.cache
-def undisturbed():
-  """The whole run, once in a process; `workdir` is not to be changed."""
-  workdir = Path(tempfile.mkdtemp(prefix='undisturbed-')) / 'run'
-  return loop.train(config(), env(), workdir=workdir, report=lambda _: None)
+def quiet(_):
+  pass
+
+
+def train(workdir, report=quiet, *, stop=None, init=None, **changes):
+  """Trains, or goes on, with some fields of `config` changed."""
+  return loop.train(
+    config(**changes),
+    env(),
+    workdir=workdir,
+    resume=True,
+    report=report,
+    stop=stop,
+    init=init,
+  )
 
 
 def resident():

@@ -19,19 +19,14 @@ STEPS = [40, 80, 120]
 
 
 @pytest.fixture
-def run():
-  result = runs.undisturbed()
-  return result.workdir, result
+def run(undisturbed):
+  return undisturbed.workdir, undisturbed
 
 
 @pytest.fixture
 def copy(run, tmp_path):
   shutil.copytree(run[0], tmp_path / 'copy')
   return tmp_path / 'copy'
-
-
-def quiet(_):
-  pass
 
 
 def truncate(path):
@@ -98,9 +93,9 @@ def test_every_single_bit_of_the_sums_counts(copy):
 def test_deleted_folders_and_stray_files_are_seen(copy):
   folder = copy / 'checkpoints'
   shutil.rmtree(folder / '120' / 'replay')
-  assert integrity.newest_intact(folder, report=quiet) == 80
+  assert integrity.newest_intact(folder, report=runs.quiet) == 80
   (folder / '80' / 'replay' / 'd' / 'more').write_text('x')
-  assert integrity.newest_intact(folder, report=quiet) == 40
+  assert integrity.newest_intact(folder, report=runs.quiet) == 40
 
 
 def test_coreutils_agree(copy):
@@ -138,7 +133,7 @@ def test_all_damaged_is_refused_in_one_line_and_nothing_moved(copy):
   before = files(copy)
   with pytest.raises(ConfigError, match='no intact checkpoint') as error:
     loop.train(
-      runs.config(), runs.env(), workdir=copy, resume=True, report=quiet
+      runs.config(), runs.env(), workdir=copy, resume=True, report=runs.quiet
     )
   assert '\n' not in str(error.value)
   assert all(f'{step}: agent/_METADATA' in str(error.value) for step in STEPS)
@@ -231,7 +226,7 @@ def test_a_failed_save_names_the_last_good_one(run, tmp_path, monkeypatch):
         checkpointer.save(80, state)
     assert '\n' not in str(error.value)
     assert 'that of 40 is intact' in str(error.value)
-    assert integrity.newest_intact(folder, report=quiet) == 40
+    assert integrity.newest_intact(folder, report=runs.quiet) == 40
     integrity.set_aside(folder, 40)
   like = Runner(runs.config(), runs.env()).abstract_state()
   with Checkpointer(folder) as checkpointer:

@@ -15,15 +15,6 @@ from mjx_crossq.host.checkpoint import Checkpointer
 from tests.reliability import runs
 
 
-def quiet(_):
-  pass
-
-
-@pytest.fixture
-def whole():
-  return runs.undisturbed()
-
-
 @pytest.fixture
 def disk(tmp_path):
   """A file system of one MiB: room for one checkpoint, not for three."""
@@ -41,35 +32,37 @@ def remount(folder, option):
   subprocess.run(command, check=True)
 
 
-def finish(workdir, whole):
+def finish(workdir, undisturbed):
   """Goes on where there is room; nothing is lost."""
-  result = loop.train(
-    runs.config(), runs.env(), workdir=workdir, resume=True, report=quiet
-  )
-  runs.assert_same_bits(result.state, whole.state)
-  assert runs.records(workdir) == runs.records(whole.workdir)
-  assert runs.evaluations(workdir) == runs.evaluations(whole.workdir)
+  result = runs.train(workdir)
+  runs.assert_same_bits(result.state, undisturbed.state)
+  assert runs.records(workdir) == runs.records(undisturbed.workdir)
+  assert runs.evaluations(workdir) == runs.evaluations(undisturbed.workdir)
 
 
-def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(disk, whole):
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(
+  disk, undisturbed
+):
   workdir = disk / 'run'
   with pytest.raises(WriteError, match='No space left on device') as error:
-    loop.train(runs.config(), runs.env(), workdir=workdir, report=quiet)
+    loop.train(runs.config(), runs.env(), workdir=workdir, report=runs.quiet)
   assert '\n' not in str(error.value) and '--resume' in str(error.value)
-  newest = integrity.newest_intact(workdir / 'checkpoints', report=quiet)
+  newest = integrity.newest_intact(workdir / 'checkpoints', report=runs.quiet)
   assert newest is not None and newest < runs.WHOLE
   remount(disk, 'size=16m')
-  finish(workdir, whole)
+  finish(workdir, undisturbed)
 
 
 def test_a_read_only_disk_is_refused_at_once(disk):
   remount(disk, 'ro')
   with pytest.raises(ConfigError, match=r'cannot write to .*Read-only'):
-    loop.train(runs.config(), runs.env(), workdir=disk / 'run', report=quiet)
+    loop.train(
+      runs.config(), runs.env(), workdir=disk / 'run', report=runs.quiet
+    )
 
 
 def test_records_that_cannot_be_written_end_the_run(
-  tmp_path, whole, monkeypatch
+  tmp_path, undisturbed, monkeypatch
 ):
   """The state is saved first, and the record is made up for later."""
   calls = []
@@ -91,10 +84,12 @@ def test_records_that_cannot_be_written_end_the_run(
   assert any('all is saved' in line for line in lines)
   newest = integrity.saved(workdir / 'checkpoints')[-1]
   assert newest % runs.SAVE  # between two checkpoints: nothing is done twice
-  finish(workdir, whole)
+  finish(workdir, undisturbed)
 
 
-def test_a_disk_slower_than_the_run_loses_nothing(tmp_path, whole, monkeypatch):
+def test_a_disk_slower_than_the_run_loses_nothing(
+  tmp_path, undisturbed, monkeypatch
+):
   """A save waits for the one before it; training goes on meanwhile."""
   original, saving, trained = Checkpointer._finish, [], []
 
@@ -117,5 +112,5 @@ def test_a_disk_slower_than_the_run_loses_nothing(tmp_path, whole, monkeypatch):
   assert not any(
     integrity.fault(workdir / 'checkpoints' / str(step)) for step in steps
   )
-  runs.assert_same_bits(result.state, whole.state)
-  assert runs.records(workdir) == runs.records(whole.workdir)
+  runs.assert_same_bits(result.state, undisturbed.state)
+  assert runs.records(workdir) == runs.records(undisturbed.workdir)

@@ -10,7 +10,6 @@ import pytest
 
 from mjx_crossq import ConfigError, Runner, load_policy
 from mjx_crossq.host import items
-from mjx_crossq.host import run as loop
 from mjx_crossq.host.checkpoint import Checkpointer
 from mjx_crossq.launch.jobs import jobs
 from mjx_crossq.results import curves
@@ -18,21 +17,6 @@ from tests.reliability import runs
 
 SCORES = {40: 3.0, 80: 9.0, 120: 5.0}
 """Of the evaluations, in place of measured ones, at each env step."""
-
-
-def quiet(_):
-  pass
-
-
-def train(workdir, stop=None, **changes):
-  return loop.train(
-    runs.config(**changes),
-    runs.env(),
-    workdir=workdir,
-    resume=True,
-    report=quiet,
-    stop=stop,
-  )
 
 
 @pytest.fixture
@@ -62,7 +46,7 @@ def saved(workdir):
   ],
 )
 def test_a_run_ends_at_a_return(tmp_path, scores, settings, end):
-  result = train(tmp_path, **settings)
+  result = runs.train(tmp_path, **settings)
   assert result.runner.iteration(result.state) * 4 == end
   assert saved(tmp_path)[-1] == end == scores[-1]
   run = curves.Run.read(tmp_path)
@@ -71,14 +55,14 @@ def test_a_run_ends_at_a_return(tmp_path, scores, settings, end):
   assert jobs.complete(config, tmp_path)
   # The same command finds that it has ended, and a higher return goes on.
   before = runs.evaluations(tmp_path)
-  again = train(tmp_path, **settings)
+  again = runs.train(tmp_path, **settings)
   assert runs.evaluations(tmp_path) == before and scores[-1] == end
   np.testing.assert_array_equal(
     again.returns['mjx'], SCORES[end] + np.array([[0.0, 0.0], [1.0, 1.0]])
   )
   settings = settings | {'stop_at_return': 100.0}
   assert jobs.complete(config.replace(**settings), tmp_path) == (end == 120)
-  train(tmp_path, **settings)
+  runs.train(tmp_path, **settings)
   assert scores == [40, 80, 120]
   assert saved(tmp_path)[-1] == 120
 
@@ -91,11 +75,15 @@ def test_a_function_ends_a_run(tmp_path, scores):
     got.append((step, returns['mjx'][1, 0]))
     return returns['mjx'].mean() >= 9
 
-  train(tmp_path, stop)
-  train(tmp_path, stop)
+  runs.train(tmp_path, stop=stop)
+  runs.train(tmp_path, stop=stop)
   assert got == [(40, 4.0), (80, 10.0), (80, 10.0)]
+
+  def fails(*_):
+    raise RuntimeError('mine')
+
   with pytest.raises(RuntimeError, match='mine'):
-    train(tmp_path, lambda *_: (_ for _ in ()).throw(RuntimeError('mine')))
+    runs.train(tmp_path, stop=fails)
 
 
 def best(workdir, step):
@@ -108,7 +96,7 @@ def best(workdir, step):
 
 
 def test_the_best_policy_is_kept(tmp_path, scores):
-  train(tmp_path / 'a', keep_best=True)
+  runs.train(tmp_path / 'a', keep_best=True)
   found, policy = best(tmp_path / 'a', 120)
   assert (found.step, found.score) == (80, 9.5 + 1e-8)
   runs.assert_same_bits(found.policy, policy)
@@ -117,7 +105,7 @@ def test_the_best_policy_is_kept(tmp_path, scores):
     shutil.copytree(tmp_path / 'a', tmp_path / name)
     for step in gone:
       shutil.rmtree(tmp_path / name / 'checkpoints' / str(step))
-    train(tmp_path / name, keep_best=True)
+    runs.train(tmp_path / name, keep_best=True)
     again, _ = best(tmp_path / name, 120)
     assert (again.step, again.score) == (80, 9.5 + 1e-8)
     runs.assert_same_bits(again.policy, found.policy)
@@ -140,17 +128,17 @@ def test_a_checkpoint_from_before_its_evaluation_is_completed(
 
   monkeypatch.delitem(SCORES, 120)
   with pytest.raises(KeyError):  # the evaluation fails, and the state is saved
-    train(tmp_path, keep_best=True)
+    runs.train(tmp_path, keep_best=True)
   assert best(tmp_path, 120)[0].step == 80
   monkeypatch.setitem(SCORES, 120, 20.0)
-  train(tmp_path, keep_best=True)
+  runs.train(tmp_path, keep_best=True)
   found, _ = best(tmp_path, 120)
   assert (found.step, found.score) == (120, 20.5 + 1e-8)
 
 
 def test_pending_evaluations_are_repeated(tmp_path, scores):
   """Those of a checkpoint, from its policies; their rows are written anew."""
-  train(tmp_path, env_steps=80)
+  runs.train(tmp_path, env_steps=80)
   runner = Runner(runs.config(), runs.env())
   with Checkpointer(tmp_path / 'checkpoints') as checkpointer:
     state = checkpointer.restore(80, runner.abstract_state())
@@ -160,14 +148,14 @@ def test_pending_evaluations_are_repeated(tmp_path, scores):
     (step,) = checkpointer.restore_evaluations(80, policy)[1]
     assert step == 40
   rows = runs.evaluations(tmp_path)
-  train(tmp_path)
+  runs.train(tmp_path)
   assert scores == [40, 80, 40, 120]
   again = runs.evaluations(tmp_path)
   assert sorted(again[:9]) == sorted(rows) and len(again) == 13
 
 
 def test_without_a_best_policy(tmp_path, scores):
-  train(tmp_path, env_steps=40)
+  runs.train(tmp_path, env_steps=40)
   with pytest.raises(ConfigError, match='train with --keep_best'):
     load_policy(tmp_path, lambda *_, **__: runs.env(), 'best')
   with pytest.raises(ConfigError, match='vary makes several runs'):

@@ -12,24 +12,10 @@ from mjx_crossq.results import curves, report
 from tests.reliability import runs
 
 
-def quiet(_):
-  pass
-
-
-def train(workdir, lines=None, **changes):
-  return loop.train(
-    runs.config(**changes),
-    runs.env(),
-    workdir=workdir,
-    resume=True,
-    report=quiet if lines is None else lines.append,
-  )
-
-
 @pytest.fixture(scope='module')
 def half(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('half') / 'run'
-  train(workdir, env_steps=80)
+  runs.train(workdir, env_steps=80)
   return workdir
 
 
@@ -51,10 +37,10 @@ def contents(folder):
 def test_a_budget_below_what_is_done_is_refused(copy, env_steps):
   before = contents(copy)
   with pytest.raises(ConfigError, match=r'80 env steps already.*=80 or more'):
-    train(copy, env_steps=env_steps)
+    runs.train(copy, env_steps=env_steps)
   assert contents(copy) == before
-  train(copy, env_steps=80)
-  train(copy, env_steps=77)  # whole iterations: the same
+  runs.train(copy, env_steps=80)
+  runs.train(copy, env_steps=77)  # whole iterations: the same
 
 
 def elapsed(workdir):
@@ -71,7 +57,7 @@ def test_the_time_goes_on(copy):
   record['custom_metadata']['elapsed_seconds'] = 1000.0
   path.write_text(json.dumps(record))
   integrity.seal(path.parent)
-  train(copy)
+  runs.train(copy)
   times = elapsed(copy)
   assert times == sorted(times) and len(times) == 6
   assert times[3] < 1000 < times[4] < times[5] < 1600
@@ -91,13 +77,13 @@ def history(workdir):
 def test_versions_are_kept_by_env_step(copy, monkeypatch):
   now = versions.current()
   lines = []
-  train(copy, lines)
+  runs.train(copy, lines.append)
   assert history(copy) == [(0, now['jax'], now['commit'])]
   assert not any('other versions' in line for line in lines)
 
   new = {**now, 'jax': '0.99.0', 'commit': 'abc'}
   monkeypatch.setattr(versions, 'current', lambda: new)
-  train(copy, lines, env_steps=160)
+  runs.train(copy, lines.append, env_steps=160)
   assert history(copy) == [
     (0, now['jax'], now['commit']),
     (120, '0.99.0', 'abc'),
@@ -111,7 +97,7 @@ def test_versions_are_kept_by_env_step(copy, monkeypatch):
   for step in (120, 160):
     shutil.rmtree(copy / 'checkpoints' / str(step))
   monkeypatch.setattr(versions, 'current', lambda: now)
-  train(copy, env_steps=160)
+  runs.train(copy, env_steps=160)
   assert history(copy) == [(0, now['jax'], now['commit'])]
 
 
@@ -122,7 +108,7 @@ def test_records_of_before_the_history(copy):
   record['versions']['jax'] = '0.9.0'
   path.write_text(json.dumps(record))
   lines = []
-  train(copy, lines)
+  runs.train(copy, lines.append)
   assert [jax for _, jax, _ in history(copy)] == [
     '0.9.0',
     versions.current()['jax'],
@@ -135,7 +121,7 @@ class BrokenError(Exception):
 
 
 @pytest.mark.parametrize('error', [BrokenError, KeyboardInterrupt, SystemExit])
-def test_an_error_in_follow_leaves_a_checkpoint(tmp_path, error):
+def test_an_error_in_follow_leaves_a_checkpoint(tmp_path, undisturbed, error):
   """And the run goes on from it to the same bits."""
 
   def follow(step):
@@ -154,7 +140,7 @@ def test_an_error_in_follow_leaves_a_checkpoint(tmp_path, error):
   newest = integrity.newest_intact(workdir / 'checkpoints')
   assert newest >= 60
   assert any(f'stopped at env step {newest}, all is saved' in x for x in lines)
-  whole, again = runs.undisturbed(), train(workdir)
+  whole, again = undisturbed, runs.train(workdir)
   runs.assert_same_bits(whole.state, again.state)
   assert runs.records(workdir) == runs.records(whole.workdir)
   assert runs.evaluations(workdir) == runs.evaluations(whole.workdir)
@@ -174,7 +160,7 @@ def test_an_error_in_report_or_evaluation_too(tmp_path, monkeypatch):
 
   monkeypatch.setattr(evaluation.Evaluation, '__call__', fails)
   with pytest.raises(BrokenError):
-    train(tmp_path / 'b')
+    runs.train(tmp_path / 'b')
   assert integrity.newest_intact(tmp_path / 'b' / 'checkpoints') == 40
 
 
@@ -191,6 +177,6 @@ def test_an_error_in_a_call_that_took_the_state_is_shown_as_it_is(
 
   monkeypatch.setattr(loop.Runner, 'train_chunk', fails)
   with pytest.raises(BrokenError):
-    train(tmp_path / 'run')
+    runs.train(tmp_path / 'run')
   found = integrity.saved(tmp_path / 'run' / 'checkpoints')
   assert found == [40]

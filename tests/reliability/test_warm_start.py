@@ -13,25 +13,10 @@ from mjx_crossq.host.checkpoint import Checkpointer
 from tests.reliability import runs
 
 
-def quiet(_):
-  pass
-
-
-def train(workdir, init=None, **changes):
-  return loop.train(
-    runs.config(**changes),
-    runs.env(),
-    workdir=workdir,
-    resume=True,
-    report=quiet,
-    init=init,
-  )
-
-
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('source') / 'run'
-  train(workdir, env_steps=80, seed=5, target_network=False)
+  runs.train(workdir, env_steps=80, seed=5, target_network=False)
   return workdir
 
 
@@ -83,7 +68,7 @@ def test_variants_begin_alike(source):
 
 def test_a_run_records_where_it_is_from(source, tmp_path):
   workdir = tmp_path / 'run'
-  train(workdir, init=source, env_steps=40)
+  runs.train(workdir, init=source, env_steps=40)
   lineage = {
     'run': str(source.resolve()),
     'env_step': 80,
@@ -98,15 +83,15 @@ def test_a_run_records_where_it_is_from(source, tmp_path):
   # It goes on without the source, to the bits of the undisturbed run.
   source.rename(source.with_name('moved'))
   try:
-    resumed = train(workdir, init=source)
+    resumed = runs.train(workdir, init=source)
   finally:
     source.with_name('moved').rename(source)
   assert json.loads((workdir / 'config.json').read_text())['init'] == lineage
-  whole = train(tmp_path / 'whole', init=source)
+  whole = runs.train(tmp_path / 'whole', init=source)
   runs.assert_same_bits(resumed.state, whole.state)
   with pytest.raises(ConfigError, match='other settings: init_from'):
-    train(workdir)
-  warm = train(tmp_path / 'next', init=f'{workdir}@40', env_steps=40)
+    runs.train(workdir)
+  warm = runs.train(tmp_path / 'next', init=f'{workdir}@40', env_steps=40)
   record = json.loads((warm.workdir / 'config.json').read_text())
   assert record['init']['init'] == lineage
 
@@ -129,7 +114,7 @@ WRONG = {
 def test_what_does_not_fit_is_refused(source, tmp_path, case):
   text, changes, message = WRONG[case]
   with pytest.raises(ConfigError, match=message):
-    train(tmp_path / 'run', init=text.format(source), **changes)
+    runs.train(tmp_path / 'run', init=text.format(source), **changes)
   assert not (tmp_path / 'run').exists()
 
 
