@@ -61,14 +61,7 @@ def launches_of_a_trip(text: str) -> int:
   ]
   if len(bodies) != 1:
     raise ValueError(f'the program has {len(bodies)} loops and not one')
-
-  def count(name: str) -> int:
-    return sum(
-      count(x.calls('to_apply')) if x.opcode == 'call' else work.launches(x)
-      for x in module.computations[name].values()
-    )
-
-  return count(bodies[0])
+  return work.launches_within(module, bodies[0])
 
 
 def measure(repeats: int) -> dict[str, float]:

@@ -125,7 +125,6 @@ class Walk:
     self.frequencies = frequencies
     self.unknown: list[str] = []
     self.solver_iterations = 0.0
-    self._weights: dict[str, int] = {}
 
   def decision(self) -> Iterator[Run]:
     """What one decision of all seeds runs, after the warm-up.
@@ -163,7 +162,9 @@ class Walk:
         loops.append((instruction, name))
     return max(
       filter(None, loops),
-      key=lambda found: self._weight(found[0].calls('body')),
+      key=lambda found: work.launches_within(
+        self.module, found[0].calls('body')
+      ),
       default=None,
     )
 
@@ -217,7 +218,10 @@ class Walk:
   ) -> Iterator[Run]:
     """A condition, of which the heaviest branch counts."""
     yield Run(instruction, name, place, control=True)
-    branch = max(instruction.branches, key=self._weight)
+    branch = max(
+      instruction.branches,
+      key=lambda branch: work.launches_within(self.module, branch),
+    )
     yield from self._computation(branch, place)
 
   def _is_branch(self, loop: Instruction, place: Place) -> bool:
@@ -252,20 +256,6 @@ class Walk:
       for instruction in self.module.computations[name].values()
       for frame in self.module.stack(instruction)
     )
-
-  def _weight(self, name: str) -> int:
-    """Launches of a computation, each loop's body once."""
-    if name not in self._weights:
-      total = 0
-      for instruction in self.module.computations[name].values():
-        total += work.launches(instruction)
-        for key in ('body', 'to_apply', 'calls'):
-          inner = instruction.calls(key)
-          if instruction.opcode in work.CONTROL and inner:
-            total += self._weight(inner)
-        total += sum(map(self._weight, instruction.branches))
-      self._weights[name] = total
-    return self._weights[name]
 
   def _is_solver(self, loop: Instruction) -> bool:
     """Whether a loop stands in a solver's file or function."""

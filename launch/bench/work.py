@@ -51,6 +51,24 @@ def launches(instruction: Instruction) -> bool:
   return not (opcode == 'custom-call' and instruction.target in _FREE_CALLS)
 
 
+def launches_within(module: Module, name: str) -> int:
+  """Launches of a computation, each loop's body and each branch once.
+
+  Args:
+    module: the program.
+    name: of the computation.
+  """
+  total = 0
+  for instruction in module.computations[name].values():
+    total += launches(instruction)
+    inner = list(instruction.branches)
+    if instruction.opcode in CONTROL:
+      keys = ('body', 'to_apply', 'calls')
+      inner += filter(None, map(instruction.calls, keys))
+    total += sum(launches_within(module, x) for x in inner)
+  return total
+
+
 def is_library_call(instruction: Instruction) -> bool:
   """Whether it calls a library: cuBLAS, cuSOLVER, LAPACK and the like.
 

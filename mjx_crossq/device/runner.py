@@ -162,6 +162,10 @@ class Runner:
     """Iterations that every device has done."""
     return int(np.min(np.asarray(state.iteration)))
 
+  def env_step(self, state: TrainState) -> int:
+    """Env steps per seed that every device has done."""
+    return self.iteration(state) * self.config.steps_per_iteration
+
   def in_step(self, state: TrainState) -> bool:
     """Whether all devices have done the same iterations."""
     return np.ptp(np.asarray(state.iteration)) == 0

@@ -247,7 +247,7 @@ class Host:
     returns = self._evaluations.returns
     if not returns:  # the run had already ended: only its result is reported
       measure = Evaluation(runner, self._env)
-      returns = measure(state.agent.actor.network, self._step(state))
+      returns = measure(state.agent.actor.network, self._runner.env_step(state))
     report(f'return in {c.eval_episodes} episodes, mean +- std:')
     report(result_table(runner.seeds, returns, runner.variants))
     return Result(c, state, returns, None, runner)
@@ -266,7 +266,7 @@ class Host:
       # The earlier process may have been killed before its work was done.
       self._stop(state, sums, 0.0, again=True)
       sums = None
-    self._follow(self._step(state))
+    self._follow(self._runner.env_step(state))
     while iteration < c.iterations and not self._evaluations.stopped:
       stop = schedule.next_stop(c, iteration)
       state, sums, seconds = self._advance(state, sums, stop)
@@ -274,13 +274,9 @@ class Host:
       self._preemption.stop_if_asked()
       self._stop(state, sums, seconds)
       sums = None
-      self._follow(self._step(state))
+      self._follow(self._runner.env_step(state))
     self._saver.at_end(state)
     return state
-
-  def _step(self, state: TrainState) -> int:
-    done = self._runner.iteration(state)
-    return done * self._runner.config.steps_per_iteration
 
   def _advance(self, state, sums, stop):
     """Iterates to a stop in short calls; a signal makes it end before."""
@@ -298,7 +294,7 @@ class Host:
         total += seconds
         self._saver.between_calls(state, sums)
       self._evaluations.poll()
-      self._follow(self._step(state))
+      self._follow(self._runner.env_step(state))
       if self._preemption.signal is not None:
         break
     return state, sums, total
@@ -323,7 +319,8 @@ class Host:
   def _stop(self, state, sums, seconds, again=False):
     """Does what is due; with `again` only what is not in the files yet."""
     c, files, evaluations = self._runner.config, self._files, self._evaluations
-    iteration, step = self._runner.iteration(state), self._step(state)
+    iteration = self._runner.iteration(state)
+    step = self._runner.env_step(state)
     policy = state.agent.actor.network
     if not (again and files and files.has_metrics):
       self._log(state, sums, seconds)
@@ -351,7 +348,7 @@ class Host:
     measured = records.of_training(sums, last_returns, frozen)
     measured |= pbt.series(hyper)
     if c.diagnostics_every and schedule.due(c.diagnostics_every, c, iteration):
-      measured |= self._diagnosis(state, self._step(state))
+      measured |= self._diagnosis(state, self._runner.env_step(state))
     if self._files:
       self._files.write_metrics(
         records.of_rows(runner, iteration, measured, speeds)

@@ -60,7 +60,7 @@ class Saver:
     def save():
       if any(x.is_deleted() for x in jax.tree.leaves(state)):
         return  # a call that failed has consumed it
-      step = self._step(state)
+      step = self._runner.env_step(state)
       if self._checkpointer:
         if step and step not in self._checkpointer.steps():
           self._write(self._checkpointer.save, state, sums)
@@ -111,7 +111,7 @@ class Saver:
     Args:
       state: of all seeds.
     """
-    saver, step = self._checkpointer, self._step(state)
+    saver, step = self._checkpointer, self._runner.env_step(state)
     if not saver or step not in saver.steps():
       return
     saver.wait()
@@ -125,14 +125,10 @@ class Saver:
 
   def _write(self, write, state, sums):
     write(
-      self._step(state),
+      self._runner.env_step(state),
       state,
       sums,
       self._progress.elapsed(),
       best=self._evaluations.best,
       pending=self._evaluations.pending,
     )
-
-  def _step(self, state: TrainState) -> int:
-    done = self._runner.iteration(state)
-    return done * self._runner.config.steps_per_iteration
