@@ -59,12 +59,13 @@ def step(
     always = jp.sum(jp.where(equal, stiffness * rate * rate, 0))
     rate = jp.where(equal, 0, rate)
     return minimiser(slope, curvature + always, residual, rate, stiffness)
-  # Rows only make the derivative grow faster.
-  start = jp.sum(rate * costs.force(residual))
+  # Rows only make the derivative grow faster. Large forces that hold each other
+  # cancel row by row here, and not after they were summed and rounded.
+  start = costs.force(residual)
 
   def derivative(point: jax.Array) -> jax.Array:
-    force = costs.force(residual + point * rate)
-    return slope + curvature * point + start - jp.sum(rate * force)
+    lost = start - costs.force(residual + point * rate)
+    return slope + curvature * point + jp.sum(rate * lost)
 
   return zero(derivative, slope, -slope / curvature)
 
