@@ -164,6 +164,7 @@ def uneven(workdir, result):
     'returns': list(result.returns['mjx'].shape),
     'diagnosed': {len(x) for x in runner.diagnose(state, 80).values()} == {5},
     'collectives': collectives(compiled.as_text()),
+    'loops': compiled.as_text().count(' while('),
     'aliased': compiled.memory_analysis().alias_size_in_bytes,
     'replay_of_a_device': 2 * rows * width * 4,
     'budget': memory.replay,

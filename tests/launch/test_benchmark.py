@@ -63,6 +63,7 @@ def test_training_with_its_parts(tmp_path):
   assert row['split']['ceilings']['flops_per_second'] > 0
 
 
+@pytest.mark.slow
 def test_a_sweep_is_drawn(tmp_path):
   picture, path = tmp_path / 'utd.png', tmp_path / 'utd.json'
   result = programs.run(

@@ -471,6 +471,7 @@ def test_program(tmp_path):
   assert text.read_text().startswith('HloModule jit_train_chunk')
 
 
+@pytest.mark.slow
 def test_updates_that_are_not_of_every_decision(tmp_path):
   """A quarter of the launches of updates, and the same for each update."""
   found = {}

@@ -96,6 +96,7 @@ def test_it_collects_the_data(run, monkeypatch):
   np.testing.assert_array_equal(after.replay[:, 20, 4], 0.5)
 
 
+@pytest.mark.slow
 def test_seeds_are_those_of_single_runs_with_a_reset_between(run):
   runner, _ = run
   together, _ = runner.train_chunk(runner.init(), 20)

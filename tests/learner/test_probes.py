@@ -74,7 +74,7 @@ CASES = {
   ('case', 'target_network'),
   [
     *((case, True) for case in CASES),
-    ('termination', False),
+    pytest.param('termination', False, marks=pytest.mark.slow),
   ],
 )
 def test_value_is_learned(case, target_network):
@@ -118,7 +118,10 @@ VARIANTS = {
 }
 
 
-_SLOW = ('quantile', 'layer_norm', 'bro')
+_SLOW = (
+  *('quantile', 'layer_norm', 'bro'),
+  *('crossq_512', 'sac_resets', 'four_critics'),
+)
 
 
 @pytest.mark.parametrize(

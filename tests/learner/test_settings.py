@@ -53,7 +53,11 @@ def trained(env):
 
 @pytest.mark.parametrize(
   ('env', 'implementation'),
-  [('counter', 'rbg'), ('Careless', 'rbg'), ('Keyed', 'unsafe_rbg')],
+  [
+    ('Careless', 'rbg'),
+    pytest.param('counter', 'rbg', marks=pytest.mark.slow),
+    pytest.param('Keyed', 'unsafe_rbg', marks=pytest.mark.slow),
+  ],
 )
 def test_the_default_of_keys_changes_no_number(env, implementation):
   def make():

@@ -48,7 +48,7 @@ VALUES = {
 
 # `crossq` has no setting that crossq_wn and sac have not, and `flashsac` no
 # number that xqc takes in another way.
-_SLOW = ('bro', 'crossq', 'flashsac', 'sac')
+_SLOW = ('bro', 'crossq', 'flashsac', 'sac', 'xqc')
 
 
 def updated(agent):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from mjx_crossq import Runner
+from mjx_crossq.host import run as loop
 from tests.reliability import runs
 
 
@@ -9,3 +11,26 @@ from tests.reliability import runs
 def undisturbed(tmp_path_factory):
   """The whole run; its `workdir` is not to be changed."""
   return runs.train(tmp_path_factory.mktemp('undisturbed') / 'run')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def shared_programs():
+  """The runs of a module that differ in `HOST_FIELDS` only compile once.
+
+  `test_programs.py` shows that these fields are no part of the programs.
+  """
+  first: dict[tuple, Runner] = {}
+
+  class Shared(Runner):
+    def __init__(self, config, env, devices=None, **options):
+      super().__init__(config, env, devices, **options)
+      same = config.replace(**runs.HOST_FIELDS), type(env), repr(vars(env))
+      key = tuple(map(str, (*same, devices, options)))
+      other = first.setdefault(key, self)
+      for name in runs.PROGRAMS:
+        setattr(self, name, getattr(other, name))
+      self.traces = other.traces
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, 'Runner', Shared)
+    yield

@@ -13,6 +13,19 @@ from tests.learner.probes import Counter
 
 SAVE = 40  # env steps between checkpoints
 WHOLE = 120
+# What the host does, with values that differ from those of `config`.
+HOST_FIELDS = {
+  'env_steps': 2000,
+  'log_every': 16,
+  'eval_every': 0,
+  'checkpoint_every': 0,
+  'stop_at_return': 1.0,
+  'stop_when': 'any',
+  'keep_best': True,
+  'init_from': 'elsewhere',
+  'init_parts': 'policy_critic',
+}
+PROGRAMS = ('_init', '_train_chunk', '_evaluate', '_act', '_diagnose')
 
 
 def config(**changes):

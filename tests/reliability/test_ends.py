@@ -41,7 +41,9 @@ def saved(workdir):
   [
     ({'stop_at_return': 9.0}, 80),
     ({'stop_at_return': 9.5}, 120),
-    ({'stop_at_return': 9.5, 'stop_when': 'any'}, 80),
+    pytest.param(
+      {'stop_at_return': 9.5, 'stop_when': 'any'}, 80, marks=pytest.mark.slow
+    ),
     ({'stop_at_return': 3.5, 'stop_when': 'any', 'checkpoint_every': 0}, 40),
   ],
 )

@@ -120,7 +120,10 @@ class BrokenError(Exception):
   pass
 
 
-@pytest.mark.parametrize('error', [BrokenError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize(
+  'error',
+  [BrokenError, pytest.param(KeyboardInterrupt, marks=pytest.mark.slow)],
+)
 def test_an_error_in_follow_leaves_a_checkpoint(tmp_path, undisturbed, error):
   """And the run goes on from it to the same bits."""
 

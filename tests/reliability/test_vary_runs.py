@@ -258,6 +258,7 @@ def test_the_log_is_the_lineage(populations):
   np.testing.assert_allclose(logged, first['actor_lr'], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_bad_learning_rates_die_out():
   """Half of the rows begin with a rate with which nobody learns.
 
