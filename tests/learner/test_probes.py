@@ -142,9 +142,12 @@ def test_variant_learns_a_value(variant):
   )
 
 
-def test_xqc_learns_in_units_of_the_spread_of_returns():
+@pytest.mark.parametrize(
+  'preset', ['xqc', pytest.param('flashsac', marks=pytest.mark.slow)]
+)
+def test_value_is_in_units_of_the_spread_of_returns(preset):
   env, obs, expected = CASES['delayed']
-  runner, states = learn(env, 2000, 'xqc', lr_decay_steps=2400)
+  runner, states = learn(env, 2000, preset, lr_decay_steps=2400)
   stacked = np.asarray(obs, np.float32).reshape(1, -1, 1)
   action = runner.act(states[-1].actor.network, stacked)[0]
   # The discounted returns so far are 0 and 1 in turn: their spread is 1/2.
