@@ -24,8 +24,9 @@ def shared_programs():
   class Shared(Runner):
     def __init__(self, config, env, devices=None, **options):
       super().__init__(config, env, devices, **options)
-      same = config.replace(**runs.HOST_FIELDS), type(env), repr(vars(env))
-      key = tuple(map(str, (*same, devices, options)))
+      fields = config.to_dict()
+      same = {k: v for k, v in fields.items() if k not in runs.HOST_FIELDS}
+      key = tuple(map(str, (same, type(env), vars(env), devices, options)))
       other = first.setdefault(key, self)
       for name in runs.PROGRAMS:
         setattr(self, name, getattr(other, name))
