@@ -186,20 +186,6 @@ def test_a_budget_may_end_early_and_be_raised(story):
   assert jobs.reached(config, first) == 2_000
 
 
-def test_a_run_without_its_last_evaluation_is_not_complete(story, tmp_path):
-  _, first, _, _, _ = story
-  config = smoke(3)[0]
-  assert jobs.complete(config, first)
-  cut = tmp_path / 'run'
-  shutil.copytree(first, cut)
-  lines = (first / 'eval.csv').read_text().splitlines(keepends=True)
-  (cut / 'eval.csv').write_text(''.join(lines[:-1]))
-  assert jobs.reached(config, cut) == 2_000
-  assert not jobs.complete(config, cut)
-  (cut / 'eval.csv').unlink()
-  assert not jobs.complete(config, cut)
-
-
 def test_a_failed_run_is_named_and_the_others_are_drawn(story):
   folder, first, second, _, shown = story
   assert f'[1/2] {second.name} is done' in shown['failed']

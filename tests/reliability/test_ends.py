@@ -88,6 +88,21 @@ def test_a_function_ends_a_run(tmp_path, scores):
     runs.train(tmp_path, stop=fails)
 
 
+def test_a_run_without_its_last_evaluation_is_not_complete(
+  undisturbed, tmp_path
+):
+  """As a signal leaves it between its last checkpoint and that evaluation."""
+  config, cut = runs.config(), tmp_path / 'run'
+  assert jobs.complete(config, undisturbed.workdir)
+  shutil.copytree(undisturbed.workdir, cut)
+  lines = (cut / 'eval.csv').read_text().splitlines(keepends=True)
+  (cut / 'eval.csv').write_text(''.join(lines[:-1]))
+  assert jobs.reached(config, cut) == runs.WHOLE
+  assert not jobs.complete(config, cut)
+  (cut / 'eval.csv').unlink()
+  assert not jobs.complete(config, cut)
+
+
 def best(workdir, step):
   like = Runner(runs.config(), runs.env()).abstract_state().agent.actor.network
   with Checkpointer(workdir / 'checkpoints', read_only=True) as checkpointer:
