@@ -1,5 +1,6 @@
 """Settings of every test process, made before JAX starts."""
 
+import contextlib
 import gc
 import importlib.metadata
 import os
@@ -33,6 +34,7 @@ gc.freeze()
 gc.set_threshold(20_000, 20, 20)
 
 _SLOW_SECONDS = 5400
+_LARGE = 3 * 2**30  # bytes of a worker
 _LONGEST = (
   'launch/test_reproduce.py',
   'launch/test_train.py',
@@ -68,5 +70,20 @@ def forget_programs():
   program has hundreds; with too many, LLVM aborts the process.
   """
   yield
+  _forget()
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory():
+  """Dog's programs fill 2 GiB; a test finds what it needs again on the disk."""
+  yield
+  pages = 0
+  with contextlib.suppress(FileNotFoundError), open('/proc/self/statm') as file:
+    pages = int(file.read().split()[1])
+  if pages * os.sysconf('SC_PAGE_SIZE') > _LARGE:
+    _forget()
+
+
+def _forget():
   jax.clear_caches()
   budget.return_freed()
