@@ -81,6 +81,21 @@ class Env(brax_base.Env):
       return physics.qpos, physics.qvel, physics.act
     return physics
 
+  watched: tuple[str, ...] = ()
+  """Names of the counts of `watch`."""
+
+  def watch(self, state: Any) -> dict[str, jax.Array]:
+    """What the simulation left out in the last step, which cost it accuracy.
+
+    Args:
+      state: of this environment.
+
+    Returns:
+      Counts, float32 `()`, by the names in `watched`.
+    """
+    del state
+    return {}
+
   def save_state(self, state: State) -> dict[str, Any]:
     """All that the following steps depend on, as arrays by name.
 
