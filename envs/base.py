@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import struct
 
-from mjx_crossq.envs import prng, runtime
+from mjx_crossq.envs import prng, runtime, saved_states
 
 with runtime.quiet():
   import brax.envs.base as brax_base
@@ -80,6 +80,57 @@ class Env(brax_base.Env):
     if hasattr(physics, 'qpos'):
       return physics.qpos, physics.qvel, physics.act
     return physics
+
+  watched: tuple[str, ...] = ()
+  """Names of the counts of `watch`."""
+
+  def watch(self, state: Any) -> dict[str, jax.Array]:
+    """What the simulation left out in the last step, which cost it accuracy.
+
+    Args:
+      state: of this environment.
+
+    Returns:
+      Counts, float32 `()`, by the names in `watched`.
+    """
+    del state
+    return {}
+
+  def save_state(self, state: State) -> dict[str, Any]:
+    """All that the following steps depend on, as arrays by name.
+
+    `state_from` gives what stock has after setting positions and velocities;
+    in mid-episode a state also has a warm start and the last solve's forces.
+
+    Args:
+      state: of one environment, or of many with any leading axes. Also within
+        `jax.vmap` and `jax.jit`.
+
+    Returns:
+      Every array of the state by its path, such as `obs` and
+      `pipeline_state.qpos`, and `task`, the name of the environment as uint8.
+      `numpy.savez` takes them. Random keys are saved as their data.
+    """
+    return saved_states.to_arrays(state, self.name)
+
+  def load_state(self, arrays: Mapping[str, Any]) -> State:
+    """The inverse of `save_state`, in this process or another.
+
+    Steps from the result equal those from the state that was saved to the bit,
+    on the same kind of device with the same versions of the programs.
+
+    Args:
+      arrays: as `save_state` returned them, all with the same leading axes.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: they are not a state of this environment; the message names
+        the array and what to do.
+    """
+    like = jax.eval_shape(self.reset, jax.eval_shape(prng.key, 0))
+    return saved_states.from_arrays(arrays, like, self.name)
 
   def stock_env(self, seed: int) -> Any | None:
     """The stock environment that this one mirrors, if there is one.

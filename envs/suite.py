@@ -18,7 +18,7 @@ from typing_extensions import override
 from mjx_crossq.envs import base, runtime
 from mjx_crossq.envs import initial_states as resets
 from mjx_crossq.envs.initial_states import Initial, Params
-from mjx_crossq.envs.mjx import models
+from mjx_crossq.envs.mjx import models, shortfalls
 from mjx_crossq.envs.mjx import physics as physics_lib
 
 __all__ = ['Initial', 'Params', 'SuiteEnv', 'import_stock']
@@ -106,6 +106,7 @@ class SuiteEnv(base.Env):
     compiled = _compile(domain, *self.stock_xml())
     self.mj_model, self.model, self._data = compiled
     self.physics: Any = physics_lib
+    self.watched = shortfalls.NAMES
     shapes = [x.shape for x in stock.observation_spec().values()]
     self._observation_size = sum(int(np.prod(shape)) for shape in shapes)
 
@@ -152,6 +153,11 @@ class SuiteEnv(base.Env):
     self.mj_model = models.compile_model(*self.stock_xml(), unedited)
     self.physics = warp_physics.WarpPhysics(self.mj_model, self.model)
     self.unfaithful = self.warp_unfaithful
+    self.watched = ()
+
+  @override
+  def watch(self, state: base.State) -> dict[str, jax.Array]:
+    return shortfalls.of(state.pipeline_state) if self.watched else {}
 
   # Methods that each domain defines.
 

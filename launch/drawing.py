@@ -19,6 +19,8 @@ COUNTS = (
   'train/updates',
   'train/actor_updates',
   'train/env_faults',
+  'train/contacts_dropped',
+  'train/solver_capped',
   'train/frozen',
 )
 """Series that do not show learning; drawn only if they are named."""

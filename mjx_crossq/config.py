@@ -159,6 +159,7 @@ SCHEDULE_FIELDS = (
   'diagnostics_every',
   'stop_at_return',
   'stop_when',
+  'stop_if_unfaithful',
   'keep_best',
 )
 

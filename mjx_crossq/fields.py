@@ -161,6 +161,11 @@ class Fields:
   stop_when: str = _flag(
     'all', 'how many seeds must reach stop_at_return', choices=('all', 'any')
   )
+  stop_if_unfaithful: bool = _flag(
+    False,
+    'end the run with an error at the first log point at which the physics '
+    'dropped contacts or its solver reached its cap',
+  )
   keep_best: bool = _flag(
     False, 'checkpoints keep the best evaluated policy beside the newest'
   )

@@ -14,7 +14,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import tree, vectors
+from mjx_crossq.envs.mjx import colliders, shortfalls, tree, vectors
 from mjx_crossq.envs.mjx.vectors import Vector
 
 with runtime.quiet():
@@ -181,28 +181,45 @@ def _between(model: Any, data: Any, pairs: np.ndarray) -> jax.Array:
 
 def _by_table(
   model: Any, data: Any, key: Any, contact: Any, most: int
-) -> _Found:
-  """Contacts of other pairs, of which MJX looks at the nearest only."""
+) -> tuple[_Found, jax.Array | int]:
+  """Contacts of other pairs, of which MJX looks at the nearest only.
+
+  Args:
+    model: an MJX model.
+    data: data with the geoms' poses.
+    key: of the group: types of geoms and condim.
+    contact: the group's pairs, with their parameters.
+    most: pairs that are looked at; -1 for all.
+
+  Returns:
+    The contacts, and how many more pairs may touch: those not looked at whose
+    bounding spheres overlap, and those that a collider left undecided.
+  """
   nearest = collision_driver._GEOM_NO_BROADPHASE
   geoms = contact.geom
   parameters = _parameters(contact)
+  missed: jax.Array | int = 0
   if -1 < most < len(geoms) and not set(key.types) & nearest:
     first, second = data.geom_xpos[geoms.T]
     gap = jp.linalg.norm(second - first, axis=1)
     gap -= model.geom_rbound[geoms].sum(axis=1)
+    missed = jp.maximum(jp.sum(gap < 0, dtype=jp.int32) - most, 0)
     _, index = jax.lax.top_k(-gap, most)
     geoms, parameters = geoms[index], parameters[index]
   collide = collision_driver._COLLISION_FUNC[key.types]
   distance, position, frame = collide(model, data, key, geoms)
+  if len(geoms) > getattr(collide, 'exact_pairs', len(geoms)):
+    missed += jp.sum(distance == colliders.UNKNOWN, dtype=jp.int32)
   place = jp.concatenate(
     [distance[:, None], position, frame.reshape(-1, 9)], axis=1
   )
   count = collide.ncon  # pyright: ignore
-  return _Found(
+  found = _Found(
     place,
     jp.repeat(parameters, count, axis=0),
     jp.repeat(geoms, count, axis=0),
   )
+  return found, missed
 
 
 def _parameters(contact: Any) -> jax.Array:
@@ -220,7 +237,8 @@ def collision(model: Any, data: Any) -> Any:
     data: data with the geoms' poses.
 
   Returns:
-    Data with its `contact`.
+    Data with its `contact`, and with a count of the contacts that it has no
+    room for (`shortfalls`).
   """
   template = data._impl.contact
   if not data._impl.ncon:
@@ -228,21 +246,20 @@ def collision(model: Any, data: Any) -> Any:
   groups = collision_driver._contact_groups(model, data)
   ids = collision_driver._geom_groups(model)
   found: dict[int, list[_Found]] = {}
+  dropped: jax.Array | int = 0
   planes, pairs = [], []
   most = collision_driver._numeric(model, 'max_geom_pairs')
   for key, contact in groups.items():
     geoms = np.array(ids[key])[:, :2]
-    if key.types[1] not in _ROUND:
-      part = _by_table(model, data, key, contact, most)
+    if key.types[1] not in _ROUND or key.types[0] == GeomType.HFIELD:
+      part, missed = _by_table(model, data, key, contact, most)
       found.setdefault(int(key.condim), []).append(part)
+      dropped += missed
     elif key.types[0] == GeomType.PLANE:
       ends = (1, -1) if key.types[1] == GeomType.CAPSULE else (0,)
       planes += [(key.condim, geoms, end, contact) for end in ends]
-    elif key.types[0] in _ROUND:
+    else:
       pairs.append((key.condim, geoms, 0, contact))
-    else:  # Height fields.
-      part = _by_table(model, data, key, contact, most)
-      found.setdefault(int(key.condim), []).append(part)
   for kind, parts in (('plane', planes), ('pair', pairs)):
     if not parts:
       continue
@@ -264,6 +281,9 @@ def collision(model: Any, data: Any) -> Any:
     part = _joined(found[dim])
     room = int((template.dim == dim).sum())
     if len(part.geoms) > room:
+      distance, margin = part.place[:, 0], part.parameters[:, 0]
+      touching = jp.sum(distance < margin, dtype=jp.int32)
+      dropped += jp.maximum(touching - room, 0)
       _, deepest = jax.lax.top_k(-part.place[:, 0], room)
       part = part.take(deepest)
     kept.append(part)
@@ -284,4 +304,5 @@ def collision(model: Any, data: Any) -> Any:
     geom=whole.geoms,
     **fields,
   )
-  return data.tree_replace({'_impl.contact': contact})
+  data = data.tree_replace({'_impl.contact': contact})
+  return shortfalls.with_dropped(data, dropped)

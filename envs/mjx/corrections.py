@@ -3,6 +3,10 @@
 MJX has no interface for replacing a collider or a walk over the bodies, so the
 corrections replace entries of its private modules. Each module that has one
 says what it corrects; this is the only place that changes MJX.
+
+Each replaces what MJX has and builds on none of it, so that nothing is
+corrected twice when MJX is repaired. `tests/envs/test_upstream.py` fails then,
+and names what to drop.
 """
 
 import functools
@@ -12,6 +16,10 @@ from mjx_crossq.envs.mjx import colliders, collision, dynamics, tree
 
 with runtime.quiet():
   from mujoco.mjx._src import collision_driver, scan, smooth, support
+
+
+UPSTREAM = dict(collision_driver._COLLISION_FUNC)
+"""MJX's own colliders, by types of geoms."""
 
 
 @functools.cache

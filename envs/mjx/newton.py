@@ -20,11 +20,14 @@ import jax
 import jax.numpy as jp
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import elimination, line_search, row_costs
+from mjx_crossq.envs.mjx import elimination, line_search, row_costs, shortfalls
 
 with runtime.quiet():
   from mujoco.mjx._src import solver
   from mujoco.mjx._src.types import DisableBit, SolverType
+
+
+_CONVERGED, _CAPPED = 1, 2
 
 
 class _State(NamedTuple):
@@ -38,7 +41,7 @@ class _State(NamedTuple):
     total: joint forces of the rows, `(nv,)`.
     gradient: of the cost, `(nv,)`.
     iteration: steps taken.
-    done: whether no more are to be taken.
+    end: why no more are to be taken: `_CONVERGED`, `_CAPPED`, or 0.
   """
 
   qacc: jax.Array
@@ -48,7 +51,7 @@ class _State(NamedTuple):
   total: jax.Array
   gradient: jax.Array
   iteration: jax.Array
-  done: jax.Array
+  end: jax.Array
 
 
 def solve(model: Any, data: Any) -> Any:
@@ -60,7 +63,8 @@ def solve(model: Any, data: Any) -> Any:
       `qacc_smooth`.
 
   Returns:
-    Data with `qacc`, `qfrc_constraint` and `efc_force`.
+    Data with `qacc`, `qfrc_constraint` and `efc_force`, and with a count of the
+    solves that ended at the largest number of iterations (`shortfalls`).
   """
   if model.opt.solver != SolverType.NEWTON:
     return solver.solve(model, data)
@@ -74,18 +78,19 @@ def solve(model: Any, data: Any) -> Any:
     inertial: jax.Array,
     residual: jax.Array,
     iteration: jax.Array | int,
-    done: jax.Array,
+    converged: jax.Array,
   ) -> _State:
     """The forces and the gradient at accelerations."""
     force = costs.force(residual)
     total = force @ rows
     gradient = inertial - data.qfrc_smooth - total
     small = jp.sqrt(jp.sum(gradient * gradient)) * scale < model.opt.tolerance
-    ended = iteration >= model.opt.iterations
-    done = done | small | ended
+    converged = converged | small
+    ended = jp.where(iteration >= model.opt.iterations, _CAPPED, 0)
+    end = jp.where(converged, _CONVERGED, ended)
     iteration = jp.asarray(iteration, jp.int32)
     return _State(
-      qacc, inertial, residual, force, total, gradient, iteration, done
+      qacc, inertial, residual, force, total, gradient, iteration, end
     )
 
   def step(state: _State) -> _State:
@@ -111,7 +116,8 @@ def solve(model: Any, data: Any) -> Any:
   state = evaluated(
     qacc, inertia @ qacc, rows @ qacc - impl.efc_aref, 0, jp.array(False)
   )
-  state = jax.lax.while_loop(lambda x: ~x.done, step, state)
+  state = jax.lax.while_loop(lambda x: x.end == 0, step, state)
+  data = shortfalls.with_capped(data, state.end == _CAPPED)
   return data.tree_replace(
     {
       'qacc': state.qacc,

@@ -28,6 +28,7 @@ from mjx_crossq.envs.mjx import (
   newton,
   noslip,
   rows,
+  shortfalls,
 )
 from mjx_crossq.envs.mjx.models import Data, Model, mujoco
 
@@ -231,7 +232,8 @@ def step(model: Model, data: Data, ctrl: jax.Array, substeps: int) -> Data:
     substeps: physics steps in the control step.
 
   Returns:
-    Data of the same structure and dtypes after the control step.
+    Data of the same structure and dtypes after the control step, with the
+    step's `shortfalls`.
 
   Raises:
     NotImplementedError: another integrator than stock's two.
@@ -248,6 +250,7 @@ def step(model: Model, data: Data, ctrl: jax.Array, substeps: int) -> Data:
 
   with jax.default_matmul_precision('highest'):
     data = data.replace(ctrl=ctrl.astype(data.ctrl.dtype))
+    data = shortfalls.cleared(data)
     if substeps == 1:
       return body(0, data)
     # A loop compiles the body once, whatever the number of substeps.

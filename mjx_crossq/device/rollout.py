@@ -17,6 +17,7 @@ from mjx_crossq.learner import reward_scale
 from mjx_crossq.learner.states import Transition
 
 Policy = Callable[[jax.Array], jax.Array]
+Counts = dict[str, jax.Array]
 # brax's State with an observation vector, or a batch of them.
 State = Any
 
@@ -161,7 +162,7 @@ class Rollout:
     action: jax.Array,
     iteration: jax.Array,
     gamma: float | jax.Array | None = None,
-  ) -> tuple[RolloutState, Transition, jax.Array]:
+  ) -> tuple[RolloutState, Transition, jax.Array, Counts]:
     """One decision in every environment.
 
     The transition holds the true next observation, and so does the state:
@@ -178,10 +179,11 @@ class Rollout:
         used where it is None.
 
     Returns:
-      The environments, `num_envs` transitions, and which of them have only
-      finite numbers, `(num_envs,)`.
+      The environments, `num_envs` transitions, which of them have only
+      finite numbers, `(num_envs,)`, and the counts of `Env.watch` in the
+      decision's env steps, `(num_envs,)` each.
     """
-    env, reward = jax.vmap(self._repeat)(state.env, action)
+    env, reward, counts = jax.vmap(self._repeat)(state.env, action)
     finite = faults.finite_environments(env, self.env.simulated(env))
     finite &= jnp.isfinite(reward)
     reward = jnp.where(finite, reward, 0.0)
@@ -212,7 +214,7 @@ class Rollout:
       reward_stats=stats,
       noise=state.noise,
     )
-    return state, transition, finite
+    return state, transition, finite, counts
 
   def returns(self, policy: Policy, key: jax.Array) -> jax.Array:
     """Returns of one fresh episode in each environment.
@@ -227,7 +229,7 @@ class Rollout:
 
     def body(_, carry):
       env, total, alive = carry
-      env, reward = jax.vmap(self._repeat)(env, policy(env.obs))
+      env, reward, _ = jax.vmap(self._repeat)(env, policy(env.obs))
       return env, total + alive * reward, alive * (1.0 - env.done)
 
     carry = (
@@ -261,7 +263,7 @@ class Rollout:
     def step(carry, key):
       env, alive = carry
       action, record = act(env.obs, key)
-      env, reward = jax.vmap(self._repeat)(env, action)
+      env, reward, _ = jax.vmap(self._repeat)(env, action)
       mask = alive * (1.0 - env.done)
       return (env, mask), (record, alive * reward, alive, mask)
 
@@ -272,19 +274,23 @@ class Rollout:
   def _reset(self, key: jax.Array) -> State:
     return jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
 
-  def _repeat(self, state: State, action: jax.Array) -> tuple[State, jax.Array]:
+  def _repeat(
+    self, state: State, action: jax.Array
+  ) -> tuple[State, jax.Array, Counts]:
     """`action_repeat` env steps of one environment; stops at its end."""
 
     def body(carry, _):
-      state, total = carry
+      state, total, counts = carry
       new = self.env.step(state, action)
-      reward = new.reward
+      reward, more = new.reward, self.env.watch(new)
       if self.env.terminates:
         reward = jnp.where(state.done > 0, 0.0, reward)
+        more = {k: jnp.where(state.done > 0, 0.0, x) for k, x in more.items()}
         new = _select(state.done > 0, state, new)
-      return (new, total + reward), None
+      return (new, total + reward, jax.tree.map(jnp.add, counts, more)), None
 
-    carry = (state, jnp.float32(0))
+    counts = {name: jnp.float32(0) for name in self.env.watched}
+    carry = (state, jnp.float32(0), counts)
     if self.action_repeat == 1:
       return body(carry, None)[0]
     return jax.lax.scan(body, carry, length=self.action_repeat)[0]

@@ -191,9 +191,9 @@ class Runner:
 
   def zero_sums(self) -> Metrics:
     """The sums of a chunk before it begins, `(rows,)` each."""
-    rows = self.placement.rows
+    rows, watched = self.placement.rows, self.trainer.rollout.env.watched
     return self.placement.place(
-      jax.tree.map(lambda x: jnp.zeros(rows, x.dtype), zero_sums())
+      jax.tree.map(lambda x: jnp.zeros(rows, x.dtype), zero_sums(watched))
     )
 
   def evaluate(self, policy: Network, step: int) -> np.ndarray:

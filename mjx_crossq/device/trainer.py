@@ -9,7 +9,7 @@ branches of the program, and are not computed for both cases and masked.
 
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,7 @@ from mjx_crossq.learner.states import AgentState, Transition
 
 # The counts of a chunk, each with the metrics that are measured as often.
 COUNTS = {'updates': CRITIC_METRICS, 'actor_updates': ACTOR_METRICS}
+LEARNED = (*COUNTS, *CRITIC_METRICS, *ACTOR_METRICS)
 # Counts without metrics.
 EVENTS = ('env_faults',)
 
@@ -188,16 +189,18 @@ class Trainer:
       before, kept, sums, _ = carry
       state, kept, metrics = self.iterate(before, kept)
       event = faults.any_seed(state.frozen & ~before.frozen)
-      return state, kept, jax.tree.map(jnp.add, sums, metrics), event
+      return state, kept, sums + metrics, event
 
     kept = jax.tree.map(jnp.copy, state.agent)
-    carry = state, kept, sums, jnp.bool_(False)
-    state, _, sums, _ = jax.lax.while_loop(condition, body, carry)
-    return state, sums
+    # One array: on an accelerator each that is carried costs launches.
+    names = tuple(zero_sums(self.rollout.env.watched))
+    carry = state, kept, as_vector(sums, names), jnp.bool_(False)
+    state, _, vector, _ = jax.lax.while_loop(condition, body, carry)
+    return state, dict(zip(names, vector, strict=True))
 
   def iterate(
     self, state: TrainState, kept: AgentState
-  ) -> tuple[TrainState, AgentState, Metrics]:
+  ) -> tuple[TrainState, AgentState, jax.Array]:
     """One decision in every environment, then the updates that are due.
 
     Args:
@@ -205,14 +208,15 @@ class Trainer:
       kept: a copy of its agent, for the case that an update is not finite.
 
     Returns:
-      The state, a copy of its agent, and the sums of the metrics.
+      The state, a copy of its agent, and what the iteration adds to the sums
+      of the metrics, in the order of `zero_sums`.
     """
     functions = self.agent.with_hyper(state.hyper)
     rollout, action = self.decide(state)
     key_learn = keys(state.key, state.iteration).learn
     # `launch.inspect` tells the loop's parts by the names of these scopes.
     with jax.named_scope('environment'):
-      rollout, transitions, finite = self.rollout.step(
+      rollout, transitions, finite, counts = self.rollout.step(
         rollout, action, state.iteration, functions.hyper.gamma
       )
     rollout = self.layout.rollout(rollout)
@@ -245,7 +249,7 @@ class Trainer:
     def learn(before):
       agent, kept, frozen, _ = before
       agent = self.resets.apply(functions, agent, state.key, state.iteration)
-      changed = agent, zero_sums()
+      changed = agent, jnp.zeros(len(LEARNED))
       if resets_alone:
         agent, metrics = branches.when(updating, update, changed)
       else:
@@ -255,10 +259,14 @@ class Trainer:
     learning = updating
     if resets_alone:
       learning |= self.resets.due(state.iteration)
-    agent, kept, frozen, metrics = branches.when(
-      learning, learn, (state.agent, kept, state.frozen, zero_sums())
+    nothing = jnp.zeros(len(LEARNED))
+    agent, kept, frozen, learned = branches.when(
+      learning, learn, (state.agent, kept, state.frozen, nothing)
     )
-    metrics |= {'env_faults': jnp.sum(~finite, dtype=jnp.float32)}
+    events = {'env_faults': (~finite).astype(jnp.float32)} | counts
+    watched = (*EVENTS, *self.rollout.env.watched)
+    happened = jnp.sum(as_vector(events, watched), axis=1)
+    metrics = jnp.concatenate([learned, happened])
     iteration = state.iteration + 1
     state = TrainState(
       agent, rollout, replay, state.key, iteration, frozen, state.hyper
@@ -337,8 +345,8 @@ class Trainer:
     replay: jax.Array,
     key: jax.Array,
     iteration: jax.Array,
-  ) -> tuple[AgentState, Metrics]:
-    """The updates of one iteration, and the sums of their metrics."""
+  ) -> tuple[AgentState, jax.Array]:
+    """The updates of one iteration, and the sums of `LEARNED`."""
     names = CRITIC_METRICS + ACTOR_METRICS
 
     def update(carry, keys, with_actor):
@@ -366,7 +374,7 @@ class Trainer:
       'updates': jnp.float32(len(keys)),
       'actor_updates': jnp.sum(with_actor, dtype=jnp.float32),
     }
-    return agent, zero_sums() | dict(zip(names, sums, strict=True)) | counts
+    return agent, jnp.concatenate([as_vector(counts, tuple(COUNTS)), sums])
 
   def updating(self, iteration: jax.Array) -> jax.Array:
     """Whether an iteration has updates, `()`: every k-th after the warm-up."""
@@ -417,11 +425,13 @@ class Trainer:
     return self.sample(replay, reward_stats, key, size, iteration + 1)
 
 
-def zero_sums() -> Metrics:
-  """The sums before the first iteration: every metric and every count."""
-  metrics = [name for names in COUNTS.values() for name in names]
-  names = [*COUNTS, *metrics, *EVENTS]
-  return {name: jnp.float32(0) for name in names}
+def zero_sums(watched: Sequence[str] = ()) -> Metrics:
+  """The sums before the first iteration: every metric and every count.
+
+  Args:
+    watched: the counts of the environment, `Env.watched`.
+  """
+  return {name: jnp.float32(0) for name in (*LEARNED, *EVENTS, *watched)}
 
 
 def mean_metrics(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -434,7 +444,8 @@ def mean_metrics(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     The means (those of the actor over the actor's updates; NaN where there
     was none), and the counts themselves.
   """
-  counts = {name: np.asarray(sums[name]) for name in (*COUNTS, *EVENTS)}
+  metrics = CRITIC_METRICS + ACTOR_METRICS
+  counts = {k: np.asarray(x) for k, x in sums.items() if k not in metrics}
   with np.errstate(invalid='ignore'):
     means = {
       name: np.asarray(sums[name]) / counts[count]

@@ -240,11 +240,24 @@ class Checkpointer:
     return float(found.custom_metadata.get('elapsed_seconds', 0.0))
 
   def restore_sums(self, step: int, like: Metrics) -> Metrics | None:
-    """Reads the sums of metrics since the last log point, if there are any."""
-    if not (self._directory / str(step) / 'sums').exists():
+    """Reads the sums of metrics since the last log point, if there are any.
+
+    Args:
+      step: env step of the checkpoint.
+      like: the names, shapes and types.
+
+    Returns:
+      The sums. Counts that an older version did not have yet are as in `like`.
+    """
+    folder = self._directory / str(step) / 'sums'
+    if not folder.exists():
       return None
-    like = self._placement.like_tree(like)
-    return self._placement.place(self._restore(step, sums=like)['sums'])
+    self._check_known(step)
+    names = read_item(folder).keys()
+    stored = {name: x for name, x in like.items() if name in names}
+    stored = self._placement.like_tree(stored)
+    sums = self._placement.place(self._restore(step, sums=stored)['sums'])
+    return {name: sums.get(name, x) for name, x in like.items()}
 
   def restore_evaluations(
     self, step: int, like: Network

@@ -323,7 +323,7 @@ class FaultReporter:
       one = TrainState(*state)  # pyright: ignore
       rollout, action = jax.jit(trainer.decide)(one)
       args = rollout, action, one.iteration, trainer.config.gamma
-      *_, finite = jax.jit(trainer.rollout.step)(*args)
+      finite = jax.jit(trainer.rollout.step)(*args)[2]
       if not np.all(finite):
         step = lambda *a: trainer.rollout.step(*a)[0].env  # noqa: E731
         found = first_nan(step, *args)

@@ -322,8 +322,9 @@ class Host:
     iteration = self._runner.iteration(state)
     step = self._runner.env_step(state)
     policy = state.agent.actor.network
+    measured = None
     if not (again and files and files.has_metrics):
-      self._log(state, sums, seconds)
+      measured = self._log(state, sums, seconds)
     if schedule.due(c.eval_every, c, iteration) and step not in self._pending:
       if again and files and files.has_returns:
         evaluations.known(policy, step, files.evaluation(), written=True)
@@ -334,6 +335,8 @@ class Host:
     ends = evaluations.stopped or schedule.due(c.checkpoint_every, c, iteration)
     if ends and not again:
       self._saver.at_stop(state)
+    if measured is not None:
+      stopping.check_faithful(c, self._env, measured, step)
 
   def _log(self, state, sums, seconds):
     c, runner = self._runner.config, self._runner
@@ -356,3 +359,4 @@ class Host:
     self._report(
       self._progress.line(iteration, speeds, last_returns, runner.variants)
     )
+    return measured

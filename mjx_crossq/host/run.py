@@ -77,6 +77,7 @@ def train(
     config = config.replace(init_from=str(init))
   if config.init_parts != 'policy' and not config.init_from:
     raise ConfigError(f'init_parts={config.init_parts} needs --init_from=RUN')
+  stopping.check_watched(config, env)
   runner = Runner(config, env, devices, data_parallel=data_parallel)
   given = 0 if transitions is None else len(transitions.reward)
   if given != config.init_transitions and not (resume and not given):

@@ -1,12 +1,9 @@
 """Contacts of capsules against C: by our driver, and by MJX's as corrected."""
 
-import inspect
-
 import mujoco
 import numpy as np
 import pytest
-from mujoco.mjx._src import collision_driver, collision_primitive
-from mujoco.mjx._src import math as mjx_math
+from mujoco.mjx._src import collision_driver
 
 from mjx_crossq.envs.mjx import collision, contacts, corrections
 
@@ -74,13 +71,3 @@ def test_corrections_are_in_the_table():
   corrections.install()
   for types, collider in collision.COLLIDERS.items():
     assert collision_driver._COLLISION_FUNC[types] is collider
-
-
-def test_upstream_still_needs_them():
-  """Fails when MJX is repaired: then drop ours."""
-  wrong = inspect.getsource(collision_primitive).count('b_norm < 0.5')
-  assert wrong == 1
-  source = inspect.getsource(mjx_math.closest_segment_point)
-  assert 'jp.dot(ab, ab) + 1e-6' in source
-  source = inspect.getsource(mjx_math.closest_segment_to_segment_points)
-  assert 'denom + 1e-6' in source

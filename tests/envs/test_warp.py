@@ -64,6 +64,17 @@ def test_physics_equal_c(task):
     assert np.quantile(errors[name], 0.99) < high, name
 
 
+def test_steps_from_a_loaded_state_are_the_same():
+  env = checks.load('cartpole-swingup', 'warp')
+  step, action = jax.jit(env.step), jp.ones(1)
+  state = step(jax.jit(env.reset)(jax.random.key(0)), action)
+  loaded = env.load_state(jax.tree.map(np.asarray, env.save_state(state)))
+  for _ in range(20):
+    state, loaded = step(state, action), step(loaded, action)
+    for one, two in zip(*map(jax.tree.leaves, (state, loaded)), strict=True):
+      np.testing.assert_array_equal(one, two)
+
+
 def test_seeds_and_environments_are_one_batch():
   """Nested `vmap` gives what every environment gives by itself."""
   env = checks.load('cartpole-swingup', 'warp')

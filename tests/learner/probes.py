@@ -146,3 +146,17 @@ class Counter(Probe):
     hidden = hidden + jnp.array([0.0, 1.0])
     done = self.terminates and hidden[1] >= self._ends_at
     return hidden, hidden[1], done
+
+
+class Watched(Counter):
+  """A `Counter` that leaves out a contact in every step from one on."""
+
+  watched = ('contacts_dropped', 'solver_capped')
+
+  def __init__(self, first, episode_length=10, ends_at=None):
+    super().__init__(episode_length, ends_at)
+    self._first = first
+
+  def watch(self, state):
+    dropped = (state.pipeline_state[1] >= self._first).astype(jnp.float32)
+    return {'contacts_dropped': dropped, 'solver_capped': 2 * dropped}

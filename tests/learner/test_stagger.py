@@ -116,7 +116,7 @@ def test_which_begin_and_what_counts(num_envs, groups, dies, breaks):
     np.testing.assert_array_equal(state.env.obs[:, 0], np.float32(start))
     np.testing.assert_array_equal(state.env.obs[:, 1], obs[:, 1])
     action = jnp.zeros((num_envs, 1))
-    state, transition, _ = step(state, action, jnp.int32(i))
+    state, transition, *_ = step(state, action, jnp.int32(i))
     np.testing.assert_array_equal(state.episode_length, steps)
     np.testing.assert_array_equal(state.last_return, last)
     if not dies:  # a time limit is no end

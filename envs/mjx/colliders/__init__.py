@@ -45,6 +45,8 @@ with runtime.quiet():
 
 EXACT_PAIRS = 32
 """Pairs of a group that are solved exactly."""
+UNKNOWN = 1e3
+"""The distance of pairs that are neither proven apart nor solved, metres."""
 
 
 def _two_stages(
@@ -66,7 +68,7 @@ def _two_stages(
       *jax.tree.map(lambda x: x[nearest], (first, second))
     )
     apart = (
-      jp.where(bound > 0, bound, 1),
+      jp.where(bound > 0, bound, UNKNOWN),
       first.pos,
       jp.broadcast_to(jp.eye(3, dtype=bound.dtype), first.mat.shape),
     )
@@ -76,6 +78,7 @@ def _two_stages(
     return dist, pos, frame
 
   solve.ncon = 1  # pyright: ignore
+  solve.exact_pairs = EXACT_PAIRS  # pyright: ignore
   return solve
 
 
