@@ -13,7 +13,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12)
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
   $$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help venv train test test-all test-lowest lint type format build docs lock clean
 

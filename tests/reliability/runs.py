@@ -22,6 +22,7 @@ HOST_FIELDS = {
   'stop_at_return': 1.0,
   'stop_when': 'any',
   'keep_best': True,
+  'stop_if_unfaithful': True,
   'init_from': 'elsewhere',
   'init_parts': 'policy_critic',
 }
