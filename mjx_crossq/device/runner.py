@@ -22,7 +22,8 @@ from mjx_crossq.device import data_parallel as data_parallel_lib
 from mjx_crossq.device import diagnostics, seeds_over_devices
 from mjx_crossq.device.placement import COUNTER, STATE, OneDevice
 from mjx_crossq.device.rollout import Rollout
-from mjx_crossq.device.trainer import Trainer, TrainState, zero_sums
+from mjx_crossq.device.sums import zero_sums
+from mjx_crossq.device.trainer import Trainer, TrainState
 from mjx_crossq.envs import prng, settings
 from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError

@@ -6,15 +6,13 @@
 because all seeds share it. The ends of episodes, the position in the replay,
 the warm-up and the policy delay follow from it, so that under `vmap` they stay
 branches of the program, and are not computed for both cases and masked.
-
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from mjx_crossq.config import Config
@@ -23,6 +21,7 @@ from mjx_crossq.device.layout import Layout
 from mjx_crossq.device.replay import Replay
 from mjx_crossq.device.resets import Resets
 from mjx_crossq.device.rollout import Rollout, RolloutState
+from mjx_crossq.device.sums import COUNTS, EVENTS, LEARNED, zero_sums
 from mjx_crossq.envs.base import Env
 from mjx_crossq.learner import branches, noise, reward_scale
 from mjx_crossq.learner.agent import (
@@ -34,12 +33,6 @@ from mjx_crossq.learner.agent import (
 )
 from mjx_crossq.learner.networks import Sees
 from mjx_crossq.learner.states import AgentState, Transition
-
-# The counts of a chunk, each with the metrics that are measured as often.
-COUNTS = {'updates': CRITIC_METRICS, 'actor_updates': ACTOR_METRICS}
-LEARNED = (*COUNTS, *CRITIC_METRICS, *ACTOR_METRICS)
-# Counts without metrics.
-EVENTS = ('env_faults',)
 
 
 @struct.dataclass
@@ -423,33 +416,3 @@ class Trainer:
     """The batch of one update, drawn after an iteration's acting."""
     size = self.config.batch_size
     return self.sample(replay, reward_stats, key, size, iteration + 1)
-
-
-def zero_sums(watched: Sequence[str] = ()) -> Metrics:
-  """The sums before the first iteration: every metric and every count.
-
-  Args:
-    watched: the counts of the environment, `Env.watched`.
-  """
-  return {name: jnp.float32(0) for name in (*LEARNED, *EVENTS, *watched)}
-
-
-def mean_metrics(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Averages of a chunk's metrics over its updates, on the host.
-
-  Args:
-    sums: what `train_chunk` returns, with any leading axes.
-
-  Returns:
-    The means (those of the actor over the actor's updates; NaN where there
-    was none), and the counts themselves.
-  """
-  metrics = CRITIC_METRICS + ACTOR_METRICS
-  counts = {k: np.asarray(x) for k, x in sums.items() if k not in metrics}
-  with np.errstate(invalid='ignore'):
-    means = {
-      name: np.asarray(sums[name]) / counts[count]
-      for count, names in COUNTS.items()
-      for name in names
-    }
-  return means | counts

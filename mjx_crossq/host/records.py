@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mjx_crossq.device.runner import Runner
-from mjx_crossq.device.trainer import mean_metrics
+from mjx_crossq.device.sums import mean_metrics
 
 
 def of_training(

@@ -12,11 +12,10 @@ from flax import linen as nn
 
 from mjx_crossq.config import Config
 from mjx_crossq.learner import orthogonal
+from mjx_crossq.learner.batch_norm import BatchNorm, Renorm
 from mjx_crossq.learner.layers import (
-  BatchNorm,
   Dense,
   LayerNorm,
-  Renorm,
   RMSNorm,
   product,
   shift_relu,

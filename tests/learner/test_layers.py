@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mjx_crossq.learner import layers
+from mjx_crossq.learner import batch_norm, layers
 
 ROWS, INPUTS, UNITS = 33, 5, 7
 
@@ -34,7 +34,7 @@ def test_normalisation_and_its_derivative_in_closed_form(relu):
 
   def normalize(x, bias, scale, offset):
     args = x, bias, x[0] + bias, offset, (scale,)
-    return layers.normalize(relu, eps, None, *args)[0]
+    return batch_norm.normalize(relu, eps, None, *args)[0]
 
   out, pullback = jax.vjp(normalize, x, bias, scale, offset)
   x, g64, bias, scale = (a.astype(np.float64) for a in (x, g, bias, scale))
@@ -55,7 +55,7 @@ def test_variance_keeps_its_digits_far_from_zero(distance):
   """Within 1e-6 * (1 + squared distance in standard deviations)."""
   (x,) = arrays((512, UNITS))
   x = 1000 + x
-  mean, var = layers.moments(x, x.mean(axis=0) + distance)
+  mean, var = batch_norm.moments(x, x.mean(axis=0) + distance)
   x = x.astype(np.float64)
   np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-6)
   np.testing.assert_allclose(var, x.var(axis=0), rtol=1e-6 * (1 + distance**2))

@@ -6,7 +6,7 @@ import numpy as np
 
 from mjx_crossq import Agent, from_preset
 from mjx_crossq.learner import weight_norm
-from mjx_crossq.learner.layers import BatchNorm, Renorm
+from mjx_crossq.learner.batch_norm import BatchNorm, Renorm
 
 
 def test_weight_decay_spares_exactly_the_normalised_layers():
