@@ -19,6 +19,8 @@ def _quick_to_compile():
   # XLA ends a process that has a flag which its version does not know.
   if importlib.metadata.version('jaxlib').startswith('0.10.'):
     flags.append('--xla_cpu_use_fusion_emitters=false')
+    # The workers keep the cores busy.
+    flags.append('--xla_cpu_parallel_codegen_split_count=1')
   return ' '.join(flags)
 
 

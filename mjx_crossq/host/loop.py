@@ -18,6 +18,7 @@ from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError
 from mjx_crossq.host import (
   dumps,
+  fidelity,
   integrity,
   pbt,
   records,
@@ -336,7 +337,7 @@ class Host:
     if ends and not again:
       self._saver.at_stop(state)
     if measured is not None:
-      stopping.check_faithful(c, self._env, measured, step)
+      fidelity.check_faithful(c, self._env, measured, step)
 
   def _log(self, state, sums, seconds):
     c, runner = self._runner.config, self._runner

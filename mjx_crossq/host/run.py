@@ -10,7 +10,7 @@ from mjx_crossq.device.budget import Budget, advice_when_out_of_memory
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.envs.base import Env
 from mjx_crossq.errors import ConfigError
-from mjx_crossq.host import integrity, stopping, warm_start
+from mjx_crossq.host import fidelity, integrity, stopping, warm_start
 from mjx_crossq.host.evaluation import has_stock
 from mjx_crossq.host.loop import COMPILING, Host, Report, Result, checkpoints
 from mjx_crossq.host.preemption import Preemption
@@ -77,7 +77,7 @@ def train(
     config = config.replace(init_from=str(init))
   if config.init_parts != 'policy' and not config.init_from:
     raise ConfigError(f'init_parts={config.init_parts} needs --init_from=RUN')
-  stopping.check_watched(config, env)
+  fidelity.check_watched(config, env)
   runner = Runner(config, env, devices, data_parallel=data_parallel)
   given = 0 if transitions is None else len(transitions.reward)
   if given != config.init_transitions and not (resume and not given):

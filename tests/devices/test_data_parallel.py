@@ -14,6 +14,7 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize('devices', ['2', '4', '8'])
+@pytest.mark.slow
 def test_an_update_is_that_of_one_device(found, devices):
   """Parameters, optimisers, running statistics and metrics."""
   assert found['update'][devices] < 1e-5
@@ -21,17 +22,20 @@ def test_an_update_is_that_of_one_device(found, devices):
   assert found['reduced'][devices]
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_one_device(found):
   assert max(found['run'].values()) < found['bound'] < 0.05, found['run']
   assert found['returns'] < found['bound']
   assert max(found['traces'].values()) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_from_one_device_to_four_and_back(found):
   assert found['moved'] < found['bound']
   assert found['restored'] < found['bound']
 
 
+@pytest.mark.slow
 def test_replay_and_environments_are_divided(found):
   assert found['specs'] == {
     'replay': "P(None, None, 'data')",
@@ -42,6 +46,7 @@ def test_replay_and_environments_are_divided(found):
   assert found['budget'] == found['replay_of_a_device']
 
 
+@pytest.mark.slow
 def test_the_replay_is_never_gathered_nor_copied(found):
   assert found['largest'] < found['replay_of_a_device'] / 4
   assert found['aliased'] >= found['replay_of_a_device']

@@ -158,6 +158,7 @@ def pendulum():
   return envs.load('brax:inverted_pendulum')
 
 
+@pytest.mark.slow
 def test_brax_env_is_what_brax_says(pendulum):
   own = brax.envs.get_environment('inverted_pendulum', backend='mjx')
   assert pendulum.observation_size == own.observation_size == 4

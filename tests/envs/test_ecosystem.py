@@ -33,6 +33,7 @@ def test_every_part_has_examples():
   }
 
 
+@pytest.mark.slow
 def test_brax(monkeypatch):
   monkeypatch.setattr(jax, 'device_put_replicated', None, raising=False)
   names = run('brax')

@@ -327,6 +327,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_pictures_are_of_the_state(tmp_path):
   code = _PICTURES.replace('sys.argv[1]', repr(str(tmp_path)))
   printed = python(code, MUJOCO_GL=None).split()

@@ -102,7 +102,7 @@ def _elliptic(rng, n):
   return row_costs.RowCosts(stiffness, np.zeros(4 * n, bool), dry, (cones,))
 
 
-@pytest.mark.parametrize('n', (1, 8))
+@pytest.mark.parametrize('n', (8, pytest.param(1, marks=pytest.mark.slow)))
 def test_step_of_elliptic_cones_equals_a_float64_minimiser(n):
   rng = np.random.RandomState(n)
   moved = 0

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from mjx_crossq.envs import suite
 
@@ -13,6 +14,10 @@ class TestQuadruped(checks.StockParity):
   others = ('escape',)  # in test_warp.py: MJX lacks the terrain.
   models = ('run', 'fetch')
   slow = ('walk', 'fetch')
+
+  @pytest.mark.slow
+  def test_initial_distribution_equals_stock(self, task):
+    super().test_initial_distribution_equals_stock(task)
 
   def test_escape_has_stocks_specs_too(self):
     self.test_dm_env_has_stocks_specs('quadruped-escape')

@@ -60,7 +60,13 @@ def another(task) -> suite.SuiteEnv:
   return checks.load(task)
 
 
-@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize(
+  'task',
+  [
+    pytest.param(task, marks=[pytest.mark.slow] * (task in TASKS[2:]))
+    for task in TASKS
+  ],
+)
 def test_steps_from_a_loaded_state_are_the_same(task, tmp_path):
   env = checks.load(task)
   step = jax.jit(env.step)

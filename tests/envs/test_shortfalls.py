@@ -123,6 +123,7 @@ def _limited(env, iterations):
   return limited
 
 
+@pytest.mark.slow
 def test_solves_that_end_at_the_cap_are_counted(landing):
   """Where none is counted, more iterations change roundings alone."""
   env, state, actions = landing

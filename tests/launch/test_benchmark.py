@@ -9,6 +9,7 @@ from mjx_crossq.launch.bench import breakdown
 from . import programs
 
 
+@pytest.mark.slow
 def test_physics_only(tmp_path):
   path = tmp_path / 'physics.json'
   result = programs.run(

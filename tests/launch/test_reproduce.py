@@ -177,6 +177,7 @@ def story(tmp_path_factory):
   return folder, first, second, before, shown
 
 
+@pytest.mark.slow
 def test_a_budget_may_end_early_and_be_raised(story):
   _, first, _, _, shown = story
   assert '0 of 1 jobs are done' in shown['short']
@@ -186,6 +187,7 @@ def test_a_budget_may_end_early_and_be_raised(story):
   assert jobs.reached(config, first) == 2_000
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_are_drawn(story):
   folder, first, second, _, shown = story
   assert f'[1/2] {second.name} is done' in shown['failed']
@@ -196,12 +198,14 @@ def test_a_failed_run_is_named_and_the_others_are_drawn(story):
   assert (second / 'checkpoints' / '2000').is_dir()
 
 
+@pytest.mark.slow
 def test_complete_runs_are_left_alone(story):
   _, _, second, before, shown = story
   assert '1 of 2 jobs are done' in shown['whole']
   assert before and files_of(second) == before
 
 
+@pytest.mark.slow
 def test_figures_and_tables_of_the_runs(story):
   folder, first, second, _, _ = story
   output = folder / 'figure2'
@@ -224,6 +228,7 @@ def test_figures_and_tables_of_the_runs(story):
   assert {row['env_step'] for row in points} == {'1000', '2000'}
 
 
+@pytest.mark.slow
 def test_the_first_figure_draws_the_diagnostics(story, capsys):
   folder, *_ = story
   runs = [c for c in smoke(1) if c.utd == 2]

@@ -57,6 +57,7 @@ def test_a_replay_begins_with_a_file(file):
   )
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_file(file, tmp_path):
   loaded = datasets.load(file, runs.env(), CONFIG)
   config = CONFIG.replace(init_transitions=40, env_steps=40)

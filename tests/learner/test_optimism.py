@@ -88,6 +88,7 @@ def run():
   return runner, jax.tree.map(jnp.copy, state)
 
 
+@pytest.mark.slow
 def test_it_collects_the_data(run, monkeypatch):
   runner, state = run
   monkeypatch.setattr(Agent, 'explore', lambda *_: jnp.full((1, 1), 0.5))

@@ -120,7 +120,7 @@ VARIANTS = {
 
 _SLOW = (
   *('quantile', 'layer_norm', 'bro'),
-  *('crossq_512', 'sac_resets', 'four_critics'),
+  *('crossq_512', 'sac_resets', 'four_critics', 'soft_l2', 'two_passes'),
 )
 
 
@@ -142,9 +142,8 @@ def test_variant_learns_a_value(variant):
   )
 
 
-@pytest.mark.parametrize(
-  'preset', ['xqc', pytest.param('flashsac', marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('preset', ['xqc', 'flashsac'])
+@pytest.mark.slow
 def test_value_is_in_units_of_the_spread_of_returns(preset):
   env, obs, expected = CASES['delayed']
   runner, states = learn(env, 2000, preset, lr_decay_steps=2400)

@@ -18,7 +18,7 @@ def play(rollout, iterations):
   for i in range(iterations):
     action = jnp.full((rollout.num_envs, 1), 0.1 * i)
     state = begin(state, jax.random.key(i))
-    state, transition, finite = step(state, action, jnp.int32(i))
+    state, transition, finite, _ = step(state, action, jnp.int32(i))
     assert np.all(finite)
     seen.append(transition)
   return jax.tree.map(lambda *x: np.stack(x), *seen), state

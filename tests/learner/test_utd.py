@@ -157,13 +157,11 @@ def test_a_reset_between_two_updates_leaves_a_frozen_seed_alone(quarter):
   np.testing.assert_array_equal(sums['updates'], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changes',
   [
-    pytest.param(
-      {'num_envs': 128, 'utd': 0.0625, 'replay_capacity': 5_120, 'warmup': 300},
-      marks=pytest.mark.slow,
-    ),
+    {'num_envs': 128, 'utd': 0.0625, 'replay_capacity': 5_120, 'warmup': 300},
     {'num_envs': 1, 'utd': 0.25, 'reset_every': 3},
   ],
   ids=['8 updates an iteration', 'every 4th iteration'],

@@ -107,7 +107,7 @@ def test_killed_at_any_moment(undisturbed, tmp_path, kills):
   ('number', 'code'),
   [
     (signal.SIGTERM, 0),
-    (signal.SIGINT, 130),
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
     # The same handler as that of SIGTERM.
     pytest.param(signal.SIGUSR1, 0, marks=pytest.mark.slow),
   ],
@@ -140,6 +140,7 @@ def test_asked_to_stop(undisturbed, tmp_path, number, code):
   assert runs.evaluations(workdir) == runs.evaluations(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed(tmp_path):
   """SIGHUP, after which nothing can be printed any more."""
   workdir = tmp_path / 'run'

@@ -129,6 +129,7 @@ def train(workdir, **changes):
   )
 
 
+@pytest.mark.slow
 def test_an_error_leaves_what_was_not_finished_in_the_checkpoint(
   tmp_path, monkeypatch
 ):
