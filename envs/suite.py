@@ -37,9 +37,21 @@ def import_stock(name: str) -> ModuleType:
 
   Returns:
     The module.
+
+  Raises:
+    ImportError: dm_control is not installed; the message says how it is.
   """
-  with runtime.quiet():
-    return importlib.import_module('.'.join(filter(None, (_SUITE, name))))
+  try:
+    with runtime.quiet():
+      return importlib.import_module('.'.join(filter(None, (_SUITE, name))))
+  except ModuleNotFoundError as error:
+    if error.name != 'dm_control':
+      raise
+    raise ImportError(
+      'dm_control is missing, which has the models: pip install dm_control; on '
+      'Python 3.13, where its need labmaze cannot be installed and is not '
+      'used: pip install --no-deps dm_control'
+    ) from None
 
 
 _Compiled = tuple[models.MjModel, models.Model, models.Data]

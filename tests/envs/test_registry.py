@@ -129,3 +129,24 @@ def test_loading_needs_neither_learner_nor_extras():
     'print(json.dumps([m in sys.modules for m in names]))'
   )
   assert loaded == [True, False, False, False]
+
+
+def test_the_suite_needs_no_labmaze():
+  """Which has no wheel for Python 3.13."""
+  code = (
+    'import json, sys; sys.modules["labmaze"] = None; '
+    'from mjx_crossq import envs; env = envs.load("pendulum-swingup"); '
+    'print(json.dumps(env.stock_env(0).reset().first()))'
+  )
+  assert _python(code) is True
+
+
+def test_without_dm_control_a_line_says_how_it_is_installed(monkeypatch):
+  monkeypatch.delitem(sys.modules, 'dm_control.suite', raising=False)
+
+  def missing(name):
+    raise ModuleNotFoundError(f'No module named {name!r}', name='dm_control')
+
+  monkeypatch.setattr(suite.importlib, 'import_module', missing)
+  with pytest.raises(ImportError, match='pip install --no-deps dm_control'):
+    suite.import_stock('cheetah')

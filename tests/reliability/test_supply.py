@@ -1,11 +1,13 @@
 """What is installed: hashes in the locks, and a wheel that is reproducible."""
 
 import hashlib
+import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,19 @@ def test_make_refuses_a_python_that_is_not_supported(tmp_path):
   assert done.returncode == 2
   assert done.stdout.startswith('Needs Python 3.11 or 3.12')
   assert not (tmp_path / 'venv').exists()
+
+
+def test_on_python_3_13_all_needs_of_dm_control_but_labmaze_are_ours():
+  def names(requirements):
+    return {re.split(r'[\s;<>=!~\[]', x)[0].lower() for x in requirements}
+
+  with (ROOT / 'pyproject.toml').open('rb') as file:
+    ours = tomllib.load(file)['project']['dependencies']
+  there = [x for x in ours if "python_version < '3.13'" not in x]
+  theirs = importlib.metadata.requires('dm_control') or []
+  needs = names(x for x in theirs if 'extra' not in x) - {'labmaze'}
+  assert needs and needs <= names(there)
+  assert 'dm_control' not in names(there)
 
 
 @pytest.mark.slow
