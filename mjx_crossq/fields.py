@@ -377,7 +377,7 @@ class Fields:
   reset_at: tuple[int, ...] = field(
     (), 'env steps after which the agent is reset, such as 15001,50001', least=1
   )
-  init_alpha: float = _varied(1.0, 'initial temperature', least=1e-9)
+  init_alpha: float = _varied(0.01, 'initial temperature', least=1e-9)
   target_entropy: float = _varied(
     -0.5,
     'entropy target in nats per action dimension: -0.5 means -|A|/2',

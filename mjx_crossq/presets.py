@@ -21,6 +21,7 @@ _CROSSQ: dict[str, Any] = {
   'alpha_lr': 8e-4,
   'adam_b1': 0.5,
   'weight_decay': 0.0,
+  'init_alpha': 1.0,
   'target_entropy': -1.0,
 }
 
@@ -33,6 +34,7 @@ _SAC: dict[str, Any] = {
   'alpha_lr': 3e-4,
   'weight_decay': 0.0,
   'policy_delay': 1,
+  'init_alpha': 1.0,
 }
 
 # FlashSAC (arXiv 2604.04539; Holiday-Robot/FlashSAC) as it runs on DMC. The
@@ -63,13 +65,14 @@ _FLASHSAC: dict[str, Any] = {
   'actor_joint_pass': True,
   'policy_delay': 2,
   'noise_repeat': 16,
-  'init_alpha': 0.01,
   'target_entropy': -0.47818,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
   # The paper's method: the defaults above.
   'crossq_wn': {},
+  # With the temperature of arXiv 2502.07523 v2, Table 1, which begins high.
+  'crossq_wn_table1': {'init_alpha': 1.0},
   # The wording of arXiv 2506.03758, which mentions no target network.
   'crossq_wn_no_target': {'target_network': False},
   'crossq': _CROSSQ,
@@ -100,7 +103,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     'weight_decay': 0.0,
     'alpha_lr': 3e-4,
     'lr_decay_steps': 1_000_000,
-    'init_alpha': 0.01,
     'normalize_rewards': True,
   },
   # BRO (NeurIPS 2024) as naumix/BiggerRegularizedOptimistic runs it.
@@ -122,6 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     'alpha_b1': 0.5,
     'weight_decay': 1e-4,
     'policy_delay': 1,
+    'init_alpha': 1.0,
     'reset_at': (15_001, 50_001, 250_001, 500_001, 750_001),
   },
   'flashsac': _FLASHSAC,
@@ -157,6 +160,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     'critic_lr': 1e-3,
     'actor_lr': 1e-3,
     'alpha_lr': 1e-3,
+    'init_alpha': 1.0,
   },
 }
 

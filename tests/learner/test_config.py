@@ -23,7 +23,7 @@ def test_default_is_the_method_of_the_paper():
   assert (c.adam_b1, c.adam_b2, c.weight_decay) == (0.9, 0.999, 1e-2)
   assert (c.batch_size, c.gamma, c.policy_delay) == (256, 0.99, 3)
   assert (c.warmup, c.action_repeat, c.target_entropy) == (5000, 2, -0.5)
-  assert (c.replay_capacity, c.utd, c.init_alpha) == (1_000_000, 10, 1.0)
+  assert (c.replay_capacity, c.utd, c.init_alpha) == (1_000_000, 10, 0.01)
 
 
 def test_crossq_and_sac_differ_where_their_sources_do():
@@ -48,11 +48,13 @@ def test_variants_of_crossq_are_diffs_of_one_or_three_settings():
     }
     for name, base in (
       ('crossq_wn_no_target', 'crossq_wn'),
+      ('crossq_wn_table1', 'crossq_wn'),
       ('crossq_512', 'crossq'),
     )
   }
   assert changed == {
     'crossq_wn_no_target': {'preset', 'target_network'},
+    'crossq_wn_table1': {'preset', 'init_alpha'},
     'crossq_512': {'preset', 'action_repeat', 'critic_width', 'adam_b1'},
   }
   c = from_preset('crossq_512')
