@@ -1,6 +1,5 @@
 """Settings of every test process, made before JAX starts."""
 
-import contextlib
 import gc
 import importlib.metadata
 import os
@@ -30,6 +29,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from mjx_crossq.device import budget  # noqa: E402
+from tests import memory  # noqa: E402
 
 # Tracing makes many objects, and each collection would look at all modules too.
 gc.freeze()
@@ -79,10 +79,7 @@ def forget_programs():
 def bounded_memory():
   """Dog's programs fill 2 GiB; a test finds what it needs again on the disk."""
   yield
-  pages = 0
-  with contextlib.suppress(FileNotFoundError), open('/proc/self/statm') as file:
-    pages = int(file.read().split()[1])
-  if pages * os.sysconf('SC_PAGE_SIZE') > _LARGE:
+  if memory.resident() > _LARGE:
     _forget()
 
 

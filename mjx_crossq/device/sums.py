@@ -14,13 +14,22 @@ LEARNED = (*COUNTS, *CRITIC_METRICS, *ACTOR_METRICS)
 EVENTS = ('env_faults',)
 
 
+def sum_names(watched: Sequence[str]) -> tuple[str, ...]:
+  """The names of all sums, in the order that the training loop carries them.
+
+  Args:
+    watched: the counts of the environment, `Env.watched`.
+  """
+  return *LEARNED, *EVENTS, *watched
+
+
 def zero_sums(watched: Sequence[str] = ()) -> Metrics:
   """The sums before the first iteration: every metric and every count.
 
   Args:
     watched: the counts of the environment, `Env.watched`.
   """
-  return {name: jnp.float32(0) for name in (*LEARNED, *EVENTS, *watched)}
+  return {name: jnp.float32(0) for name in sum_names(watched)}
 
 
 def mean_metrics(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

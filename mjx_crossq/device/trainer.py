@@ -21,7 +21,7 @@ from mjx_crossq.device.layout import Layout
 from mjx_crossq.device.replay import Replay
 from mjx_crossq.device.resets import Resets
 from mjx_crossq.device.rollout import Rollout, RolloutState
-from mjx_crossq.device.sums import COUNTS, EVENTS, LEARNED, zero_sums
+from mjx_crossq.device.sums import COUNTS, EVENTS, LEARNED, sum_names
 from mjx_crossq.envs.base import Env
 from mjx_crossq.learner import branches, noise, reward_scale
 from mjx_crossq.learner.agent import (
@@ -186,7 +186,7 @@ class Trainer:
 
     kept = jax.tree.map(jnp.copy, state.agent)
     # One array: on an accelerator each that is carried costs launches.
-    names = tuple(zero_sums(self.rollout.env.watched))
+    names = sum_names(self.rollout.env.watched)
     carry = state, kept, as_vector(sums, names), jnp.bool_(False)
     state, _, vector, _ = jax.lax.while_loop(condition, body, carry)
     return state, dict(zip(names, vector, strict=True))
@@ -202,7 +202,7 @@ class Trainer:
 
     Returns:
       The state, a copy of its agent, and what the iteration adds to the sums
-      of the metrics, in the order of `zero_sums`.
+      of the metrics, in the order of `sum_names`.
     """
     functions = self.agent.with_hyper(state.hyper)
     rollout, action = self.decide(state)

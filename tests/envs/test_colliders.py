@@ -13,8 +13,6 @@ a lower bound of the distance.
 import dataclasses
 import functools
 import itertools
-import subprocess
-import sys
 import types as types_lib
 
 import jax
@@ -443,16 +441,3 @@ def test_slots_of_the_table():
     assert table[types] is collider
   counts = {x.ncon for x in colliders.COLLIDERS.values()}  # pyright: ignore
   assert counts == {1, 2, plane_box.CONTACTS, box_box.CONTACTS}
-
-
-def test_upstream_still_needs_them():
-  """Fails when MJX has them: then measure anew, and drop ours."""
-  code = (
-    'from mujoco.mjx._src import collision_driver as c; '
-    'from mujoco.mjx._src.types import GeomType as t; '
-    'print(c.has_collision_fn(t.ELLIPSOID, t.BOX))'
-  )
-  done = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  )
-  assert done.stdout.split()[-1] == 'False'

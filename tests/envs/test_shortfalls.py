@@ -19,20 +19,11 @@ from mjx_crossq.envs.mjx import (
 )
 from tests.envs import checks
 
-_SPHERES = """
+_MODEL = """
 <mujoco>
-  <custom><numeric name="max_contact_points" data="3"/></custom>
+  <custom><numeric name="{}" data="{}"/></custom>
   <worldbody>
-    <geom type="plane" size="9 9 .1"/>
-    {}
-  </worldbody>
-</mujoco>
-"""
-_ELLIPSOIDS = """
-<mujoco>
-  <custom><numeric name="max_geom_pairs" data="2"/></custom>
-  <worldbody>
-    <geom type="box" size=".1 .1 .1"/>
+    <geom {}/>
     {}
   </worldbody>
 </mujoco>
@@ -42,6 +33,13 @@ _ELLIPSOIDS = """
 def _bodies(geom, count):
   body = '<body pos="{} 0 0"><freejoint/><geom {}/></body>'
   return ''.join(body.format(9 * i, geom) for i in range(1, count + 1))
+
+
+def _ellipsoids(setting):
+  """Five of them and a box; a setting is 2."""
+  box = 'type="box" size=".1 .1 .1"'
+  bodies = _bodies('type="ellipsoid" size=".1 .2 .3"', 5)
+  return _MODEL.format(setting, 2, box, bodies)
 
 
 def _counted(xml, positions):
@@ -61,7 +59,8 @@ def _counted(xml, positions):
 
 
 def test_contacts_without_a_slot_are_counted():
-  xml = _SPHERES.format(_bodies('size=".5"', 6))
+  floor, spheres = 'type="plane" size="9 9 .1"', _bodies('size=".5"', 6)
+  xml = _MODEL.format('max_contact_points', 3, floor, spheres)
   for touching in range(7):
     positions = np.zeros((6, 3))
     positions[:, 0] = 9 * np.arange(6)
@@ -70,7 +69,7 @@ def test_contacts_without_a_slot_are_counted():
 
 
 def test_pairs_that_may_touch_and_are_not_looked_at_are_counted():
-  xml = _ELLIPSOIDS.format(_bodies('type="ellipsoid" size=".1 .2 .3"', 5))
+  xml = _ellipsoids('max_geom_pairs')
   for near in range(6):
     positions = np.zeros((5, 3))
     positions[:, 0] = np.where(np.arange(5) < near, 0.1, 9)
@@ -90,8 +89,7 @@ def test_pairs_that_a_collider_leaves_undecided_are_counted(monkeypatch):
   for collide in colliders.COLLIDERS.values():
     if hasattr(collide, 'exact_pairs'):
       monkeypatch.setattr(collide, 'exact_pairs', 2)
-  xml = _ELLIPSOIDS.format(_bodies('type="ellipsoid" size=".1 .2 .3"', 5))
-  xml = xml.replace('max_geom_pairs', 'another')
+  xml = _ellipsoids('another')
   for near in (0, 1, 2, 4):
     positions = np.zeros((5, 3))
     positions[:, 0] = np.where(np.arange(5) < near, 0.1, 9)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 
 import jax
 import numpy as np
@@ -71,12 +70,6 @@ def train(workdir, report=quiet, *, stop=None, init=None, **changes):
     stop=stop,
     init=init,
   )
-
-
-def resident():
-  """Memory of this process in bytes."""
-  with open('/proc/self/statm') as file:
-    return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 def assert_same_bits(a, b):

@@ -13,6 +13,7 @@ import pytest
 from mjx_crossq import ConfigError, Runner
 from mjx_crossq.device import budget
 from mjx_crossq.host import run as loop
+from tests import memory
 from tests.reliability import runs
 
 MEASURE = """
@@ -20,11 +21,12 @@ import gc, json
 import jax
 from mjx_crossq import Runner
 from mjx_crossq.device import budget
+from tests import memory
 from tests.reliability import runs
 
 def resident():
   gc.collect()
-  return runs.resident()
+  return memory.resident()
 
 # Compiling takes memory of its own: a small run compiles the same programs.
 runner = Runner(runs.config(), runs.env())
@@ -110,13 +112,13 @@ def test_freed_memory_goes_back_to_the_system():
   libc = ctypes.CDLL(None)
   libc.malloc.restype = libc.memset.restype = ctypes.c_void_p
   budget.return_freed()  # so that the blocks find no room
-  before = runs.resident()
+  before = memory.resident()
   blocks = [ctypes.c_void_p(libc.malloc(20_000)) for _ in range(10_000)]
   for block in blocks:
     libc.memset(block, 1, 20_000)
   for block in blocks[:-1]:  # the last one holds the heap's end
     libc.free(block)
-  assert runs.resident() > before + 150 * 2**20
+  assert memory.resident() > before + 150 * 2**20
   budget.return_freed()
-  assert runs.resident() < before + 50 * 2**20
+  assert memory.resident() < before + 50 * 2**20
   libc.free(blocks[-1])

@@ -3,6 +3,7 @@
 import numpy as np
 
 from mjx_crossq import Runner
+from mjx_crossq.config import SCHEDULE_FIELDS
 from tests.reliability import runs
 
 
@@ -26,4 +27,6 @@ def lowered(config):
 
 
 def test_host_fields_are_no_part_of_the_programs():
+  in_programs = {'eval_episodes', 'diagnostics_every'}
+  assert {*SCHEDULE_FIELDS} - in_programs <= {*runs.HOST_FIELDS}
   assert lowered(runs.config()) == lowered(runs.config(**runs.HOST_FIELDS))

@@ -122,7 +122,11 @@ class BrokenError(Exception):
 
 @pytest.mark.parametrize(
   'error',
-  [BrokenError, pytest.param(KeyboardInterrupt, marks=pytest.mark.slow)],
+  [
+    BrokenError,
+    pytest.param(KeyboardInterrupt, marks=pytest.mark.slow),
+    pytest.param(SystemExit, marks=pytest.mark.slow),
+  ],
 )
 def test_an_error_in_follow_leaves_a_checkpoint(tmp_path, undisturbed, error):
   """And the run goes on from it to the same bits."""

@@ -17,6 +17,7 @@ from mjx_crossq.device.budget import return_freed
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.host import run as loop
 from mjx_crossq.host.checkpoint import Checkpointer
+from tests import memory
 from tests.reliability import runs
 
 MINUTES = float(os.environ.get('SOAK_MINUTES', '0'))
@@ -26,7 +27,7 @@ def resident():
   """Memory of this process in bytes, without what malloc could give back."""
   gc.collect()
   return_freed()
-  return runs.resident()
+  return memory.resident()
 
 
 @pytest.mark.slow
