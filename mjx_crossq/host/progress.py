@@ -25,7 +25,9 @@ class Progress:
     self._config = config
     self._before = elapsed
     self._start = time.monotonic()
-    self._first = self._iteration = iteration
+    self._iteration = iteration
+    # Since when the run has learned; the warm-up is too fast to tell its speed.
+    self._learns_from = (iteration, self._start)
 
   def elapsed(self) -> float:
     """Seconds that the run has taken, in all of its processes."""
@@ -42,6 +44,8 @@ class Progress:
     steps = (iteration - self._iteration) * c.steps_per_iteration
     updates = c.updates_at(iteration) - c.updates_at(self._iteration)
     self._iteration = iteration
+    if not c.updates_at(iteration):
+      self._learns_from = (iteration, time.monotonic())
     return {
       'time/env_steps_per_second': steps / device_seconds,
       'time/updates_per_second': updates / device_seconds,
@@ -57,6 +61,8 @@ class Progress:
   ) -> str:
     """One line: env steps, speeds, return per seed, time left.
 
+    The time left is known once the run has learned for an interval.
+
     Args:
       iteration: the current one.
       speeds: as `speeds` gives them.
@@ -64,17 +70,23 @@ class Progress:
       variants: names of the rows' variants, '' where nothing varies.
     """
     c = self._config
-    elapsed = time.monotonic() - self._start
-    done = iteration - self._first
-    left = elapsed / max(done, 1) * (c.iterations - iteration)
     step, total = (n * c.steps_per_iteration for n in (iteration, c.iterations))
-    minutes, seconds = divmod(round(left), 60)
     return (
       f'{step:>9,} / {total:,} env steps | '
       f'{speeds["time/env_steps_per_second"]:7,.0f} env steps/s | '
       f'{speeds["time/updates_per_second"]:6,.0f} updates/s | '
-      f'return {_returns(returns, variants)} | {minutes}:{seconds:02d} left'
+      f'return {_returns(returns, variants)} | {self._left(iteration)} left'
     )
+
+  def _left(self, iteration: int) -> str:
+    """Minutes and seconds until the end, evaluations included."""
+    first, start = self._learns_from
+    remaining = self._config.iterations - iteration
+    if remaining and iteration == first:
+      return '-:--'
+    passed = time.monotonic() - start
+    seconds = round(passed / max(iteration - first, 1) * remaining)
+    return f'{seconds // 60}:{seconds % 60:02d}'
 
 
 def evaluation_line(
