@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mjx_crossq.config import ConfigError
-from mjx_crossq.results import baselines, plotting, summaries
+from mjx_crossq.results import baselines, comparison, plotting, summaries
 from mjx_crossq.results.axes import AXES, ENV_STEPS, Axis
 from mjx_crossq.results.curves import Run
 
@@ -171,6 +171,26 @@ def aggregates(
     print(summaries.table(compared[title]))
   print()
   return pooled, compared, step
+
+
+def tables(
+  ours: Mapping, tasks: Sequence[str], replicates: int
+) -> dict[str, str]:
+  """Our returns beside all published ones, as Markdown and CSV, by file name.
+
+  Args:
+    ours: curves of our runs by label and task.
+    tasks: which to compare; those that all labels have are pooled too.
+    replicates: of the bootstrap.
+  """
+  common = [t for t in tasks if all(t in by_task for by_task in ours.values())]
+  titles = {task: [task] for task in tasks} | groups(common)
+  every = published(baselines.algorithms())
+  found = comparison.rows(ours, every, titles, replicates)
+  return {
+    'table.csv': comparison.to_csv(found),
+    'table.md': comparison.to_markdown(found),
+  }
 
 
 def save(drawn: Mapping[str, 'Figure'], stem: Path) -> None:

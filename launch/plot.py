@@ -46,6 +46,11 @@ _AT_STEP = flags.DEFINE_float(
   'env step, or other x, of the comparison (the last that all runs reach)',
   0,
 )
+_TABLE = flags.DEFINE_bool(
+  'table',
+  False,
+  'also write the returns of the runs beside all published ones',
+)
 _DIAGNOSTICS = flags.DEFINE_bool(
   'diagnostics', False, 'also draw the series of metrics.jsonl'
 )
@@ -62,7 +67,11 @@ def main() -> None:
   stem = _stem()
   names = _BASELINES.value
   axis = drawing.axis(_X.value, names or [])
+  if _TABLE.value and _X.value != 'env_steps':
+    raise ConfigError('--table compares at equal env steps: leave --x out')
   runs = drawing.runs(_WORKDIRS.value)
+  if _TABLE.value and not runs:
+    raise ConfigError('--table is of runs: give --workdirs')
   ours = curves.evaluations(runs, axis)
   if names is None:
     names = drawing.best(ours) if _X.value == 'env_steps' else []
@@ -80,9 +89,16 @@ def main() -> None:
   if pooled:
     drawn['aggregate'] = figures.aggregate(shown, pooled, compared, step, axis)
   if series:
-    ran = [t for t in tasks if any(t in by_task for by_task in ours.values())]
-    drawn['diagnostics'] = figures.diagnostics(series, ran, axis)
+    trained = _trained(ours, tasks)
+    drawn['diagnostics'] = figures.diagnostics(series, trained, axis)
+  texts = {}
+  if _TABLE.value:
+    texts = drawing.tables(ours, _trained(ours, tasks), _REPLICATES.value)
   drawing.save(drawn, stem)
+  for name, text in texts.items():
+    file = stem.with_name(f'{stem.name}_{name}')
+    file.write_text(text, encoding='utf-8')
+    print(f'wrote {file}')
 
 
 def _stem() -> Path:
@@ -122,6 +138,11 @@ def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
       f'no run or baseline has any of these tasks; they have {", ".join(there)}'
     )
   return tasks
+
+
+def _trained(ours: Mapping, tasks: Sequence[str]) -> list[str]:
+  """Those of the tasks that a run has."""
+  return [t for t in tasks if any(t in by_task for by_task in ours.values())]
 
 
 def _diagnostics(

@@ -11,7 +11,6 @@ docs/reproduce.md lists the runs of each figure and scale.
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
@@ -24,7 +23,7 @@ from mjx_crossq.launch.jobs import (
   jobs,
   supervision,
 )
-from mjx_crossq.results import baselines, comparison, curves, figures
+from mjx_crossq.results import comparison, curves, figures
 
 _FIGURE = flags.DEFINE_enum(
   'figure', None, ['1', '2', '3'], "number of the paper's figure"
@@ -190,26 +189,8 @@ def draw(
     if pooled:
       drawn['aggregate'] = figures.aggregate(shown, pooled, compared, step)
   drawing.save(drawn, output / 'figure')
-  groups = {task: [task] for task in tasks} | drawing.groups(common)
-  _write_tables(ours, series, groups, output, replicates)
-
-
-def _write_tables(
-  ours: Any,
-  series: Any,
-  groups: dict[str, list[str]],
-  output: Path,
-  replicates: int,
-) -> None:
-  """Tables of our and all published returns, and the points of the figure."""
-  published = drawing.published(baselines.algorithms())
-  rows = comparison.rows(ours, published, groups, replicates)
-  texts = {
-    'table.csv': comparison.to_csv(rows),
-    'table.md': comparison.to_markdown(rows),
-    'points.csv': comparison.points(series),
-  }
-  for name, text in texts.items():
+  texts = drawing.tables(ours, tasks, replicates)
+  for name, text in (texts | {'points.csv': comparison.points(series)}).items():
     (output / name).write_text(text, encoding='utf-8')
     print(f'wrote {output / name}')
 

@@ -267,6 +267,7 @@ def test_draws_runs_beside_published_ones(tmp_path):
     f'--workdirs={tmp_path / "[abc]*"}',
     '--baselines=BRO_utd10',
     '--diagnostics',
+    '--table',
     '--replicates=50',
     f'--output={prefix}',
   )
@@ -295,6 +296,15 @@ def test_draws_runs_beside_published_ones(tmp_path):
     r'crossq_wn, UTD 10 \| 6 \|.*', done.stdout.split('3 tasks')[1]
   )
   assert row and f'| {ours:.3f} (' in row[0]
+  with (tmp_path / 'figure_table.csv').open() as file:
+    table = {
+      (r['tasks'], r['label'], r['env_step']): r for r in csv.DictReader(file)
+    }
+  pooled = table['3 tasks', 'crossq_wn, UTD 10', '30000']
+  middle = (95 + 300 + 400 + 500) / 4000  # without the least and the largest
+  assert float(pooled['iqm']) == pytest.approx(middle, abs=1e-4)
+  assert ('dog-run', 'BRO, UTD 10, published', '30000') in table
+  assert '## 30,000 env steps' in (tmp_path / 'figure_table.md').read_text()
 
 
 def test_draws_over_time(tmp_path):
@@ -390,6 +400,8 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path):
     (out, bro, '--tasks=cartpole-swingup'): 'unknown task',
     (out, bro, '--x=wall'): 'leave --baselines out',
     (out, ours, '--x=hours'): 'wall',
+    (out, ours, '--x=wall', '--table'): 'leave --x out',
+    (out, bro, '--table'): 'give --workdirs',
     (out, bro, '--diagnostics'): 'no run in --workdirs logged',
     (out, ours, '--diagnostics', '--series=diag/x'): 'logged diag/x',
     (out, ours, '--at_step=40000'): 'choose another --at_step',
