@@ -11,10 +11,6 @@ def make(task: str) -> 'HumanoidCMU':
 class HumanoidCMU(humanoid.Humanoid):
   """Stand, or move at the task's speed in any direction."""
 
-  unfaithful = (
-    "MJX's solver ends early in float32 where many parts touch lightly: 1 % of "
-    'velocities are off by more than 0.1 after 25 physics steps'
-  )
   trunk = 'thorax'
   trunk_up = 1
   limbs = ('lhand', 'lfoot', 'rhand', 'rfoot')

@@ -32,11 +32,6 @@ class Stack(manipulation.Arm, target.TargetEnv):
     self._count = int(task.removeprefix('stack_'))
     self._boxes = [f'box{i}' for i in range(self._count)]
     super().__init__('stacker', task)
-    if task == 'stack_4':
-      self.unfaithful = (
-        'with MJX, 1 % of velocities are off by more than 0.03 after one '
-        'control step'
-      )
 
   @override
   def stock_xml(self):

@@ -53,6 +53,8 @@ BOUNDS = {
   'hopper': Bounds(5e-5, (4e-6, 4e-5), (2e-5, 6e-4), (8e-6, 8e-5)),
   'walker': Bounds(6e-5, (8e-6, 1.5e-4), (5e-5, 1e-3), (2e-5, 2e-4)),
   'humanoid': Bounds(6e-5, (4e-5, 4e-4), (1.5e-4, 1.5e-2), (8e-5, 1e-3)),
+  # C rounded to float32 after each physics step: 1e-5 and 3e-4.
+  'humanoid_CMU': Bounds(2e-3, (3e-5, 2e-4), (6e-5, 4e-2), (5e-5, 8e-3)),
   'lqr': Bounds(1e-6, (3e-7, 1e-6), (2e-6, 4e-6)),
   'manipulator': Bounds(2e-3, (3e-5, 2e-4), (1e-4, 8e-4), (4e-5, 8e-3)),
   'pendulum': Bounds(1e-6, (2e-7, 1e-6), (3e-6, 1e-5)),
@@ -63,6 +65,8 @@ BOUNDS = {
   'quadruped-fetch': Bounds(6e-2, (5e-5, 0.2), (2e-4, 1.0), solve=6.0),
   'reacher': Bounds(2e-6, (5e-7, 4e-6), (6e-7, 1e-5)),
   'stacker': Bounds(2e-3, (6e-6, 5e-4), (2e-5, 4e-4), (1e-5, 1e-2)),
+  # C rounded to float32 after each physics step: 3e-5 and 2e-4.
+  'stacker-stack_4': Bounds(2e-3, (1e-5, 5e-4), (1.5e-4, 1e-3), (8e-5, 1e-2)),
   'swimmer': Bounds(2e-5, (1e-5, 1e-4), (1e-5, 2e-4)),
   'swimmer-swimmer15': Bounds(1e-3, (4e-4, 4e-3), (5e-4, 4e-3)),
 }

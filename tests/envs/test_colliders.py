@@ -306,6 +306,37 @@ def test_boxes_equal_c(types, count):
   assert unclear <= 0.005 * count
 
 
+def test_boxes_that_move_in_one_plane_equal_c():
+  """Stacker's: edges of one lie on the borders of the other's face."""
+  rng = np.random.RandomState(0)
+  poses = []
+  for _ in range(400):
+    width, height, depth = np.exp(rng.uniform(np.log(0.02), np.log(0.2), 3))
+    sizes = np.array([[width, depth, height]] * 2)
+    mats = [
+      _matrix(np.array([np.cos(x), 0, np.sin(x), 0]))
+      for x in rng.uniform(-np.pi, np.pi, 2)
+    ]
+    direction = mats[0][:, rng.choice([0, 2])] * rng.choice([-1, 1])
+    reach = sum(
+      _support('box', x, m, direction) for x, m in zip(sizes, mats, strict=True)
+    )
+    aside = np.cross(direction, [0, 1, 0]) * rng.uniform(-1, 1) * width
+    pos = np.array([0.1, 0, 0.2])
+    apart = direction * reach * rng.uniform(0.8, 0.999) + aside
+    poses.append(([pos, pos + apart], mats, sizes, 0))
+  pairs = Pairs(*map(np.array, zip(*poses, strict=True)))
+  stock = _stock(('box', 'box'), pairs)
+  counts = np.array([len(d) for d, _, _ in stock])
+  dist, pos, frame = _ours(('box', 'box'), pairs)
+  assert (counts >= 4).mean() > 0.2
+  np.testing.assert_array_equal((dist < 0).sum(axis=1), counts)
+  for i, scale in enumerate(pairs.scale):
+    d, p, f = stock[i]
+    ours = dist[i], pos[i], frame[i, :, :1]
+    assert (np.array(_errors(ours, (d, p, f[:, :1]), scale)) < _BOUNDS).all(), i
+
+
 @pytest.mark.parametrize('count', _COUNTS)
 @pytest.mark.parametrize('types', _CURVED)
 def test_ellipsoids_equal_c(types, count):

@@ -11,9 +11,14 @@ from mjx_crossq import envs
 from mjx_crossq.envs.parity import bounds
 
 _FAST = ('cartpole-swingup',)
+_MODELS = ('stacker-stack_4',)
+"""More than the first task of a domain, for their models."""
 _TASKS = [
   pytest.param(task, marks=() if task in _FAST else (pytest.mark.slow,))
-  for task in {t.split('-')[0]: t for t in reversed(envs.ALL_TASKS)}.values()
+  for task in (
+    *{t.split('-')[0]: t for t in reversed(envs.ALL_TASKS)}.values(),
+    *_MODELS,
+  )
   if task.split('-')[0] in bounds.BOUNDS
 ]
 

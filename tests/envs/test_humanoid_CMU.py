@@ -7,6 +7,6 @@ from . import checks
 pytestmark = pytest.mark.slow
 
 
-class TestHumanoidCMU(checks.RoughParity):
+class TestHumanoidCMU(checks.StockParity):
   domain = 'humanoid_CMU'
   draws = 500

@@ -13,7 +13,7 @@ class TestTwo(checks.StockParity):
   draws = 500
 
 
-class TestFour(checks.RoughParity):
+class TestFour(checks.StockParity):
   domain = 'stacker'
   others = ('stack_2',)
   draws = 500

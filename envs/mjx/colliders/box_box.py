@@ -220,13 +220,17 @@ def _overlap(
   """
   signs = jp.asarray(_SIGNS, centre.dtype)
   corners = centre + signs[:, :1] * u + signs[:, 1:] * v
-  inside = (jp.abs(corners[:, :2]) <= limit * (1 + _ON_BORDER)).all(axis=1)
+  within = jp.abs(corners[:, :2]) <= limit * (1 + _ON_BORDER)
+  inside = within.all(axis=1)
   # Where the parallelogram's sides enter and leave the rectangle.
   step = jp.roll(corners, -1, axis=0) - corners
-  rate = jp.where(step[:, :2] == 0, 1e-30, step[:, :2])
+  # A side along the border is within it or not, whichever way it is rounded.
+  parallel = jp.abs(step[:, :2]) <= _ON_BORDER * limit
+  rate = jp.where(parallel, 1, step[:, :2])
   low, high = (-limit - corners[:, :2]) / rate, (limit - corners[:, :2]) / rate
-  enter = jp.minimum(low, high).max(axis=1)
-  leave = jp.maximum(low, high).min(axis=1)
+  never = jp.where(within, -jp.inf, jp.inf)
+  enter = jp.where(parallel, never, jp.minimum(low, high)).max(axis=1)
+  leave = jp.where(parallel, -never, jp.maximum(low, high)).min(axis=1)
   crosses = enter < leave
   entries = corners + jp.clip(enter, 0, 1)[:, None] * step
   exits = corners + jp.clip(leave, 0, 1)[:, None] * step
