@@ -105,7 +105,7 @@ def to_csv(found: Iterable[Row]) -> str:
 
 
 def to_markdown(found: Sequence[Row]) -> str:
-  """A table per env step, with a row per task or group, a column per label."""
+  """A table per env step, with a row per label, a column per task or group."""
   parts = [
     'IQM of return / 1000 over runs with its 95 % bootstrap interval and the '
     'number of runs. `~`: interpolated linearly between two evaluations. '
@@ -117,12 +117,13 @@ def to_markdown(found: Sequence[Row]) -> str:
       dict.fromkeys(r.label for r in sorted(here, key=lambda r: r.published))
     )
     cells = {(row.tasks, row.label): _cell(row) for row in here}
+    tasks = list(dict.fromkeys(row.tasks for row in here))
     lines = (
-      [tasks, *(cells.get((tasks, label), '-') for label in labels)]
-      for tasks in dict.fromkeys(row.tasks for row in here)
+      [label, *(cells.get((task, label), '-') for task in tasks)]
+      for label in labels
     )
     parts.append(f'## {step:,} env steps')
-    parts.append(summaries.markdown(['', *labels], lines))
+    parts.append(summaries.markdown(['', *tasks], lines))
   return '\n\n'.join(parts) + '\n'
 
 

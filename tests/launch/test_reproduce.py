@@ -318,9 +318,19 @@ def test_table_beside_published_numbers():
   assert list(again[0]) == [f.name for f in dataclasses.fields(comparison.Row)]
   text = comparison.to_markdown(found)
   assert text.index('## 25,000 env steps') < text.index('## 60,000 env steps')
-  line = next(x for x in text.splitlines()[::-1] if x.startswith('| both'))
-  assert line.startswith('| both | 0.130 (') and ' | - | ' in line
-  assert '~' in line  # BRO has no evaluation at 60,000
+  last = text.split('## 60,000 env steps')[1]
+  cells = {
+    label: row
+    for label, *row in (
+      [x.strip() for x in line.split('|')[1:-1]]
+      for line in last.splitlines()
+      if line.startswith('|')
+    )
+  }
+  assert cells[''] == ['walker-run', 'both']
+  assert cells['ours'][1].startswith('0.130 (') and cells['less'][1] == '-'
+  bro = cells['BRO, UTD 10, published'][1]
+  assert bro.startswith('~')  # it has no evaluation at 60,000
 
 
 # ------------------------------------------------------------- dry run, errors
