@@ -22,14 +22,16 @@ _TASKS = [
   if task.split('-')[0] in bounds.BOUNDS
 ]
 
-# Bounds of the velocities' errors, median and 99 %. A solver may stop at our
-# tolerance of 1e-6, where stock's is 1e-8.
+# Bounds of the velocities' errors: median, 99 % and the largest. A solver may
+# stop at our tolerance of 1e-6, where stock's is 1e-8. C finds contacts of
+# humanoid_CMU's ellipsoids within 1e-6.
 _BOUNDS = {
-  'finger': (1e-11, 2e-7),
-  'humanoid': (1e-11, 3e-6),
-  'manipulator': (1e-9, 1e-8),
-  'stacker': (1e-9, 1e-8),
-  'swimmer': (1e-11, 3e-7),
+  'finger': (1e-11, 2e-7, 1e-4),
+  'humanoid': (1e-11, 3e-6, 1e-4),
+  'humanoid_CMU': (1e-11, 2e-4, 1e-2),
+  'manipulator': (1e-9, 1e-8, 1e-4),
+  'stacker': (1e-9, 1e-8, 1e-4),
+  'swimmer': (1e-11, 3e-7, 1e-4),
 }
 
 _CODE = """
@@ -62,12 +64,11 @@ def test_float64_physics_equal_c(task):
     check=True,
   )
   errors = json.loads(result.stdout)
-  median_bound, high_bound = _BOUNDS.get(task.split('-')[0], (1e-11, 1e-10))
+  domain = task.split('-')[0]
+  bound = _BOUNDS.get(domain, (1e-11, 1e-10, 1e-4))
   for name in ('v1', 'v25'):
-    median, high, largest = errors[name]
-    assert median < median_bound, errors
-    assert high < high_bound, errors
-    assert largest < 1e-4, errors
+    for error, most in zip(errors[name], bound, strict=True):
+      assert error < most, errors
   # Observations and rewards are float32 all the same.
   for name in ('obs', 'reward'):
     median, high, _ = errors[name]
