@@ -71,5 +71,5 @@ def test_float64_physics_equal_c(task):
       assert error < most, errors
   # Observations and rewards are float32 all the same.
   for name in ('obs', 'reward'):
-    median, high, _ = errors[name]
+    _, high, _ = errors[name]
     assert high < 1e-5, errors
