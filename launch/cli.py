@@ -1,6 +1,7 @@
 """Functions of all programs: flags, errors in one line, loading."""
 
 import functools
+import gc
 import os
 import signal
 import subprocess
@@ -46,6 +47,9 @@ def run(
     doc: printed by --help above the flags.
     prepare: called first, when neither JAX nor MuJoCo is imported yet.
   """
+  # Modules and traced programs are many objects and hardly any garbage, which
+  # Python would look for after every 700 of them.
+  gc.set_threshold(50_000, 20, 20)
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
     if '--help' in argv or '-h' in argv:

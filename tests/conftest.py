@@ -31,9 +31,8 @@ import pytest  # noqa: E402
 from mjx_crossq.device import budget  # noqa: E402
 from tests import memory  # noqa: E402
 
-# Tracing makes many objects, and each collection would look at all modules too.
+# Each collection would look at all modules.
 gc.freeze()
-gc.set_threshold(20_000, 20, 20)
 
 _SLOW_SECONDS = 5400
 _LARGE = 3 * 2**30  # bytes of a worker
