@@ -183,7 +183,8 @@ def tables(
     tasks: which to compare; those that all labels have are pooled too.
     replicates: of the bootstrap.
   """
-  common = [t for t in tasks if all(t in by_task for by_task in ours.values())]
+  shared = summaries.common_tasks(ours)
+  common = [task for task in tasks if task in shared]
   titles = {task: [task] for task in tasks} | groups(common)
   every = published(baselines.algorithms())
   found = comparison.rows(ours, every, titles, replicates)

@@ -85,15 +85,16 @@ def main() -> None:
   if _DIAGNOSTICS.value:
     series = _diagnostics(runs, ours, tasks, axis)
 
+  # Those of the tasks that a run has.
+  trained = [t for t in tasks if any(t in by_task for by_task in ours.values())]
   drawn = {'tasks': figures.task_grid(shown, tasks, pooled, axis)}
   if pooled:
     drawn['aggregate'] = figures.aggregate(shown, pooled, compared, step, axis)
   if series:
-    trained = _trained(ours, tasks)
     drawn['diagnostics'] = figures.diagnostics(series, trained, axis)
   texts = {}
   if _TABLE.value:
-    texts = drawing.tables(ours, _trained(ours, tasks), _REPLICATES.value)
+    texts = drawing.tables(ours, trained, _REPLICATES.value)
   drawing.save(drawn, stem)
   for name, text in texts.items():
     file = stem.with_name(f'{stem.name}_{name}')
@@ -138,11 +139,6 @@ def _tasks(ours: Mapping, everything: Mapping) -> list[str]:
       f'no run or baseline has any of these tasks; they have {", ".join(there)}'
     )
   return tasks
-
-
-def _trained(ours: Mapping, tasks: Sequence[str]) -> list[str]:
-  """Those of the tasks that a run has."""
-  return [t for t in tasks if any(t in by_task for by_task in ours.values())]
 
 
 def _diagnostics(

@@ -23,7 +23,7 @@ from mjx_crossq.launch.jobs import (
   jobs,
   supervision,
 )
-from mjx_crossq.results import comparison, curves, figures
+from mjx_crossq.results import comparison, curves, figures, summaries
 
 _FIGURE = flags.DEFINE_enum(
   'figure', None, ['1', '2', '3'], "number of the paper's figure"
@@ -169,7 +169,8 @@ def draw(
 
   series = {'return': ours}
   drawn = {}
-  common = [t for t in tasks if all(t in by_task for by_task in ours.values())]
+  shared = summaries.common_tasks(ours)
+  common = [task for task in tasks if task in shared]
   if number == 1:
     logged = curves.diagnostics(read, _SERIES)
     series |= {name: logged[name] for name in _SERIES if name in logged}

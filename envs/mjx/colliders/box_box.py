@@ -228,9 +228,9 @@ def _overlap(
   parallel = jp.abs(step[:, :2]) <= _ON_BORDER * limit
   rate = jp.where(parallel, 1, step[:, :2])
   low, high = (-limit - corners[:, :2]) / rate, (limit - corners[:, :2]) / rate
-  never = jp.where(within, -jp.inf, jp.inf)
-  enter = jp.where(parallel, never, jp.minimum(low, high)).max(axis=1)
-  leave = jp.where(parallel, -never, jp.maximum(low, high)).min(axis=1)
+  always = jp.where(within, -jp.inf, jp.inf)
+  enter = jp.where(parallel, always, jp.minimum(low, high)).max(axis=1)
+  leave = jp.where(parallel, -always, jp.maximum(low, high)).min(axis=1)
   crosses = enter < leave
   entries = corners + jp.clip(enter, 0, 1)[:, None] * step
   exits = corners + jp.clip(leave, 0, 1)[:, None] * step
