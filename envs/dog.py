@@ -131,10 +131,6 @@ class Dog(suite.SuiteEnv):
 class Fetch(Dog):
   """Fetch a ball that is thrown in."""
 
-  unfaithful = (
-    'with MJX nothing touches the target, a disc of 8 mm on the floor'
-  )
-
   @override
   def stock_xml(self):
     return suite.import_stock('dog').get_model_and_assets(remove_ball=False)

@@ -49,7 +49,7 @@ class Settings:
       the nearest ones by bounding spheres.
     collide: which geoms may collide: 'stock' for those that do in stock,
       'not itself' for all but the robot's parts with each other and with height
-      fields, 'no cylinders' for all but these, or 'none'.
+      fields, or 'none'.
   """
 
   iterations: int | None = None
@@ -77,7 +77,6 @@ SETTINGS = {
     iterations=20,
     max_contact_points=40,
     max_geom_pairs=160,
-    collide='no cylinders',  # fetch's target; MJX lacks cylinders with boxes
   ),
   'finger': Settings(iterations=8, warmstart=False),
   'fish': _NO_CONTACTS,
@@ -151,12 +150,9 @@ def compile_model(
 
 def _restrict(geom: Any, collide: str) -> None:
   """Changes which geoms a geom may collide with; see `Settings.collide`."""
-  types = mujoco.mjtGeom
-  field = geom.type == types.mjGEOM_HFIELD
+  field = geom.type == mujoco.mjtGeom.mjGEOM_HFIELD
   match collide:
     case 'none':
-      geom.contype = geom.conaffinity = 0
-    case 'no cylinders' if geom.type == types.mjGEOM_CYLINDER:
       geom.contype = geom.conaffinity = 0
     case 'not itself' if field:
       geom.contype = geom.conaffinity = 0

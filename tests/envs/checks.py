@@ -193,24 +193,3 @@ class StockParity:
     worst = min(pvalues, key=pvalues.__getitem__)
     # Bonferroni: one in a thousand for the whole task.
     assert pvalues[worst] > bounds.PVALUE / len(pvalues), worst
-
-
-class RoughParity(StockParity):
-  """Checks of a domain that is marked as unfaithful: all but its dynamics."""
-
-  test_step_equals_stock = None
-  test_control_steps_equal_c = None
-  test_physics_steps_equal_c = None
-
-  def test_state_from_equals_stock(self, task):
-    stock = records(task)
-    errors = parity.state_errors(states(task), stock)
-    known = ~from_solve(load(task))
-    assert errors.obs[:, known].max() < bounds.state(task)
-    # Rewards may follow from the solve too.
-    assert np.median(errors.reward) < bounds.STATE
-
-  def test_says_so(self, task):
-    assert load(task).unfaithful
-    with pytest.raises(ValueError, match='--allow_unfaithful'):
-      envs.load(task)

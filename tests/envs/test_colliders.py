@@ -7,7 +7,8 @@ must be one of these answers.
 C's contacts of ellipsoids are those of an iteration (GJK, EPA), here with
 `ccd_tolerance` 1e-10 and 1,000 iterations. Where it fails all the same, ours is
 held against the separation along C's own normal, in float64: any direction's is
-a lower bound of the distance.
+a lower bound of the distance. Where faces and edges lie on each other, C's
+contact of a cylinder and a box is anywhere in what touches.
 """
 
 import dataclasses
@@ -25,23 +26,40 @@ from mujoco.mjx._src.collision_types import GeomInfo
 from mujoco.mjx._src.types import GeomType
 
 from mjx_crossq.envs.mjx import colliders, corrections
-from mjx_crossq.envs.mjx.colliders import box_box, capsule_box, plane_box
+from mjx_crossq.envs.mjx.colliders import (
+  box_box,
+  capsule_box,
+  cylinder,
+  plane_box,
+)
 from mjx_crossq.envs.mjx.colliders import smooth as ellipsoids
 
 from . import checks
 
-_SIZES = {'plane': 3, 'sphere': 1, 'capsule': 2, 'ellipsoid': 3, 'box': 3}
+_SIZES = {
+  'plane': 3,
+  'sphere': 1,
+  'capsule': 2,
+  'ellipsoid': 3,
+  'cylinder': 2,
+  'box': 3,
+}
+_FLAT = ('cylinder', 'box')
 _CURVED = {
   ('sphere', 'ellipsoid'): ellipsoids.sphere_ellipsoid,
   ('capsule', 'ellipsoid'): ellipsoids.capsule_ellipsoid,
   ('ellipsoid', 'ellipsoid'): ellipsoids.ellipsoid_ellipsoid,
   ('ellipsoid', 'box'): ellipsoids.ellipsoid_box,
+  ('ellipsoid', 'cylinder'): cylinder.ellipsoid_cylinder,
+  _FLAT: cylinder.cylinder_box,
 }
 _BOXES = {
   ('plane', 'box'): plane_box.plane_box,
   ('capsule', 'box'): capsule_box.capsule_box,
   ('box', 'box'): box_box.box_box,
 }
+_CAPSULE = ('capsule', 'cylinder')
+_COLLIDERS = {**_CURVED, **_BOXES, _CAPSULE: cylinder.capsule_cylinder}
 _CHUNK = 400
 _COUNTS = [400, pytest.param(10_000, marks=pytest.mark.slow)]
 _DEGENERATE = 3
@@ -82,6 +100,8 @@ def _support(kind, size, mat, normal):
       return size[0] + size[1] * abs(local[2])
     case 'ellipsoid':
       return np.linalg.norm(size * local)
+    case 'cylinder':
+      return size[0] * np.hypot(*local[:2]) + size[1] * abs(local[2])
     case 'box':
       return size @ np.abs(local)
 
@@ -200,7 +220,7 @@ def _stock(types, pairs, tolerance=1e-6, iterations=35):
 
 @functools.cache
 def _compiled(types):
-  collide = (_CURVED | _BOXES)[types]
+  collide = _COLLIDERS[types]
 
   @jax.jit
   @jax.vmap
@@ -356,21 +376,52 @@ def test_ellipsoids_equal_c(types, count):
     assert dist[i] < 1e-6 * scale, i  # None missing.
     touching += 1
     certain = _separation(types, pairs, i, c_frame[0, 0])
-    assert dist[i] > certain - 2e-6 * scale, i  # No deeper than C's normal.
+    # One of 10,000 climbs ends beside a corner of an aligned cylinder.
+    aligned = 'cylinder' in types and pairs.kind[i] >= _DEGENERATE
+    slack = (2e-4 if aligned else 2e-6) * scale
+    assert dist[i] > certain - slack, i  # No deeper than C's normal.
+    special = types == _FLAT and pairs.kind[i] >= _DEGENERATE
     if abs(certain - c_dist[0]) > 1e-6 * scale:
-      rough += 1  # C's depth is not what its normal gives.
+      rough += not special  # C's depth is not what its normal gives.
       continue
-    assert abs(dist[i] - c_dist[0]) < 1e-5 * scale, i
+    assert abs(dist[i] - c_dist[0]) < max(1e-5 * scale, slack), i
     if np.linalg.norm(normal - c_frame[0, 0]) > 1e-3:
       # Not unique: two directions give the same depth.
-      assert abs(own - certain) < 1e-6 * scale, i
+      assert abs(own - certain) < (slack if aligned else 1e-6 * scale), i
       unlike += pairs.kind[i] < _DEGENERATE
       continue
-    off += np.linalg.norm(pos[i] - c_pos[0]) > 1e-4 * scale
+    if not special:
+      off += np.linalg.norm(pos[i] - c_pos[0]) > 1e-4 * scale
   assert touching > 0.3 * count
   assert rough < 0.05 * touching
   assert unlike < 0.01 * touching
   assert off < 0.02 * touching
+
+
+@pytest.mark.parametrize('count', _COUNTS)
+def test_capsules_on_cylinders_equal_c(count):
+  """While the capsule's segment is outside; else there are contacts in both."""
+  pairs = _pairs(_CAPSULE, count)
+  stock = _stock(_CAPSULE, pairs, tolerance=1e-10, iterations=1000)
+  dist, pos, frame = _ours(_CAPSULE, pairs)
+  compared, two, unclear = 0, 0, 0
+  for i, scale in enumerate(pairs.scale):
+    ours = dist[i], pos[i], frame[i, :, :1]
+    d, p, f = stock[i]
+    if len(d) == 2 and np.linalg.norm(p[0] - p[1]) < 1e-9:
+      d, p, f = d[:1], p[:1], f[:1]  # Now and then C has one twice.
+    assert (dist[i].min() < 0) == (len(d) > 0), i
+    if not len(d) or dist[i].min() < -0.999 * pairs.size[i, 0, 0]:
+      continue
+    compared += 1
+    two += len(d) == 2
+    if (np.array(_errors(ours, (d, p, f[:, :1]), scale)) < _BOUNDS).all():
+      continue
+    assert pairs.kind[i] >= _DEGENERATE, i
+    unclear += 1
+  assert compared > 0.25 * count
+  assert two > 0.03 * count
+  assert unclear < 0.05 * compared
 
 
 @pytest.mark.parametrize('types', _CURVED)
@@ -391,11 +442,15 @@ def test_no_direction_separates_more(types):
           apart = apart - size[0] - size[1] * np.abs(x[:, 2])
         case 'ellipsoid':
           apart = apart - np.linalg.norm(x * size, axis=1)
+        case 'cylinder':
+          round_ = size[0] * np.linalg.norm(x[:, :2], axis=1)
+          apart = apart - round_ - size[1] * np.abs(x[:, 2])
         case 'box':
           apart = apart - np.abs(x) @ size
     assert dist[i] > apart.max() - 1e-6 * pairs.scale[i]
-    # The directions are dense enough to be near.
-    assert dist[i] < apart.max() + 0.02 * pairs.scale[i]
+    # The directions are dense enough to be near, less so at a sharp maximum.
+    near = 0.05 if types == _FLAT else 0.02
+    assert dist[i] < apart.max() + near * pairs.scale[i]
 
 
 @pytest.mark.parametrize('types', _CURVED)

@@ -14,9 +14,8 @@ class TestDog(checks.StockParity):
   draws = 500
 
 
-class TestFetch(checks.RoughParity):
-  """Its dynamics are in test_warp.py: with MJX nothing touches the target."""
-
+class TestFetch(checks.StockParity):
   domain = 'dog'
   others = ('stand', 'walk', 'trot', 'run')
+  models = ('fetch',)
   draws = 500

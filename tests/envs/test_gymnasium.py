@@ -230,7 +230,7 @@ def test_checker_passes_by_name():
 
 def test_unfaithful_tasks_are_refused_by_gymnasium_too():
   with pytest.raises(ValueError, match='allow_unfaithful=True'):
-    gymnasium.make('mjx_crossq/dog-fetch-v0')
+    gymnasium.make('mjx_crossq/quadruped-escape-v0')
 
 
 _BY_IMPORT = """

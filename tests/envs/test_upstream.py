@@ -31,6 +31,7 @@ _GEOMS = {
   'sphere': 'size=".06"',
   'capsule': 'type="capsule" size=".04 .02"',
   'ellipsoid': 'type="ellipsoid" size=".03 .06 .1"',
+  'cylinder': 'type="cylinder" size=".1 .05"',
   'box': 'type="box" size=".05 .07 .09"',
 }
 
@@ -97,7 +98,7 @@ def test_nothing_is_corrected_twice():
   for module in (
     *(collision, contacts, colliders),
     *(colliders.smooth, colliders.box_box),
-    *(colliders.capsule_box, colliders.plane_box),
+    *(colliders.capsule_box, colliders.plane_box, colliders.cylinder),
   ):
     for name, value in vars(module).items():
       assert not any(value is x for x in replaced), f'{module}: {name}'
@@ -139,10 +140,19 @@ def test_segments(unpatched, first):
   )
 
 
-@pytest.mark.parametrize('first', ('sphere', 'capsule', 'ellipsoid'))
-def test_ellipsoids(unpatched, first):
+@pytest.mark.parametrize(
+  ('first', 'second'),
+  [
+    ('sphere', 'ellipsoid'),
+    ('capsule', 'ellipsoid'),
+    ('ellipsoid', 'ellipsoid'),
+    ('capsule', 'cylinder'),
+    ('ellipsoid', 'cylinder'),
+  ],
+)
+def test_signed_distance_fields(unpatched, first, second):
   """Depths are off by millimetres: a descent that has not converged."""
-  model = _model(first, 'ellipsoid')
+  model = _model(first, second)
   qpos = _poses(model, 200, 0.05)
   depth = np.asarray(unpatched(model, qpos).dist).min(axis=1)
   expected = np.array(
@@ -151,8 +161,8 @@ def test_ellipsoids(unpatched, first):
   both = (depth < 0) & (expected < 0)
   assert both.sum() > 50
   assert np.median(np.abs(depth - expected)[both]) > 1e-3, repaired(
-    f'contacts of a {first} and an ellipsoid',
-    f'the collider ({first}, ellipsoid) in envs/mjx/colliders',
+    f'contacts of a {first} and a {second}',
+    f'the collider ({first}, {second}) in envs/mjx/colliders',
   )
 
 
@@ -162,7 +172,7 @@ def test_ellipsoids(unpatched, first):
     ((GeomType.ELLIPSOID, GeomType.BOX), 'it in envs/mjx/colliders'),
     (
       (GeomType.CYLINDER, GeomType.BOX),
-      "'no cylinders' in envs/mjx/models.py, and dog-fetch's `unfaithful`",
+      'cylinder_box in envs/mjx/colliders/cylinder.py',
     ),
   ],
 )

@@ -1,4 +1,4 @@
-"""Colliders of ellipsoids and boxes as in C MuJoCo, in plain JAX.
+"""Colliders of ellipsoids, boxes and cylinders as in C MuJoCo, in plain JAX.
 
 `corrections.install` puts them into MJX's collision table. What differs from
 MJX 3.17:
@@ -10,6 +10,8 @@ MJX 3.17:
 * capsule-box: MJX's generic convex collider agrees with C in part; this is C's
   closed form.
 * box-box: MJX has at most four contacts, C and this eight.
+* capsule- and ellipsoid-cylinder: MJX descends signed distance fields;
+  cylinder-box: MJX has none (`cylinder`).
 * plane-box: MJX looks at corners within a millimetre of the lowest, C and this
   at all that are below the plane.
 
@@ -34,6 +36,7 @@ from mjx_crossq.envs import runtime
 from mjx_crossq.envs.mjx.colliders import (
   box_box,
   capsule_box,
+  cylinder,
   plane_box,
   smooth,
 )
@@ -94,6 +97,15 @@ COLLIDERS = {
   ),
   (GeomType.ELLIPSOID, GeomType.BOX): _two_stages(
     smooth.with_box, smooth.ellipsoid_box
+  ),
+  (GeomType.ELLIPSOID, GeomType.CYLINDER): _two_stages(
+    cylinder.with_ellipsoid, cylinder.ellipsoid_cylinder
+  ),
+  (GeomType.CYLINDER, GeomType.BOX): _two_stages(
+    cylinder.with_box, cylinder.cylinder_box
+  ),
+  (GeomType.CAPSULE, GeomType.CYLINDER): collider(ncon=2)(
+    cylinder.capsule_cylinder
   ),
   (GeomType.PLANE, GeomType.BOX): collider(ncon=plane_box.CONTACTS)(
     plane_box.plane_box

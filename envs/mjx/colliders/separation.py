@@ -27,7 +27,7 @@ for each reader.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -50,6 +50,8 @@ _SMALL_STEP = 0.01
 """Radians; the last steps are taken only where Newton's method converged."""
 _LEAST_CURVATURE = 1e-5
 """Least curvature in a Newton step, relative to the bodies' size."""
+_TINY = 1e-12
+"""Length of the image of a direction in which an ellipsoid has no height."""
 _APART = 0.9
 """Largest cosine of two different starts."""
 _LATTICE = np.array(
@@ -64,21 +66,29 @@ class Shapes(NamedTuple):
     offset: from the first body's centre to the second's.
     factors: columns of each ellipsoid's matrix.
     box: half sizes of the box; zeros are no kinks.
+    sharp: directions that may be a maximum at which the climb cannot stay, as
+      may the opposite ones: ellipsoids without height have corners.
   """
 
   offset: Vector
   factors: tuple[tuple[Vector, Vector, Vector], ...]
   box: Vector
+  sharp: tuple[Vector, ...] = ()
 
   @classmethod
   def of(
-    cls, offset: jax.Array, factors: list[jax.Array], box: jax.Array
+    cls,
+    offset: jax.Array,
+    factors: list[jax.Array],
+    box: jax.Array,
+    sharp: Sequence[jax.Array] = (),
   ) -> 'Shapes':
-    """From arrays `(3,)`, a list of `(3, 3)`, and `(3,)`."""
+    """From arrays `(3,)`, `(3, 3)` each, `(3,)`, and `(3,)` each."""
     columns = tuple(
       (_vector(f[:, 0]), _vector(f[:, 1]), _vector(f[:, 2])) for f in factors
     )
-    return cls(_vector(offset), columns, _vector(box))
+    directions = tuple(_unit(_vector(x)) for x in sharp)
+    return cls(_vector(offset), columns, _vector(box), directions)
 
 
 def _vector(x: jax.Array) -> Vector:
@@ -105,7 +115,7 @@ def _images(shapes: Shapes, normal: Vector) -> list[tuple[Vector, jax.Array]]:
   result = []
   for a, b, c in shapes.factors:
     image = (dot(a, normal), dot(b, normal), dot(c, normal))
-    length = jp.sqrt(dot(image, image))
+    length = jp.maximum(jp.sqrt(dot(image, image)), _TINY)
     result.append((scale(image, 1 / length), length))
   return result
 
@@ -290,6 +300,14 @@ def largest_separation(shapes: Shapes, starts: int) -> tuple[jax.Array, Vector]:
   """
   first = _vector(_starts(shapes, starts))
   normals = jax.vmap(lambda *x: _climb(shapes, x))(*first)
+  if shapes.sharp:
+    opposite = [scale(x, -1) for x in shapes.sharp]
+    normals = _each(
+      lambda climbed, *x: jp.append(climbed, jp.stack(x)),
+      normals,
+      *shapes.sharp,
+      *opposite,
+    )
   values = separation(shapes, normals)
   best = jp.argmax(values)
   return values[best], _each(lambda x: jp.take(x, best), normals)

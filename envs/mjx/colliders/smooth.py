@@ -89,25 +89,25 @@ def with_ellipsoid(first: GeomInfo, second: GeomInfo) -> Problem:
 
 def sphere_ellipsoid(sphere: GeomInfo, ellipsoid: GeomInfo) -> Collision:
   """One contact of a sphere and an ellipsoid."""
-  dist, pos, normal = _contact(with_sphere(sphere, ellipsoid))
+  dist, pos, normal = contact(with_sphere(sphere, ellipsoid))
   return dist, pos, math.make_frame(normal)
 
 
 def capsule_ellipsoid(capsule: GeomInfo, ellipsoid: GeomInfo) -> Collision:
   """One contact of a capsule and an ellipsoid."""
-  dist, pos, normal = _contact(with_capsule(capsule, ellipsoid))
+  dist, pos, normal = contact(with_capsule(capsule, ellipsoid))
   return dist, pos, math.make_frame(normal)
 
 
 def ellipsoid_ellipsoid(first: GeomInfo, second: GeomInfo) -> Collision:
   """One contact of two ellipsoids."""
-  dist, pos, normal = _contact(with_ellipsoid(first, second))
+  dist, pos, normal = contact(with_ellipsoid(first, second))
   return dist, pos, math.make_frame(normal)
 
 
 def ellipsoid_box(ellipsoid: GeomInfo, box: GeomInfo) -> Collision:
   """One contact of an ellipsoid and a box."""
-  dist, pos, normal = _contact(with_box(ellipsoid, box))
+  dist, pos, normal = contact(with_box(ellipsoid, box))
   return dist, pos, math.make_frame(-normal)
 
 
@@ -121,7 +121,7 @@ def bound(
   return (separation.coarse_separation(p.shapes) - p.radius) * p.scale
 
 
-def _contact(
+def contact(
   problem: Problem,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Distance, position and the normal from the first body to the second."""
