@@ -90,6 +90,7 @@ def _matrix(quat):
 
 
 def _support(kind, size, mat, normal):
+  """The support function of a geom, along normals `(..., 3)`."""
   local = normal @ mat
   match kind:
     case 'plane':
@@ -97,13 +98,14 @@ def _support(kind, size, mat, normal):
     case 'sphere':
       return size[0]
     case 'capsule':
-      return size[0] + size[1] * abs(local[2])
+      return size[0] + size[1] * np.abs(local[..., 2])
     case 'ellipsoid':
-      return np.linalg.norm(size * local)
+      return np.linalg.norm(size * local, axis=-1)
     case 'cylinder':
-      return size[0] * np.hypot(*local[:2]) + size[1] * abs(local[2])
+      across = np.linalg.norm(local[..., :2], axis=-1)
+      return size[0] * across + size[1] * np.abs(local[..., 2])
     case 'box':
-      return size @ np.abs(local)
+      return np.abs(local) @ size
 
 
 def _separation(types, pairs, i, normal):
@@ -432,21 +434,7 @@ def test_no_direction_separates_more(types):
   normals = np.random.RandomState(1).normal(size=(20_000, 3))
   normals /= np.linalg.norm(normals, axis=1, keepdims=True)
   for i in range(40):
-    local = [normals @ mat for mat in pairs.mat[i]]
-    apart = normals @ (pairs.pos[i, 1] - pairs.pos[i, 0])
-    for kind, size, x in zip(types, pairs.size[i], local, strict=True):
-      match kind:
-        case 'sphere':
-          apart = apart - size[0]
-        case 'capsule':
-          apart = apart - size[0] - size[1] * np.abs(x[:, 2])
-        case 'ellipsoid':
-          apart = apart - np.linalg.norm(x * size, axis=1)
-        case 'cylinder':
-          round_ = size[0] * np.linalg.norm(x[:, :2], axis=1)
-          apart = apart - round_ - size[1] * np.abs(x[:, 2])
-        case 'box':
-          apart = apart - np.abs(x) @ size
+    apart = _separation(types, pairs, i, normals)
     assert dist[i] > apart.max() - 1e-6 * pairs.scale[i]
     # The directions are dense enough to be near, less so at a sharp maximum.
     near = 0.05 if types == _FLAT else 0.02

@@ -19,10 +19,10 @@ The colliders are functions of one pair of geoms, without Python branches on
 values, for `vmap` and float32: distance, position, frame as in
 `mujoco.mjx._src.collision_types`.
 
-A pair with an ellipsoid is solved in two stages. A few directions prove most
-pairs apart; the exact solution is computed for the `EXACT_PAIRS` of a group,
-geoms of two types, that come nearest by this measure. That is exact while no
-more are left unproven: at most 14 were in 100 of dog's states.
+A pair whose separation is sought is solved in two stages. A few directions
+prove most pairs apart; the exact solution is computed for the `EXACT_PAIRS` of
+a group, geoms of two types, that come nearest by this measure. That is exact
+while no more are left unproven: at most 14 were in 100 of dog's states.
 """
 
 import functools

@@ -117,8 +117,8 @@ def _on_face(
   room = radius * np.cos(side / 2) - line[:2] @ normals
   slope = half[:2] @ normals
   where = room / jp.where(slope != 0, slope, 1)
-  low = jp.where(slope < 0, where, -1).max(initial=-1)
-  high = jp.where(slope > 0, where, 1).min(initial=1)
+  low = jp.where(slope < 0, where, -1).max()
+  high = jp.where(slope > 0, where, 1).min()
   along = (slope == 0) & (room < 0)
   ends = line + jp.stack([low, high])[:, None] * half
   return (low <= high) & ~along.any(), ends

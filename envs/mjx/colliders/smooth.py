@@ -29,7 +29,7 @@ _STARTS = 4
 
 
 class Problem(NamedTuple):
-  """Where an ellipsoid touches a box that is rounded, or another ellipsoid.
+  """Two bodies whose separation is sought; the first may be rounded.
 
   Attributes:
     shapes: the bodies in the frame of the first, in units of `scale`.
