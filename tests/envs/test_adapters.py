@@ -11,7 +11,7 @@ import pytest
 from mjx_crossq import Runner, envs, from_preset
 from mjx_crossq.envs import adapters
 from tests.learner import probes
-from tests.learner.test_trainer import SMALL
+from tests.learner.test_trainer import SHORT
 
 
 class Falling:
@@ -184,9 +184,10 @@ def test_brax_env_is_what_brax_says(pendulum):
   assert ours[3].any()  # It fell.
 
 
+@pytest.mark.slow
 def test_training_handles_its_terminations(pendulum):
   config = from_preset(
-    'crossq_wn', **{**SMALL, 'task': pendulum.name, 'num_seeds': 1}
+    'crossq_wn', **{**SHORT, 'task': pendulum.name, 'num_seeds': 1}
   )
   runner = Runner(config, pendulum)
   state, metrics = runner.train_chunk(runner.init(), 60)
@@ -205,7 +206,7 @@ def test_function_of_a_module():
   env = envs.load(f'{__name__}:Falling')
   assert (env.observation_size, env.action_size) == (2, 2)
   assert env.episode_length == 20
-  config = from_preset('crossq_wn', **{**SMALL, 'task': env.name})
+  config = from_preset('crossq_wn', **{**SHORT, 'task': env.name})
   runner = Runner(config, env)
   state, _ = runner.train_chunk(runner.init(), 30)
   # Four steps of 1, of which an action lasts two.
@@ -302,7 +303,7 @@ class Overflows(Unused):
 @pytest.mark.parametrize(('make', 'faults'), [(Unused, 0), (Overflows, 1)])
 def test_only_what_is_learned_or_simulated_is_a_fault(make, faults):
   env = envs.load(f'{__name__}:{make.__name__}')
-  runner = Runner(from_preset('crossq_wn', **SMALL), env)
+  runner = Runner(from_preset('crossq_wn', **SHORT), env)
   _, metrics = runner.train_chunk(runner.init(), 12)
   assert (metrics['env_faults'] > 0).all() == bool(faults)
 
@@ -367,7 +368,7 @@ def test_playground_env_trains():
   env = envs.load('playground:CartpoleBalance')
   assert env.episode_length == adapters.EPISODE_LENGTH
   config = from_preset(
-    'crossq_wn', **{**SMALL, 'task': env.name, 'num_seeds': 1}
+    'crossq_wn', **{**SHORT, 'task': env.name, 'num_seeds': 1}
   )
   runner = Runner(config, env)
   _, metrics = runner.train_chunk(runner.init(), 30)

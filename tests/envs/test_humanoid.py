@@ -14,6 +14,10 @@ class TestHumanoid(checks.StockParity):
   draws = 500  # In full below.
 
   @pytest.mark.slow
+  def test_control_steps_equal_c(self, model_task):
+    super().test_control_steps_equal_c(model_task)
+
+  @pytest.mark.slow
   def test_initial_distribution_in_full(self, task):
     self.check_initial(task, 2000)
 

@@ -19,6 +19,10 @@ class TestQuadruped(checks.StockParity):
   def test_initial_distribution_equals_stock(self, task):
     super().test_initial_distribution_equals_stock(task)
 
+  @pytest.mark.slow
+  def test_control_steps_equal_c(self, model_task):
+    super().test_control_steps_equal_c(model_task)
+
   def test_escape_has_stocks_specs_too(self):
     self.test_dm_env_has_stocks_specs('quadruped-escape')
 

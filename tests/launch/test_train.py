@@ -35,6 +35,8 @@ FLAGS = {
   'diagnostics_every': HALF,
 }
 SETTINGS = {
+  'critic_layers': 1,
+  'actor_layers': 1,
   'critic_width': 32,
   'actor_width': 32,
   'batch_size': 32,

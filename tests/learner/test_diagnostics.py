@@ -13,7 +13,7 @@ from mjx_crossq.device.diagnostics import Diagnostics, with_ranks
 from mjx_crossq.learner import plasticity
 from mjx_crossq.learner.weight_norm import Affine, UnitAffine
 from tests.learner import probes, reference
-from tests.learner.test_trainer import SMALL
+from tests.learner.test_trainer import SHORT, SMALL
 from tests.learner.test_update import (
   ACTION,
   BATCH,
@@ -429,7 +429,7 @@ def test_entropy_of_a_gaussian_that_tanh_hardly_bends():
 
 
 def test_a_diagnosed_run_is_the_run_it_would_have_been(tmp_path):
-  settings = {**SMALL, 'env_steps': 60, 'log_every': 40, 'num_seeds': 2}
+  settings = {**SHORT, 'env_steps': 60, 'log_every': 40, 'num_seeds': 2}
   plain = from_preset('crossq_wn', **settings)
   env = probes.Counter(10)
   without = train(plain, env, report=lambda line: None)

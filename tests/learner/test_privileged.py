@@ -16,7 +16,8 @@ from tests.learner.test_trainer import SMALL
 @pytest.fixture(scope='module')
 def trained():
   env = probes.Privileged()
-  runner = Runner(from_preset('bro', **{**SMALL, 'action_repeat': 1}), env)
+  config = from_preset('bro', **{**SMALL, 'action_repeat': 1, 'utd': 1})
+  runner = Runner(config, env)
   state, metrics = runner.train_chunk(runner.init(), 40)
   assert np.isfinite(metrics['critic_loss']).all()
   assert metrics['actor_updates'].sum() > 0

@@ -68,12 +68,17 @@ CASES = {
     [sum(GAMMA**i for i in range(n)) for n in (5, 4, 3, 2, 1)],
   ),
 }
+_WITHIN = ('constant', 'observed', 'delayed')
 
 
 @pytest.mark.parametrize(
   ('case', 'target_network'),
   [
-    *((case, True) for case in CASES),
+    # What the others show, 'termination' shows too.
+    *(
+      pytest.param(case, True, marks=[pytest.mark.slow] * (case in _WITHIN))
+      for case in CASES
+    ),
     pytest.param('termination', False, marks=pytest.mark.slow),
   ],
 )
@@ -89,6 +94,7 @@ def test_value_is_learned(case, target_network):
   )
 
 
+@pytest.mark.slow
 def test_the_critic_sees_what_the_actor_does_not():
   runner, states = learn(probes.Privileged(), 2000)
   obs = np.array([[0, 0, -1], [0, 0, 1], [1, -1, -1], [1, -1, 1]], np.float32)
@@ -155,7 +161,9 @@ def test_value_is_in_units_of_the_spread_of_returns(preset):
   )
 
 
-@pytest.mark.parametrize('preset', ['crossq_wn', 'sac'])
+@pytest.mark.parametrize(
+  'preset', ['crossq_wn', pytest.param('sac', marks=pytest.mark.slow)]
+)
 def test_value_depends_on_the_action_and_the_actor_finds_the_best(preset):
   # A longer warm-up: the policy soon visits its favourite action alone.
   runner, states = learn(

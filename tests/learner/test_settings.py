@@ -54,7 +54,7 @@ def trained(env):
 @pytest.mark.parametrize(
   ('env', 'implementation'),
   [
-    ('Careless', 'rbg'),
+    pytest.param('Careless', 'rbg', marks=pytest.mark.slow),
     pytest.param('counter', 'rbg', marks=pytest.mark.slow),
     pytest.param('Keyed', 'unsafe_rbg', marks=pytest.mark.slow),
   ],

@@ -19,6 +19,8 @@ SMALL = {
   'eval_episodes': 2,
   'num_seeds': 2,
 }
+# One block of updates an iteration and one layer: it compiles in half the time.
+SHORT = {**SMALL, 'utd': 3, 'critic_layers': 1, 'actor_layers': 1}
 
 
 def adam_counts(opt_state):

@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from mjx_crossq import Agent, ConfigError, Runner, envs, from_preset, vary
+from mjx_crossq import Agent, ConfigError, Runner, from_preset, vary
 from mjx_crossq.config import VARYING
 from mjx_crossq.learner.hyper import Hyper
 from tests import rounding
+from tests.learner.probes import Counter
 from tests.learner.test_update import one
 from tests.learner.test_variants import ACTION, BATCH, OBS, make_batch
 
@@ -46,11 +47,6 @@ VALUES = {
 }
 
 
-# `crossq` has no setting that crossq_wn and sac have not, and `flashsac` no
-# number that xqc takes in another way.
-_SLOW = ('bro', 'crossq', 'flashsac', 'sac', 'xqc')
-
-
 def updated(agent):
   """A new agent after two updates, and their metrics."""
   rng = np.random.default_rng(0)
@@ -68,31 +64,51 @@ def test_every_field_that_may_vary_is_tested():
   assert set(VALUES) == set(VARYING) == set(Hyper._fields)
 
 
-@pytest.mark.parametrize(
-  'preset',
-  [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW))
-    for name in PRESETS
-  ],
-)
-def test_each_field_acts_as_in_a_run_of_its_own(preset):
+def varying(preset):
+  """A configuration, the fields that act in it, and a function of their rows.
+
+  The function gives what two updates make of rows with other values.
+  """
   config = from_preset(preset, **SIZES, **PRESETS[preset])
   fields = [f for f in VARYING if f != 'tau' or config.target_network]
   agent = Agent(config, OBS, ACTION)
   base = {name: getattr(config, name) for name in fields}
-  rows = [base, *({**base, name: VALUES[name]} for name in fields)]
-  hyper = {n: np.array([r[n] for r in rows], np.float32) for n in fields}
-  varied = jax.jit(jax.vmap(lambda h: updated(agent.with_hyper(h))))(hyper)
-  for index, name in enumerate([None, *fields]):
-    own = config.replace(**{name: VALUES[name]}) if name else config
-    alone = jax.jit(lambda c=own: updated(Agent(c, OBS, ACTION)))()
-    row = jax.tree.map(lambda x, i=index: x[i], varied)
-    # Rounding: 1e-6 as a rule; a field that does not act is off by over 1e-4.
-    gap = rounding.distance(row, alone)
-    assert gap < 5e-5, (name, gap)
-    if name:
-      first = jax.tree.map(lambda x: x[0], varied)
-      assert rounding.distance(row, first) > 1e-4, name
+
+  def rows(*changes):
+    rows = [{**base, **changed} for changed in changes]
+    hyper = {n: np.array([r[n] for r in rows], np.float32) for n in fields}
+    varied = jax.jit(jax.vmap(lambda h: updated(agent.with_hyper(h))))(hyper)
+    return [jax.tree.map(lambda x, i=i: x[i], varied) for i in range(len(rows))]
+
+  return config, fields, rows
+
+
+def assert_alone(row, config, name):
+  """A row is what two updates make of an agent with its configuration."""
+  alone = jax.jit(lambda: updated(Agent(config, OBS, ACTION)))()
+  # Rounding: 1e-6 as a rule; a field that does not act is off by over 1e-4.
+  gap = rounding.distance(row, alone)
+  assert gap < 5e-5, (name, gap)
+
+
+def test_fields_act_together_as_in_a_run_of_their_own():
+  config, fields, rows = varying('crossq_wn')
+  assert set(fields) == set(VALUES)
+  first, changed, *each = rows({}, VALUES, *({n: VALUES[n]} for n in fields))
+  assert_alone(changed, config.replace(**VALUES), 'all')
+  for name, row in zip(fields, each, strict=True):
+    assert rounding.distance(row, first) > 1e-4, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('preset', PRESETS)
+def test_each_field_acts_as_in_a_run_of_its_own(preset):
+  config, fields, rows = varying(preset)
+  first, *each = rows({}, *({name: VALUES[name]} for name in fields))
+  assert_alone(first, config, None)
+  for name, row in zip(fields, each, strict=True):
+    assert_alone(row, config.replace(**{name: VALUES[name]}), name)
+    assert rounding.distance(row, first) > 1e-4, name
 
 
 ACTOR = ('actor_lr=1e-4,3e-4', 'gamma=0.97,0.99')
@@ -154,20 +170,20 @@ def test_bad_input_is_refused(changes, message):
 def test_rows_are_the_runs_of_their_values_in_the_loop():
   config = from_preset(
     'crossq_wn',
-    task='pendulum-swingup',
-    action_repeat=4,
-    utd=2,
-    warmup=100,
+    task='counter',
+    action_repeat=2,
+    utd=3,
+    warmup=20,
     critic_width=16,
     actor_width=16,
     batch_size=16,
-    replay_capacity=2000,
+    replay_capacity=200,
     matmul_precision='highest',
     initializer='lecun_normal',
     vary=('critic_lr=3e-4,1e-3', 'tau=0.005,0.05'),
   )
-  env, stop = envs.load(config.task), 125
-  assert config.updates_at(stop) == 50
+  env, stop = Counter(10), 37
+  assert config.updates_at(stop) == 51
   runner = Runner(config, env)
   many, _ = runner.train_chunk(runner.init(), stop)
   assert runner.traces['train_chunk'] == 1

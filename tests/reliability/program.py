@@ -30,12 +30,19 @@ def main():
       )
     },
   }
-  sets = ('warmup', 'critic_width', 'actor_width', 'batch_size')
+  sets = (
+    'warmup',
+    'critic_layers',
+    'actor_layers',
+    'critic_width',
+    'actor_width',
+    'batch_size',
+    'replay_capacity',
+  )
   given = {arg.split('=')[0] for arg in sys.argv[1:]}
   sys.argv[1:1] = [
     *(f'--{k}={v}' for k, v in flags.items() if f'--{k}' not in given),
     *(f'--set={name}={getattr(config, name)}' for name in sets),
-    f'--set=replay_capacity={config.replay_capacity}',
   ]
   train.run()
 

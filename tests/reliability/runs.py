@@ -34,8 +34,10 @@ def config(**changes):
     'num_seeds': 2,
     'num_envs': 2,
     'action_repeat': 2,
-    'utd': 2,
+    'utd': 1.5,  # One block of three updates an iteration: a short program.
     'warmup': 8,
+    'critic_layers': 1,
+    'actor_layers': 1,
     'critic_width': 16,
     'actor_width': 16,
     'batch_size': 16,

@@ -26,7 +26,7 @@ class Stock:
   def step(self, action):
     time.sleep(STEP_SECONDS)
     self._steps += 1
-    reward = self._start + np.floor(4 * float(action[0]))
+    reward = self._start + np.round(4 * float(action[0]))
     if self._steps == 10:
       return dm_env.termination(reward, self._observation())
     return dm_env.transition(reward, self._observation())

@@ -17,10 +17,10 @@ from tests.reliability import runs
 
 @pytest.fixture
 def disk(tmp_path):
-  """A file system of one MiB: room for one checkpoint, not for three."""
+  """A file system of 700 KiB: room for one checkpoint, not for two."""
   folder = tmp_path / 'disk'
   folder.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=700k', 'tmpfs', str(folder)]
   if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
     pytest.skip('mounting is not permitted here')
   yield folder

@@ -176,6 +176,7 @@ def test_asked_to_stop_before_training(tmp_path):
   assert '--resume' in rest
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_workdir(tmp_path):
   workdir = tmp_path / 'run'
   first = start(workdir, env_steps=10**7)
