@@ -155,14 +155,14 @@ def _steps(task: str, path: str, todo: list[Any], out: str) -> None:
 
 
 def test_a_fresh_process_takes_the_same_steps(tmp_path):
-  env = checks.load('hopper-hop')
+  env = checks.load('cartpole-swingup')
   step = jax.jit(env.step)
   state, todo = middle(env, step), actions(env)
   np.savez(tmp_path / 'state.npz', **env.save_state(state))
   process = multiprocessing.get_context('spawn').Process(
     target=_steps,
     args=(
-      'hopper-hop',
+      'cartpole-swingup',
       str(tmp_path / 'state.npz'),
       todo.tolist(),
       str(tmp_path / 'found.json'),
