@@ -274,6 +274,7 @@ def test_tasks_are_registered_by_import():
   python(_BY_IMPORT)
 
 
+@pytest.mark.slow
 def test_forked_workers_say_what_to_do_and_spawned_ones_work():
   forked, spawned = python(_FORKED).splitlines()
   assert forked.startswith('None') and "context='spawn'" in forked

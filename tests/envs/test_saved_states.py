@@ -154,6 +154,7 @@ def _steps(task: str, path: str, todo: list[Any], out: str) -> None:
     json.dump([np.asarray(x.obs).view(np.uint32).tolist() for x in found], file)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_takes_the_same_steps(tmp_path):
   env = checks.load('cartpole-swingup')
   step = jax.jit(env.step)

@@ -89,8 +89,9 @@ def test_seeds_and_environments_are_one_batch():
   actions = jax.random.uniform(jax.random.key(1), (2, 1), minval=-1)
   inner = jax.vmap(play, in_axes=(0, None))
   together = jax.jit(jax.vmap(inner))(keys, actions)
+  single = jax.jit(play)
   for seed, number in np.ndindex(2, 3):
-    alone = play(keys[seed, number], actions[seed])
+    alone = single(keys[seed, number], actions[seed])
     for a, b in zip(
       jax.tree.leaves(alone), jax.tree.leaves(together), strict=True
     ):
@@ -185,7 +186,10 @@ def test_trains_and_evaluates_across_backends(tmp_path):
     physics='warp',
     env_steps=400,
     warmup=20,
+    utd=3,
     batch_size=8,
+    critic_layers=1,
+    actor_layers=1,
     critic_width=8,
     actor_width=8,
     eval_every=0,

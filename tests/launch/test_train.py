@@ -72,7 +72,7 @@ def runs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs')
   outputs = [
     train(folder / 'whole', WHOLE),
-    train(folder / 'resumed', HALF, '--eval_async'),
+    train(folder / 'resumed', HALF),
     train(folder / 'resumed', WHOLE, '--eval_async', '--resume'),
   ]
   return folder, [done.stdout for done in outputs]
@@ -317,9 +317,9 @@ def test_dry_run_prints_config_sizes_and_memory_and_writes_nothing(tmp_path):
   assert re.search(rf'critic +{critic:,}\n', shown)
   replay = 10 * 500_000 * (2 * 17 + 6 + 2) * 4 / 2**20
   assert re.search(rf'replay +{replay:,.1f} MiB\n', shown)
-  shown = launch('train', '--num_envs=128', '--utd=0.0625', '--dry_run').stdout
+  many = '--num_envs=128', '--utd=0.0625', '--target=v5e'
+  shown = launch('train', '--dry_run', *many).stdout
   assert re.search(r'utd = 0.0625\n', shown)
-  shown = launch('train', '--dry_run', '--target=v5e').stdout
   assert 'on v5e' in shown and re.search(r'available +16,384.0 MiB', shown)
 
 

@@ -10,13 +10,13 @@ from mjx_crossq.host import dumps
 from mjx_crossq.learner import numpy_policy
 from mjx_crossq.policy import export
 from tests.learner import probes
-from tests.learner.test_trainer import SMALL
+from tests.learner.test_trainer import SHORT
 
 
 @pytest.fixture(scope='module')
 def trained():
   env = probes.Privileged()
-  config = from_preset('bro', **{**SMALL, 'action_repeat': 1, 'utd': 1})
+  config = from_preset('bro', **{**SHORT, 'action_repeat': 1, 'utd': 1})
   runner = Runner(config, env)
   state, metrics = runner.train_chunk(runner.init(), 40)
   assert np.isfinite(metrics['critic_loss']).all()

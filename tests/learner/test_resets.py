@@ -40,6 +40,12 @@ def case(request):
   return Runner(config, Counter(10)), iterations
 
 
+# These compile programs of their own, which do not depend on the schedule.
+of_one_schedule = pytest.mark.parametrize(
+  'case', ['every', pytest.param('at', marks=pytest.mark.slow)], indirect=True
+)
+
+
 def numbers(state):
   leaves = jax.tree.leaves((state.agent, state.rollout, state.replay))
   return [np.asarray(leaf) for leaf in leaves]
@@ -85,6 +91,7 @@ def test_a_resumed_run_is_the_undisturbed_one(case):
       np.testing.assert_array_equal(a, b)
 
 
+@of_one_schedule
 def test_the_whole_agent_is_new_and_the_replay_is_kept(case):
   runner, iterations = case
   frozen = runner.config.replace(critic_lr=0.0, actor_lr=0.0, alpha_lr=0.0)
@@ -121,6 +128,7 @@ def test_the_whole_agent_is_new_and_the_replay_is_kept(case):
   assert len(set(seen)) == 4  # of two seeds and two resets
 
 
+@of_one_schedule
 def test_seeds_are_those_of_single_runs(case):
   runner, iterations = case
   stop = iterations[1] + 2

@@ -158,7 +158,9 @@ def test_other_presets_keep_none():
   assert Rollout(Counter(10), 1, 1).init().reward_stats is None
 
 
-@pytest.mark.parametrize('preset', ['xqc', 'flashsac'])
+@pytest.mark.parametrize(
+  'preset', [pytest.param('xqc', marks=pytest.mark.slow), 'flashsac']
+)
 def test_a_checkpoint_holds_them_and_layers_without_a_bias(tmp_path, preset):
   """And of `flashsac` the noise that is kept, and the scales of its norms."""
   config = from_preset(preset, **SMALL, critic_layers=1, actor_layers=1)
