@@ -138,7 +138,6 @@ class Escape(Quadruped):
   units of the height field's height.
   """
 
-  unfaithful = 'MJX lacks the terrain, which neither feet nor rangefinders meet'
   warp_unfaithful = (
     'Warp keeps four contacts of a part with the terrain, C all of them: 1 % '
     'of velocities are off by more than 0.1 after one physics step'

@@ -59,11 +59,11 @@ _compiled: dict[tuple[str, str | bytes], _Compiled] = {}
 
 
 def _compile(
-  domain: str, xml: str | bytes, assets: Mapping[str, Any]
+  domain: str, task: str, xml: str | bytes, assets: Mapping[str, Any]
 ) -> _Compiled:
   """C model, MJX model and data; compiled once for all tasks with this MJCF."""
   if (domain, xml) not in _compiled:
-    settings = models.SETTINGS.get(domain, models.Settings())
+    settings = models.settings_of(domain, task)
     model = models.compile_model(xml, assets, settings)
     with jax.ensure_compile_time_eval():
       _compiled[domain, xml] = model, *models.put_model(model)
@@ -115,7 +115,7 @@ class SuiteEnv(base.Env):
       np.where(np.abs(bound) < _UNBOUNDED, bound, sign).astype(np.float32)
       for bound, sign in ((spec.minimum, -1), (spec.maximum, 1))
     )
-    compiled = _compile(domain, *self.stock_xml())
+    compiled = _compile(domain, task, *self.stock_xml())
     self.mj_model, self.model, self._data = compiled
     self.physics: Any = physics_lib
     self.watched = shortfalls.NAMES

@@ -4,7 +4,8 @@ MJX computes one kind of pair after the other, some ten operations each, and
 then gathers every property of the contacts that it keeps. Here a sphere is a
 capsule without length: one elementwise function finds the contacts of all their
 pairs, and another those with planes, one for each end. Other pairs go to the
-colliders of MJX's table, as in MJX's `collision`. Only the order differs.
+colliders of MJX's table, as in MJX's `collision`, and those with height fields
+to `hfield`. Only the order differs.
 """
 
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 
 from mjx_crossq.envs import runtime
 from mjx_crossq.envs.mjx import colliders, shortfalls, tree, vectors
+from mjx_crossq.envs.mjx.colliders import hfield
 from mjx_crossq.envs.mjx.vectors import Vector
 
 with runtime.quiet():
@@ -222,6 +224,19 @@ def _by_table(
   return found, missed
 
 
+def _on_fields(
+  model: Any, data: Any, key: Any, contact: Any, room: int
+) -> tuple[_Found, jax.Array | int]:
+  """Contacts with a height field; as `_by_table`, but for `room` in all."""
+  room = hfield.SLOTS * len(contact.geom) if room < 0 else room
+  found = hfield.contacts(model, data, key, contact.geom, room)
+  place = _place(
+    found.distance, found.position, found.normal, _tangent(found.normal)
+  )
+  parameters = _parameters(contact)[found.pair]
+  return _Found(place, parameters, contact.geom[found.pair]), found.missed
+
+
 def _parameters(contact: Any) -> jax.Array:
   """The `parameters` of contacts."""
   count = len(contact.geom)
@@ -249,10 +264,15 @@ def collision(model: Any, data: Any) -> Any:
   dropped: jax.Array | int = 0
   planes, pairs = [], []
   most = collision_driver._numeric(model, 'max_geom_pairs')
+  slots = collision_driver._numeric(model, 'max_contact_points')
   for key, contact in groups.items():
     geoms = np.array(ids[key])[:, :2]
-    if key.types[1] not in _ROUND or key.types[0] == GeomType.HFIELD:
-      part, missed = _by_table(model, data, key, contact, most)
+    field = key.types[0] == GeomType.HFIELD
+    if field or key.types[1] not in _ROUND:
+      if field:
+        part, missed = _on_fields(model, data, key, contact, slots)
+      else:
+        part, missed = _by_table(model, data, key, contact, most)
       found.setdefault(int(key.condim), []).append(part)
       dropped += missed
     elif key.types[0] == GeomType.PLANE:

@@ -48,8 +48,8 @@ class Settings:
     max_geom_pairs: pairs of two types of geoms for which contacts are computed,
       the nearest ones by bounding spheres.
     collide: which geoms may collide: 'stock' for those that do in stock,
-      'not itself' for all but the robot's parts with each other and with height
-      fields, 'no cylinders' for all but these, or 'none'.
+      'not itself' for all but the robot's parts with each other, 'no cylinders'
+      for all but these, or 'none'.
   """
 
   iterations: int | None = None
@@ -96,12 +96,23 @@ SETTINGS = {
   'quadruped': Settings(
     iterations=10, max_contact_points=8, collide='not itself'
   ),
+  'quadruped-escape': Settings(
+    iterations=10, max_contact_points=16, collide='not itself'
+  ),
   'reacher': _LIMITS_ONLY,
   'stacker': _HAND,
   'swimmer': _NO_CONTACTS,
   'walker': Settings(iterations=12),
 }
-"""Edits by domain; a domain that is not listed has the defaults."""
+"""Edits by domain, or by task where its model is another."""
+
+
+
+def settings_of(domain: str, task: str) -> Settings:
+  """The edits of a task's model: its own, its domain's or the defaults."""
+  own = SETTINGS.get(f'{domain}-{task}')
+  return own or SETTINGS.get(domain, Settings())
+
 
 _FREE = ('world', 'ball')
 """Bodies that do not belong to a robot."""
@@ -153,13 +164,10 @@ def compile_model(
 def _restrict(geom: Any, collide: str) -> None:
   """Changes which geoms a geom may collide with; see `Settings.collide`."""
   types = mujoco.mjtGeom
-  field = geom.type == types.mjGEOM_HFIELD
   match collide:
     case 'none':
       geom.contype = geom.conaffinity = 0
     case 'no cylinders' if geom.type == types.mjGEOM_CYLINDER:
-      geom.contype = geom.conaffinity = 0
-    case 'not itself' if field:
       geom.contype = geom.conaffinity = 0
     case 'not itself' if geom.contype or geom.conaffinity:
       # Two geoms collide if the type of one matches the affinity of the other.

@@ -27,6 +27,7 @@ from mjx_crossq.envs.mjx import (
   kinematics,
   newton,
   noslip,
+  rays,
   rows,
   shortfalls,
 )
@@ -212,6 +213,7 @@ def forward(model: Model, data: Data) -> Data:
     )
     result = _acceleration(model, result)
     result = mjx_sensor.sensor_acc(model, result)
+    result = rays.rangefinders(model, result)
   # Unlike C, MJX's kinematics normalise the quaternions.
   return _like(result, data).replace(qpos=data.qpos)
 
@@ -252,9 +254,12 @@ def step(model: Model, data: Data, ctrl: jax.Array, substeps: int) -> Data:
     data = data.replace(ctrl=ctrl.astype(data.ctrl.dtype))
     data = shortfalls.cleared(data)
     if substeps == 1:
-      return body(0, data)
-    # A loop compiles the body once, whatever the number of substeps.
-    return jax.lax.fori_loop(0, substeps, body, data)
+      data = body(0, data)
+    else:
+      # A loop compiles the body once, whatever the number of substeps.
+      data = jax.lax.fori_loop(0, substeps, body, data)
+    # Nothing within the step reads them.
+    return _like(rays.rangefinders(model, data), data)
 
 
 def poses(model: Model, data: Data) -> Data:

@@ -37,6 +37,7 @@ from mjx_crossq.envs.mjx.colliders import (
   box_box,
   capsule_box,
   cylinder,
+  hfield,
   plane_box,
   smooth,
 )
@@ -107,6 +108,7 @@ COLLIDERS = {
   (GeomType.CAPSULE, GeomType.CYLINDER): collider(ncon=2)(
     cylinder.capsule_cylinder
   ),
+  **{(GeomType.HFIELD, kind): hfield.slots for kind in hfield.KINDS},
   (GeomType.PLANE, GeomType.BOX): collider(ncon=plane_box.CONTACTS)(
     plane_box.plane_box
   ),

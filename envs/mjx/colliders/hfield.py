@@ -26,10 +26,19 @@ from mjx_crossq.envs.mjx.vectors import Vector
 with runtime.quiet():
   from mujoco.mjx._src.types import GeomType
 
+KINDS = (
+  GeomType.SPHERE,
+  GeomType.CAPSULE,
+  GeomType.ELLIPSOID,
+  GeomType.CYLINDER,
+)
+"""Types of geoms whose contacts with height fields are computed."""
 EXACT = 32
 """Prisms of a group for which contacts are computed."""
-_TRIANGLES = np.array([[(1, 0), (0, 0), (1, 1)], [(0, 0), (0, 1), (1, 1)]])
-"""Rows and columns of the corners of a cell's triangles, relative to it."""
+SLOTS = 8
+"""Contacts of a pair for which a model without `max_contact_points` has room."""
+_TRIANGLES = np.array([[(0, 1), (0, 0), (1, 1)], [(0, 0), (1, 0), (1, 1)]])
+"""Columns and rows of the corners of a cell's triangles, relative to it."""
 
 
 class Found(NamedTuple):
@@ -71,55 +80,111 @@ def _body(kind: int, size: jax.Array, axes: tuple) -> prism.Body:
   raise NotImplementedError(f'Height fields and geoms of type {kind}.')
 
 
+class Grid(NamedTuple):
+  """A height field.
+
+  Attributes:
+    rows: corners along y.
+    columns: corners along x.
+    extent: half sizes along x and y, metres.
+    top: height of a corner whose datum is one.
+    base: thickness of the box under the field.
+    data: the corners' heights by row, in units of `top`.
+  """
+
+  rows: int
+  columns: int
+  extent: np.ndarray
+  top: float
+  base: float
+  data: jax.Array
+
+  @classmethod
+  def of(cls, model: Any, field: int) -> 'Grid':
+    """One of a model's."""
+    rows, columns = int(model.hfield_nrow[field]), int(model.hfield_ncol[field])
+    size = np.asarray(model.hfield_size, np.float64)[field]
+    start = int(model.hfield_adr[field])
+    data = model.hfield_data[start : start + rows * columns]
+    return cls(rows, columns, size[:2], float(size[2]), float(size[3]), data)
+
+  def height(self, row: Any, column: Any) -> jax.Array:
+    """Of corners, metres."""
+    return self.data[row * self.columns + column] * self.top
+
+  def from_line(self, at: jax.Array, line: jax.Array, axis: int) -> jax.Array:
+    """Positions relative to lines of the grid, exact where they are near.
+
+    Args:
+      at: coordinates, metres.
+      line: numbers of lines.
+      axis: 0 for columns, 1 for rows.
+    """
+    count = (self.columns, self.rows)[axis]
+    exact = (np.arange(count) / (count - 1) * 2 - 1) * self.extent[axis]
+    high = exact.astype(at.dtype)
+    low = (exact - high).astype(at.dtype)
+    return at - jp.asarray(high)[line] - jp.asarray(low)[line]
+
+  def nearest(self, at: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The corner nearest to a point.
+
+    Args:
+      at: `(2,)`, metres.
+
+    Returns:
+      Its column and row, `(2,)`, and the position relative to it.
+    """
+    cells = np.array([self.columns - 1, self.rows - 1])
+    step = 2 * self.extent / cells
+    corner = jp.clip(jp.round((at + self.extent) / step), 0, cells)
+    line = corner.astype(jp.int32)
+    offset = [self.from_line(at[i], line[i], i) for i in (0, 1)]
+    return corner, jp.stack(offset)
+
+
 def windows(
-  model: Any, field: int, place: Vector, half: tuple[int, int]
+  grid: Grid, place: Vector, width: tuple[int, int]
 ) -> prism.Prisms:
   """The prisms of the cells under geoms.
 
   Args:
-    model: an MJX model.
-    field: the height field.
+    grid: the height field.
     place: the geoms' centres in its frame, `(n,)` each.
-    half: cells of a window along x and y.
+    width: cells of a window along x and y.
 
   Returns:
     The prisms, `(3, n * k)`: those of one geom after those of another.
   """
-  rows, columns = int(model.hfield_nrow[field]), int(model.hfield_ncol[field])
-  size = np.asarray(model.hfield_size[field])
-  start = int(model.hfield_adr[field])
-  heights = model.hfield_data[start : start + rows * columns]
-  dtype = place[0].dtype
-  across, down = (min(x, y - 1) for x, y in zip(half, (columns, rows)))
-
-  def first(at: jax.Array, extent: float, cells: int, width: int) -> jax.Array:
-    step = 2 * extent / cells
-    cell = jp.round((at + extent) / step - width / 2).astype(jp.int32)
-    return jp.clip(cell, 0, cells - width)
-
-  column = first(place[0], size[0], columns - 1, across)
-  row = first(place[1], size[1], rows - 1, down)
-  cells = np.stack(np.meshgrid(*map(np.arange, (down, across)), indexing='ij'))
-  corners = cells.reshape(2, -1, 1, 1) + _TRIANGLES.transpose(2, 0, 1)[:, None]
-  # Corners of the window's triangles, (3, k), and of all windows, (3, n, k).
-  corners = corners.reshape(2, -1, 3).transpose(0, 2, 1)
-  r = row[:, None] + corners[0][:, None]
-  c = column[:, None] + corners[1][:, None]
-  x, y = (
-    (np.arange(count) / (count - 1) * 2 - 1) * extent
-    for count, extent in ((columns, size[0]), (rows, size[1]))
+  cells = np.array([grid.columns - 1, grid.rows - 1])
+  count = np.minimum(width, cells)
+  first = []
+  for i in (0, 1):
+    step = 2 * grid.extent[i] / cells[i]
+    middle = (place[i] + grid.extent[i]) / step
+    start = jp.round(middle - count[i] / 2).astype(jp.int32)
+    first.append(jp.clip(start, 0, cells[i] - count[i]))
+  # Columns and rows of the window's triangles' corners, (3, k).
+  each = np.stack(np.meshgrid(*map(np.arange, count)))
+  corners = each[:, None, :, :, None] + _TRIANGLES.T[:, :, None, None]
+  corners = corners.reshape(2, 3, 1, -1)
+  column, row = (
+    start[:, None] + corner for start, corner in zip(first, corners, strict=True)
   )
   shape = (3, -1)
-  base = -size[3] - place[2][:, None]
+  centre = tuple(c[:, None] for c in place)
+  base = jp.broadcast_to(-grid.base - centre[2], row.shape[1:])
   return prism.Prisms(
-    (jp.asarray(x, dtype)[c] - place[0][:, None]).reshape(shape),
-    (jp.asarray(y, dtype)[r] - place[1][:, None]).reshape(shape),
-    (heights[r * columns + c] * size[2] - place[2][:, None]).reshape(shape),
-    jp.broadcast_to(base, r.shape[1:]).ravel(),
+    -grid.from_line(centre[0], column, 0).reshape(shape),
+    -grid.from_line(centre[1], row, 1).reshape(shape),
+    (grid.height(row, column) - centre[2]).reshape(shape),
+    base.ravel(),
   )
 
 
-def contacts(model: Any, data: Any, key: Any, geoms: jax.Array) -> Found:
+def contacts(
+  model: Any, data: Any, key: Any, geoms: jax.Array, least: int = 0
+) -> Found:
   """Contacts of a group: height fields and geoms of one type.
 
   Args:
@@ -127,23 +192,25 @@ def contacts(model: Any, data: Any, key: Any, geoms: jax.Array) -> Found:
     data: data with the geoms' poses.
     key: of the group, as MJX has it.
     geoms: the pairs, `(n, 2)`.
+    least: contacts that are wanted, touching or not.
 
   Returns:
-    The contacts.
+    The contacts, of which there may be fewer if there are fewer prisms.
   """
   field, geom = geoms[:, 0], geoms[:, 1]
   frame = data.geom_xmat[field]
   apart = data.geom_xpos[geom] - data.geom_xpos[field]
   place = vectors.split(jp.einsum('nji,nj->ni', frame, apart))
   turn = jp.einsum('nji,njk->nik', frame, data.geom_xmat[geom])
-  prisms = windows(model, key.data_ids[0], place, key.subgrid_size)
+  grid = Grid.of(model, key.data_ids[0])
+  prisms = windows(grid, place, key.subgrid_size)
   each = prisms.base.size // len(geoms)
   pair = np.repeat(np.arange(len(geoms)), each)
   axes = tuple(vectors.split(turn[:, :, i]) for i in range(3))
   body = _body(key.types[1], model.geom_size[geom], axes)
   many = jax.tree.map(lambda x: x[pair], body)
   bound = prism.bound(many, prisms)
-  room = min(EXACT, len(pair))
+  room = min(max(EXACT, least), len(pair))
   _, nearest = jax.lax.top_k(-bound, room)
   missed = jp.sum(bound < 0, dtype=jp.int32) - room
   chosen = jax.tree.map(lambda x: x[nearest], many)
@@ -161,3 +228,17 @@ def contacts(model: Any, data: Any, key: Any, geoms: jax.Array) -> Found:
   )
   missed = jp.maximum(missed, 0)
   return Found(distance, position, outwards(normal), pair, missed)
+
+
+def slots(model: Any, data: Any, key: Any, geoms: jax.Array) -> Any:
+  """Stands for these colliders in MJX's table, which decides about room.
+
+  `contacts.collision` calls `contacts` instead.
+
+  Raises:
+    NotImplementedError: always.
+  """
+  raise NotImplementedError('MJX keeps as many contacts of each pair.')
+
+
+slots.ncon = SLOTS  # pyright: ignore
