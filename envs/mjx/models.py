@@ -97,7 +97,7 @@ SETTINGS = {
     iterations=10, max_contact_points=8, collide='not itself'
   ),
   'quadruped-escape': Settings(
-    iterations=10, max_contact_points=16, collide='not itself'
+    iterations=10, max_contact_points=24, collide='not itself'
   ),
   'reacher': _LIMITS_ONLY,
   'stacker': _HAND,
