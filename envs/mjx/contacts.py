@@ -32,6 +32,8 @@ _PARAMETERS = (
   'solimp',
 )
 """Properties of a contact that follow from its geoms."""
+_FAR = 1e3
+"""The distance of contacts that fill slots, metres."""
 
 
 class _Found(NamedTuple):
@@ -50,6 +52,14 @@ class _Found(NamedTuple):
   def take(self, index: Any) -> '_Found':
     """Those with these numbers."""
     return jax.tree.map(lambda x: x[index], self)
+
+  def padded(self, count: int) -> '_Found':
+    """These and so many more that do not touch that they are `count`."""
+    more = count - len(self.geoms)
+    whole = self.take(jp.minimum(jp.arange(count), len(self.geoms) - 1))
+    far = jp.arange(count) >= count - more
+    distance = jp.where(far, _FAR, whole.place[:, 0])
+    return whole._replace(place=whole.place.at[:, 0].set(distance))
 
 
 def _joined(parts: list[_Found]) -> _Found:
@@ -225,11 +235,10 @@ def _by_table(
 
 
 def _on_fields(
-  model: Any, data: Any, key: Any, contact: Any, room: int
+  model: Any, data: Any, key: Any, contact: Any
 ) -> tuple[_Found, jax.Array | int]:
-  """Contacts with a height field; as `_by_table`, but for `room` in all."""
-  room = hfield.SLOTS * len(contact.geom) if room < 0 else room
-  found = hfield.contacts(model, data, key, contact.geom, room)
+  """Contacts with a height field; as `_by_table`."""
+  found = hfield.contacts(model, data, key, contact.geom)
   place = _place(
     found.distance, found.position, found.normal, _tangent(found.normal)
   )
@@ -264,13 +273,12 @@ def collision(model: Any, data: Any) -> Any:
   dropped: jax.Array | int = 0
   planes, pairs = [], []
   most = collision_driver._numeric(model, 'max_geom_pairs')
-  slots = collision_driver._numeric(model, 'max_contact_points')
   for key, contact in groups.items():
     geoms = np.array(ids[key])[:, :2]
     field = key.types[0] == GeomType.HFIELD
     if field or key.types[1] not in _ROUND:
       if field:
-        part, missed = _on_fields(model, data, key, contact, slots)
+        part, missed = _on_fields(model, data, key, contact)
       else:
         part, missed = _by_table(model, data, key, contact, most)
       found.setdefault(int(key.condim), []).append(part)
@@ -306,6 +314,8 @@ def collision(model: Any, data: Any) -> Any:
       dropped += jp.maximum(touching - room, 0)
       _, deepest = jax.lax.top_k(-part.place[:, 0], room)
       part = part.take(deepest)
+    elif len(part.geoms) < room:
+      part = part.padded(room)
     kept.append(part)
   whole = _joined(kept)
   fields, start = {}, 0

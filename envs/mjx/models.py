@@ -107,7 +107,6 @@ SETTINGS = {
 """Edits by domain, or by task where its model is another."""
 
 
-
 def settings_of(domain: str, task: str) -> Settings:
   """The edits of a task's model: its own, its domain's or the defaults."""
   own = SETTINGS.get(f'{domain}-{task}')

@@ -55,7 +55,7 @@ def rangefinders(model: Any, data: Any) -> Any:
     distance = jax.vmap(
       lambda p, v, g=geom: distance_to(model, int(model.geom_dataid[g]), p, v)
     )(origins @ frame, data.site_xmat[sites, :, 2] @ frame)
-    seen = ~own & _visible(model, geom)
+    seen = ~own & _visible(model, int(geom))
     nearest = jp.minimum(nearest, jp.where(seen, distance, jp.inf))
   cutoff = np.asarray(model.sensor_cutoff)[sensors]
   nearest = jp.where(jp.isinf(nearest), _NONE, nearest)
@@ -89,9 +89,7 @@ def distance_to(
   return jp.minimum(surface, _walls(grid, origin, ray))
 
 
-def _surface(
-  grid: hfield.Grid, origin: jax.Array, ray: jax.Array
-) -> jax.Array:
+def _surface(grid: hfield.Grid, origin: jax.Array, ray: jax.Array) -> jax.Array:
   """Distance to the triangles, infinite for none."""
   cells = np.array([grid.columns - 1, grid.rows - 1])
   step = 2 * grid.extent / cells
@@ -150,7 +148,12 @@ def _surface(
   dtype = origin.dtype
   count = grid.columns + grid.rows - 1
   families = [
-    (np.array([0, 1]), jp.arange(grid.columns) - corner[0], offset[0], speed[0]),
+    (
+      np.array([0, 1]),
+      jp.arange(grid.columns) - corner[0],
+      offset[0],
+      speed[0],
+    ),
     (np.array([1, 0]), jp.arange(grid.rows) - corner[1], offset[1], speed[1]),
     (
       np.array([1, 1]),
@@ -177,9 +180,7 @@ def _surface(
   return jp.where(hit, distance, jp.inf)
 
 
-def _walls(
-  grid: hfield.Grid, origin: jax.Array, ray: jax.Array
-) -> jax.Array:
+def _walls(grid: hfield.Grid, origin: jax.Array, ray: jax.Array) -> jax.Array:
   """Distance to the box under a field and to the field's sides."""
   x, y = grid.extent
   under = jp.array([[-x, -y, -grid.base], [x, y, 0]], origin.dtype)

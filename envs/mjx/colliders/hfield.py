@@ -20,7 +20,7 @@ import numpy as np
 
 from mjx_crossq.envs import runtime
 from mjx_crossq.envs.mjx import vectors
-from mjx_crossq.envs.mjx.colliders import prism
+from mjx_crossq.envs.mjx.colliders import prism, prism_geoms
 from mjx_crossq.envs.mjx.vectors import Vector
 
 with runtime.quiet():
@@ -35,8 +35,8 @@ KINDS = (
 """Types of geoms whose contacts with height fields are computed."""
 EXACT = 32
 """Prisms of a group for which contacts are computed."""
-SLOTS = 8
-"""Contacts of a pair for which a model without `max_contact_points` has room."""
+SLOTS = 50
+"""Contacts of a pair that C keeps."""
 _TRIANGLES = np.array([[(0, 1), (0, 0), (1, 1)], [(0, 0), (1, 0), (1, 1)]])
 """Columns and rows of the corners of a cell's triangles, relative to it."""
 
@@ -70,13 +70,13 @@ def _body(kind: int, size: jax.Array, axes: tuple) -> prism.Body:
   a, b, c = vectors.split(size)
   match kind:
     case GeomType.SPHERE:
-      return prism.Round(axes[2], jp.zeros_like(a), a)
+      return prism_geoms.Round(axes[2], jp.zeros_like(a), a)
     case GeomType.CAPSULE:
-      return prism.Round(axes[2], b, a)
+      return prism_geoms.Round(axes[2], b, a)
     case GeomType.ELLIPSOID:
-      return prism.Ellipsoid(axes, (a, b, c))
+      return prism_geoms.Ellipsoid(axes, (a, b, c))
     case GeomType.CYLINDER:
-      return prism.Cylinder(axes, a, b)
+      return prism_geoms.Cylinder(axes, a, b)
   raise NotImplementedError(f'Height fields and geoms of type {kind}.')
 
 
@@ -143,9 +143,7 @@ class Grid(NamedTuple):
     return corner, jp.stack(offset)
 
 
-def windows(
-  grid: Grid, place: Vector, width: tuple[int, int]
-) -> prism.Prisms:
+def windows(grid: Grid, place: Vector, width: tuple[int, int]) -> prism.Prisms:
   """The prisms of the cells under geoms.
 
   Args:
@@ -169,7 +167,8 @@ def windows(
   corners = each[:, None, :, :, None] + _TRIANGLES.T[:, :, None, None]
   corners = corners.reshape(2, 3, 1, -1)
   column, row = (
-    start[:, None] + corner for start, corner in zip(first, corners, strict=True)
+    start[:, None] + corner
+    for start, corner in zip(first, corners, strict=True)
   )
   shape = (3, -1)
   centre = tuple(c[:, None] for c in place)
@@ -182,9 +181,7 @@ def windows(
   )
 
 
-def contacts(
-  model: Any, data: Any, key: Any, geoms: jax.Array, least: int = 0
-) -> Found:
+def contacts(model: Any, data: Any, key: Any, geoms: jax.Array) -> Found:
   """Contacts of a group: height fields and geoms of one type.
 
   Args:
@@ -192,10 +189,9 @@ def contacts(
     data: data with the geoms' poses.
     key: of the group, as MJX has it.
     geoms: the pairs, `(n, 2)`.
-    least: contacts that are wanted, touching or not.
 
   Returns:
-    The contacts, of which there may be fewer if there are fewer prisms.
+    Contacts of the `EXACT` prisms that come nearest, touching or not.
   """
   field, geom = geoms[:, 0], geoms[:, 1]
   frame = data.geom_xmat[field]
@@ -210,7 +206,7 @@ def contacts(
   body = _body(key.types[1], model.geom_size[geom], axes)
   many = jax.tree.map(lambda x: x[pair], body)
   bound = prism.bound(many, prisms)
-  room = min(max(EXACT, least), len(pair))
+  room = min(EXACT, len(pair))
   _, nearest = jax.lax.top_k(-bound, room)
   missed = jp.sum(bound < 0, dtype=jp.int32) - room
   chosen = jax.tree.map(lambda x: x[nearest], many)
@@ -219,9 +215,7 @@ def contacts(
   position = vectors.add(position, tuple(c[pair] for c in place))
 
   def outwards(a: Vector) -> Vector:
-    return vectors.split(
-      jp.einsum('nij,nj->ni', frame[pair], vectors.join(*a))
-    )
+    return vectors.split(jp.einsum('nij,nj->ni', frame[pair], vectors.join(*a)))
 
   position = vectors.add(
     outwards(position), vectors.split(data.geom_xpos[field[pair]])
