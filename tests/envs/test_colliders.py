@@ -30,6 +30,7 @@ from mjx_crossq.envs.mjx.colliders import (
   box_box,
   capsule_box,
   cylinder,
+  hfield,
   plane_box,
 )
 from mjx_crossq.envs.mjx.colliders import smooth as ellipsoids
@@ -514,4 +515,4 @@ def test_slots_of_the_table():
   for types, collider in colliders.COLLIDERS.items():
     assert table[types] is collider
   counts = {x.ncon for x in colliders.COLLIDERS.values()}  # pyright: ignore
-  assert counts == {1, 2, plane_box.CONTACTS, box_box.CONTACTS}
+  assert counts == {1, 2, plane_box.CONTACTS, box_box.CONTACTS, hfield.SLOTS}

@@ -1,30 +1,35 @@
 """Quadruped."""
 
+import copy
+
 import jax
 import numpy as np
 import pytest
 
 from mjx_crossq.envs import suite
+from mjx_crossq.envs.parity import measures as parity
 
 from . import checks
+
+ESCAPE = 'quadruped-escape'
 
 
 class TestQuadruped(checks.StockParity):
   domain = 'quadruped'
-  others = ('escape',)  # in test_warp.py: MJX lacks the terrain.
-  models = ('run', 'fetch')
-  slow = ('walk', 'fetch')
+  models = ('run', 'fetch', 'escape')
+  slow = ('walk', 'fetch', 'escape')
 
   @pytest.mark.slow
   def test_initial_distribution_equals_stock(self, task):
-    super().test_initial_distribution_equals_stock(task)
+    # A terrain has 40,401 heights.
+    self.check_initial(task, 300 if task == ESCAPE else self.draws)
 
   @pytest.mark.slow
   def test_control_steps_equal_c(self, model_task):
     super().test_control_steps_equal_c(model_task)
 
   def test_escape_has_stocks_specs_too(self):
-    self.test_dm_env_has_stocks_specs('quadruped-escape')
+    self.test_dm_env_has_stocks_specs(ESCAPE)
 
 
 def test_begins_at_stocks_height():
@@ -37,3 +42,62 @@ def test_begins_at_stocks_height():
   for pose in poses:
     search(physics, pose[3:7])
     np.testing.assert_allclose(pose, physics.data.qpos, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_escape_begins_at_stocks_height():
+  """Stock's search finds the same height in the same terrain."""
+  env = checks.load(ESCAPE)
+  keys = jax.random.split(jax.random.key(0), 40)
+  initial = jax.jit(jax.vmap(env.initial))(keys)
+  terrains, poses = map(np.asarray, (initial.params['terrain'], initial.qpos))
+  stock = env.stock_env(0)
+  stock.reset()
+  search = suite.import_stock('quadruped')._find_non_contacting_height
+  for terrain, pose in zip(terrains, poses, strict=True):
+    env.write_params(stock.physics, {'terrain': terrain})
+    search(stock.physics, pose[3:7])
+    np.testing.assert_allclose(pose, stock.physics.data.qpos, atol=1e-6)
+  assert len(np.unique(poses[:, 2].round(3))) > 10
+
+
+@pytest.mark.slow
+def test_escape_sees_the_terrain():
+  """Some rays meet it, others nothing: the comparison is not empty."""
+  ranges = checks.records(ESCAPE).obs[:, -20:]
+  assert (ranges == 1).mean() > 0.1
+  assert (ranges < 0.9).mean() > 0.1
+
+
+@pytest.mark.slow
+def test_escape_equals_a_c_that_iterates_longer():
+  """What `bounds` allow beyond this is C's own.
+
+  C ends its search for the contact of torso and terrain at `ccd_tolerance`.
+  """
+  env, records = checks.load(ESCAPE), checks.records(ESCAPE)
+  assert env.substeps == 4
+
+  def fine(seed):
+    stock = checks.load(ESCAPE).stock_env(seed)
+    stock.physics.model.opt.ccd_tolerance = 1e-10
+    stock.physics.model.opt.ccd_iterations = 1000
+    return stock
+
+  longer = copy.copy(env)
+  longer.stock_env = fine  # pyright: ignore
+  errors = parity.physics_errors(
+    longer, checks.states(ESCAPE), records, horizon=28, chunk=4
+  )
+  assert np.median(errors['v4']) < 4e-5
+  print(np.quantile(errors['v4'], [.5,.9,.99,1]), np.quantile(errors['v28'], [.5,.9,.99,1]))
+
+
+@pytest.mark.slow
+def test_escape_has_room_for_all_contacts():
+  """In stock's states, most of which have some with the terrain."""
+  states, env = checks.states(ESCAPE), checks.load(ESCAPE)
+  counted = jax.vmap(env.watch)(states)
+  assert not np.any(counted['contacts_dropped'])
+  touching = (states.pipeline_state._impl.contact.dist < 0).sum(axis=1)
+  assert touching.max() > 16

@@ -90,13 +90,10 @@ def test_unknown_task_names_the_nearest():
 
 
 def test_unfaithful_tasks_are_refused_unless_allowed(monkeypatch):
-  class Rough(probes.Counter):
-    unfaithful = 'it is only a sketch'
-
-  monkeypatch.setattr(envs, '_factories', {'rough-one': Rough})
+  monkeypatch.setattr(envs, '_factories', {'rough-one': probes.Rough})
   with pytest.raises(ValueError, match=r'only a sketch.*--allow_unfaithful'):
     envs.load('rough-one')
-  assert isinstance(envs.load('rough-one', allow_unfaithful=True), Rough)
+  assert isinstance(envs.load('rough-one', allow_unfaithful=True), probes.Rough)
 
 
 def test_register(monkeypatch):

@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 import pytest
 from mujoco import mjx
-from mujoco.mjx._src import collision_driver, smooth
+from mujoco.mjx._src import collision_driver, ray, smooth
 from mujoco.mjx._src.types import GeomType
 
 from mjx_crossq.envs.mjx import (
@@ -99,6 +99,7 @@ def test_nothing_is_corrected_twice():
     *(collision, contacts, colliders),
     *(colliders.smooth, colliders.box_box),
     *(colliders.capsule_box, colliders.plane_box, colliders.cylinder),
+    *(colliders.hfield, colliders.hfield.prism, colliders.hfield.prism_geoms),
   ):
     for name, value in vars(module).items():
       assert not any(value is x for x in replaced), f'{module}: {name}'
@@ -174,11 +175,34 @@ def test_signed_distance_fields(unpatched, first, second):
       (GeomType.CYLINDER, GeomType.BOX),
       'cylinder_box in envs/mjx/colliders/cylinder.py',
     ),
+    (
+      (GeomType.HFIELD, GeomType.ELLIPSOID),
+      'Ellipsoid in envs/mjx/colliders/prism_geoms.py',
+    ),
+    (
+      (GeomType.HFIELD, GeomType.CYLINDER),
+      'Cylinder in envs/mjx/colliders/prism_geoms.py',
+    ),
   ],
 )
 def test_missing_colliders(types, ours):
   names = ' and '.join(x.name.lower() for x in types)
   assert types not in corrections.UPSTREAM, repaired(f'{names} collide', ours)
+
+
+@pytest.mark.parametrize('kind', [GeomType.SPHERE, GeomType.CAPSULE])
+def test_contacts_with_height_fields(kind):
+  """On a corner of the grid, C has one with each of six prisms."""
+  most = corrections.UPSTREAM[GeomType.HFIELD, kind].ncon
+  assert most < 6, repaired(
+    'more contacts with height fields', 'envs/mjx/colliders/hfield.py'
+  )
+
+
+def test_rays_to_height_fields():
+  assert GeomType.HFIELD not in ray._RAY_FUNC, repaired(
+    'rays to height fields', 'envs/mjx/rays.py'
+  )
 
 
 def test_capsule_box(unpatched):

@@ -130,9 +130,9 @@ def _serve(program, where, pipe, prepare):
     pipe.send((code, out.getvalue(), err.getvalue()))
 
 
-def check_errors(program, cases):
+def check_errors(program, cases, prepare=None):
   """Each tuple of flags must be refused in one line that has the text."""
-  with called(program) as call:
+  with called(program, prepare=prepare) as call:
     for args, message in cases.items():
       code, output, errors = call(*args)
       assert code == 2, (args, code, errors)

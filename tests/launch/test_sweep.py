@@ -644,7 +644,7 @@ def test_bad_input_starts_nothing(tmp_path):
       (f'--file={tmp_path / "bad.yaml"}', where): 'holds no settings',
       (f'--file={tmp_path / "sky.yaml"}', where): "unknown backend 'cloud'",
       ('--grid=task=walker-rnu', where): 'walker-rnu',
-      ('--grid=task=quadruped-escape', where): 'differs from stock',
+      ('--grid=task=tests.learner.probes:Rough', where): 'only a sketch',
       (good, where, '--option=a=1'): 'local has no options',
       (good, where, '--backend=ray', '--option=a'): 'write it as key=value',
       (good, where, '--backend=skypilot'): 'storage=URI',

@@ -339,7 +339,7 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, tmp_path):
   cases = {
     ('--target=v5e',): 'add that flag',
     ('--task=cheetah-rnu',): "Did you mean 'cheetah-run'",
-    ('--task=quadruped-escape',): 'same: --allow_unfaithful',
+    ('--task=tests.learner.probes:Rough',): 'same: --allow_unfaithful',
     ('--preset=crosq',): "did you mean 'crossq'",
     ('--set=critic_widht=2',): "did you mean 'critic_width'",
     ('--set=critic_width=wide',): 'not of type int',

@@ -148,6 +148,12 @@ class Counter(Probe):
     return hidden, hidden[1], done
 
 
+class Rough(Counter):
+  """A `Counter` that is refused unless unfaithful tasks are allowed."""
+
+  unfaithful = 'it is only a sketch'
+
+
 class Watched(Counter):
   """A `Counter` that leaves out a contact in every step from one on."""
 

@@ -1,4 +1,4 @@
-"""Colliders of ellipsoids, boxes and cylinders as in C MuJoCo, in plain JAX.
+"""Colliders of ellipsoids, boxes, cylinders and height fields, as in C MuJoCo.
 
 `corrections.install` puts them into MJX's collision table. What differs from
 MJX 3.17:
@@ -12,6 +12,8 @@ MJX 3.17:
 * box-box: MJX has at most four contacts, C and this eight.
 * capsule- and ellipsoid-cylinder: MJX descends signed distance fields;
   cylinder-box: MJX has none (`cylinder`).
+* height fields: MJX has at most four contacts of a pair, and none of ellipsoids
+  and cylinders (`hfield`).
 * plane-box: MJX looks at corners within a millimetre of the lowest, C and this
   at all that are below the plane.
 
