@@ -24,6 +24,8 @@ with runtime.quiet():
 
 _SLOWEST = 1e-7
 """Least speed over the grid, in cells a metre: for rays along its lines."""
+_ROUNDING = 1e-6
+"""Of a distance along a ray, relative."""
 _NONE = -1.0
 """A rangefinder's reading where nothing is hit, as in C."""
 
@@ -65,8 +67,10 @@ def rangefinders(model: Any, data: Any) -> Any:
 
 def _visible(model: Any, geom: int) -> jax.Array:
   """Whether rays meet a geom: C lets them pass transparent ones."""
-  material = model.geom_matid[geom]
-  own, shared = model.geom_rgba[geom, 3], model.mat_rgba[material, 3]
+  material, own = model.geom_matid[geom], model.geom_rgba[geom, 3]
+  if not model.nmat:
+    return own != 0
+  shared = model.mat_rgba[material, 3]
   return jp.where(material < 0, own, shared) != 0
 
 
@@ -119,53 +123,41 @@ def _surface(grid: hfield.Grid, origin: jax.Array, ray: jax.Array) -> jax.Array:
     height = z00 + (side - z00) * long + (z11 - side) * short
     return origin[2] + ray[2] * at - height
 
-  def crossings(step_: np.ndarray, line: jax.Array, start, rate):
-    """Crossings of a family, and the ray's height there over the edges.
+  def crossings(way: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """Crossings of a family of lines, and the ray's height over them there.
 
     Args:
-      step_: from one corner on a line to the next, in columns and rows.
-      line: the lines' numbers, relative to that of the near corner.
-      start: of the ray, in lines.
-      rate: lines a metre.
+      way: columns and rows from one corner on a line to the next.
     """
-    at = (line - start) / rate
-    axis = 0 if step_[0] else 1
-    along = (offset[axis] + speed[axis] * at[:, None]).ravel()
+    axis = 0 if way[0] else 1
+    # A line's number is its column, its row, or a column less the row.
+    if way == (1, 1):
+      line = jp.arange(1 - grid.rows, grid.columns) + (corner[1] - corner[0])
+      start, rate = offset[0] - offset[1], speed[0] - speed[1]
+    else:
+      line = jp.arange((grid.columns, grid.rows)[1 - axis]) - corner[1 - axis]
+      start, rate = offset[1 - axis], speed[1 - axis]
+    at = (line - start) / jp.where(jp.abs(rate) < _SLOWEST, _SLOWEST, rate)
+    along = offset[axis] + speed[axis] * at
     low = jp.clip(jp.floor(along), ends[0, axis], ends[1, axis] - 1)
-    part = along - low
-    columns = low if step_[0] else line
-    rows = line if not step_[1] else (low - line if step_[0] else low)
-    column = jp.asarray(columns + corner[0]).astype(jp.int32)
-    row = jp.asarray(rows + corner[1]).astype(jp.int32)
-    inside = (row >= 0) & (row + step_[1] <= grid.rows - 1)
-    inside &= (column >= 0) & (column + step_[0] <= grid.columns - 1)
+    columns, rows = {
+      (0, 1): (line, low),
+      (1, 0): (low, line),
+      (1, 1): (low, low - line),
+    }[way]
+    column, row = (
+      (x + y).astype(jp.int32)
+      for x, y in zip((columns, rows), corner, strict=True)
+    )
+    # Diagonals are longer than the field.
+    inside = (row >= 0) & (row + way[1] < grid.rows)
+    inside &= (at >= enters) & (at <= leaves * (1 + _ROUNDING))
     first = grid.height(row, column)
-    second = grid.height(row + step_[1], column + step_[0])
-    height = first + (second - first) * jp.clip(part, 0, 1)
-    inside &= (at >= enters) & (at <= leaves)
+    second = grid.height(row + way[1], column + way[0])
+    height = first + (second - first) * jp.clip(along - low, 0, 1)
     return jp.where(inside, at, jp.inf), origin[2] + ray[2] * at - height
 
-  dtype = origin.dtype
-  count = grid.columns + grid.rows - 1
-  families = [
-    (
-      np.array([0, 1]),
-      jp.arange(grid.columns) - corner[0],
-      offset[0],
-      speed[0],
-    ),
-    (np.array([1, 0]), jp.arange(grid.rows) - corner[1], offset[1], speed[1]),
-    (
-      np.array([1, 1]),
-      jp.arange(count) - (grid.rows - 1) - (corner[0] - corner[1]),
-      offset[0] - offset[1],
-      speed[0] - speed[1],
-    ),
-  ]
-  found = []
-  for way, line, start, rate in families:
-    rate = jp.where(jp.abs(rate) < _SLOWEST, _SLOWEST, rate)
-    found.append(crossings(way, line.astype(dtype), start, rate))
+  found = [crossings(way) for way in ((0, 1), (1, 0), (1, 1))]
   at, height = (jp.concatenate(x) for x in zip(*found, strict=True))
   begins = over(enters)
   at = jp.concatenate([enters[None], at])

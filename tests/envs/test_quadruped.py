@@ -71,7 +71,7 @@ def test_escape_sees_the_terrain():
 
 @pytest.mark.slow
 def test_escape_equals_a_c_that_iterates_longer():
-  """What `bounds` allow beyond this is C's own.
+  """As near as the other tasks: what `bounds` allow beyond this is C's own.
 
   C ends its search for the contact of torso and terrain at `ccd_tolerance`.
   """
@@ -89,8 +89,9 @@ def test_escape_equals_a_c_that_iterates_longer():
   errors = parity.physics_errors(
     longer, checks.states(ESCAPE), records, horizon=28, chunk=4
   )
-  assert np.median(errors['v4']) < 4e-5
-  print(np.quantile(errors['v4'], [.5,.9,.99,1]), np.quantile(errors['v28'], [.5,.9,.99,1]))
+  for name, median, high in (('v4', 3e-5, 3e-4), ('v28', 5e-5, 9e-4)):
+    assert np.median(errors[name]) < median
+    assert np.quantile(errors[name], 0.99) < high
 
 
 @pytest.mark.slow
