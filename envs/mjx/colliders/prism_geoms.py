@@ -114,22 +114,19 @@ def _ellipse_normal(
   return tuple(y / (t + b) for y, b in zip(point, squares, strict=True))
 
 
-def _edge_normal(
-  centre: Vector,
-  edge: Vector,
-  image: tuple[Vector, ...],
-  across: bool = False,
-) -> Vector:
-  """The normal of an ellipsoid at an edge, seen along the edge as an ellipse.
+def _edge_normals(
+  centre: Vector, edge: Vector, image: tuple[Vector, ...]
+) -> list[Vector]:
+  """Normals of an ellipsoid at an edge, seen along the edge as an ellipse.
 
   Args:
     centre: from the edge to the ellipsoid's centre.
     edge: unit vector.
     image: columns of the matrix that makes the unit ball the ellipsoid.
-    across: whether the other side of the ellipse is meant.
 
   Returns:
-    The direction across the edge that separates the most, of any length.
+    The direction across the edge that separates the most, and the best one on
+    the other side of the ellipse, which may be thin; of any length.
   """
   # Two vectors that are perpendicular to the edge.
   side = jp.abs(edge[2]) > 0.7
@@ -152,8 +149,11 @@ def _edge_normal(
     subtract(scale(q, c), scale(p, s)),
   )
   point = dot(centre, p), dot(centre, q)
-  a, b = _ellipse_normal(point, (large, small), across)
-  return add(scale(p, a), scale(q, b))
+  found = []
+  for across in (False, True):
+    a, b = _ellipse_normal(point, (large, small), across)
+    found.append(add(scale(p, a), scale(q, b)))
+  return found
 
 
 class Ellipsoid(NamedTuple):
@@ -179,10 +179,7 @@ class Ellipsoid(NamedTuple):
       scale(a, s) for a, s in zip(self.axes, self.size, strict=True)
     )
     apart = scale(edges.start, -1)
-    at_edges = [
-      _edge_normal(apart, edges.along, image, across)
-      for across in (False, True)
-    ]
+    at_edges = _edge_normals(apart, edges.along, image)
     local = tuple(-dot(corners, a) for a in self.axes)
     normal = _ellipse_normal(local, tuple(s * s for s in self.size))
     x, y, z = (scale(a, c) for a, c in zip(self.axes, normal, strict=True))
@@ -234,16 +231,15 @@ class Cylinder(NamedTuple):
       (crossed, at),
     ]
     disk = tuple(scale(a, self.radius) for a in self.axes[:2])
-    inwards = prism.unit(side)[0]
+    inwards, apart = prism.unit(side)[0], []
     for sign in (1, -1):
       centre = scale(axis, sign * self.half)
       rim = subtract(centre, scale(inwards, self.radius))
       found.append((subtract(rim, corners), none))
-      apart = subtract(centre, edges.start)
-      # A disk seen from the side is thin: either of its sides may be touched.
-      for across in (False, True):
-        n = _edge_normal(apart, edges.along, disk, across)
-        found.append((n, none))
+      apart.append(subtract(centre, edges.start))
+    along_edges = prism.joined([edges.along, edges.along])
+    rims = _edge_normals(prism.joined(apart), along_edges, disk)
+    found += [(n, none) for n in rims]
     where = [jp.broadcast_to(x, n[0].shape) for n, x in found]
     return prism.unit(prism.joined([n for n, _ in found]))[0], jp.concatenate(
       where
