@@ -6,6 +6,7 @@ is on disk, the checksums of its files are written beside them; files that do
 not agree with them are never read.
 """
 
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -198,6 +199,8 @@ class Checkpointer:
       known = [
         step for step in integrity.saved(self._directory) if step < self._saving
       ]
+      # Of each array that was not written asyncio logs a traceback at the exit.
+      logging.getLogger('asyncio').setLevel(logging.CRITICAL)
       raise WriteError(
         f'cannot save the checkpoint of env step {self._saving} in '
         f'{self._directory}: {line[:300]}; '

@@ -11,15 +11,14 @@ class TestHumanoid(checks.StockParity):
   domain = 'humanoid'
   models = ('run',)
   slow = ('stand', 'walk', 'run_pure_state')
-  draws = 500  # In full below.
 
   @pytest.mark.slow
   def test_control_steps_equal_c(self, model_task):
     super().test_control_steps_equal_c(model_task)
 
   @pytest.mark.slow
-  def test_initial_distribution_in_full(self, task):
-    self.check_initial(task, 2000)
+  def test_initial_distribution_equals_stock(self, task):
+    super().test_initial_distribution_equals_stock(task)
 
 
 def test_never_begins_in_touch():

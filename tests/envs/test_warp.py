@@ -179,6 +179,7 @@ def test_plane_capsule_equals_c():
   )
 
 
+@pytest.mark.slow
 def test_trains_and_evaluates_across_backends(tmp_path):
   settings = config.from_preset(
     'quickstart',

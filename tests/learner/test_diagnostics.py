@@ -454,6 +454,7 @@ def test_a_diagnosed_run_is_the_run_it_would_have_been(tmp_path):
   assert said.endswith(' s each 24 env steps')
 
 
+@pytest.mark.slow
 def test_seeds_and_steps_have_diagnoses_of_their_own():
   config = from_preset('crossq_wn', **SMALL)
   runner = Runner(config, probes.Counter(10))

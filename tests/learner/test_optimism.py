@@ -46,9 +46,10 @@ def test_multipliers_start_at_their_values_and_keep_the_kl_at_its_target():
   )
   mean, log_std = jnp.zeros((6, 2)), jnp.zeros((6, 2))
   moves = []
-  for shift in (0.1, 1.0):  # KL per dimension .005 and .5, the target is .05
-    explorer = with_shift(state, shift).explorer
-    new = agent.explorer.update(
+
+  @jax.jit
+  def update(explorer):
+    return agent.explorer.update(
       explorer,
       obs,
       (mean, log_std),
@@ -56,6 +57,10 @@ def test_multipliers_start_at_their_values_and_keep_the_kl_at_its_target():
       agent.values.mean,
       jax.random.key(1),
     )
+
+  for shift in (0.1, 1.0):  # KL per dimension .005 and .5, the target is .05
+    explorer = with_shift(state, shift).explorer
+    new = update(explorer)
     moves.append(np.sign(new.raw - explorer.raw))
   np.testing.assert_array_equal(moves, [[1, -1], [-1, 1]])
 

@@ -39,7 +39,7 @@ def growth(together):
   return rounding.bound(runner, ITERATIONS)
 
 
-@pytest.mark.parametrize('index', [0, 2])
+@pytest.mark.parametrize('index', [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_seed_equals_its_single_run(together, growth, index):
   config, _, many = together
   single = config.replace(num_seeds=1, seed=config.seed + index)

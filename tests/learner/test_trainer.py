@@ -35,7 +35,9 @@ def adam_counts(opt_state):
   )
 
 
-@pytest.mark.parametrize('num_envs', [1, 4])
+@pytest.mark.parametrize(
+  'num_envs', [1, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_accounting_traces_and_wrap_around(num_envs):
   config = from_preset(
     'crossq_wn', **SMALL, num_envs=num_envs, replay_capacity=80
