@@ -158,6 +158,7 @@ def _run(code):
   return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_rows_of_dog_equal_c():
   """From C's own rows and forces without the pass to those with it."""
   result = _run(_ROWS)

@@ -245,6 +245,7 @@ def test_plane_box(unpatched):
   )
 
 
+@pytest.mark.slow
 def test_line_search():
   """MJX's solver in float32 leaves more of the cost's gradient than ours."""
   env, records = checks.load('cheetah-run'), checks.records('cheetah-run')

@@ -1,5 +1,6 @@
 """A small agent learns a real task; judged in stock dm_control."""
 
+import os
 import re
 
 import numpy as np
@@ -55,7 +56,8 @@ _PRESETS = {
 def test_crossq_wn_swings_up_the_cartpole(tmp_path, monkeypatch):
   """By the program that `make train` starts, in half of its env steps."""
   # It waits for what it has compiled, so that XLA is to optimise it a little.
-  monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=1')
+  flags = os.environ['XLA_FLAGS'].replace('level=0', 'level=1')
+  monkeypatch.setenv('XLA_FLAGS', flags)
   done = programs.run(
     'train',
     '--preset=quickstart',

@@ -162,9 +162,8 @@ def test_value_is_in_units_of_the_spread_of_returns(preset):
   )
 
 
-@pytest.mark.parametrize(
-  'preset', ['crossq_wn', pytest.param('sac', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('preset', ['crossq_wn', 'sac'])
 def test_value_depends_on_the_action_and_the_actor_finds_the_best(preset):
   # A longer warm-up: the policy soon visits its favourite action alone.
   runner, states = learn(

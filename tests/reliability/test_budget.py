@@ -42,6 +42,7 @@ print(json.dumps([predicted, resident() - before]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
   not os.path.exists('/proc/self/statm'), reason='no /proc here'
 )
