@@ -55,9 +55,9 @@ class _Found(NamedTuple):
 
   def padded(self, count: int) -> '_Found':
     """These and so many more that do not touch that they are `count`."""
-    more = count - len(self.geoms)
-    whole = self.take(jp.minimum(jp.arange(count), len(self.geoms) - 1))
-    far = jp.arange(count) >= count - more
+    number, own = jp.arange(count), len(self.geoms)
+    whole = self.take(jp.minimum(number, own - 1))
+    far = number >= own
     distance = jp.where(far, _FAR, whole.place[:, 0])
     return whole._replace(place=whole.place.at[:, 0].set(distance))
 

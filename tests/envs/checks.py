@@ -73,6 +73,19 @@ def from_solve(env: suite.SuiteEnv) -> np.ndarray:
   )
 
 
+def assert_stocks_height(env, terrains, poses):
+  """Stock's search finds quadruped-escape's height in each terrain."""
+  stock = env.stock_env(0)
+  stock.reset()
+  search = suite.import_stock('quadruped')._find_non_contacting_height
+  for terrain, pose in zip(
+    np.asarray(terrains), np.asarray(poses), strict=True
+  ):
+    env.write_params(stock.physics, {'terrain': terrain})
+    search(stock.physics, pose[3:7])
+    np.testing.assert_allclose(pose, stock.physics.data.qpos, atol=1e-6)
+
+
 class StockParity:
   """Checks of each task of `domain`."""
 

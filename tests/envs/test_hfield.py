@@ -52,6 +52,11 @@ def _model(types, slots=32):
   )
 
 
+def _put(model):
+  """The model on the device, and data of it."""
+  return mjx.put_model(model, impl='jax'), mjx.make_data(model, impl='jax')
+
+
 def _terrain(rng):
   """Heights in [0, 1]: gentle, rough, or nearly flat with steps."""
   kind = rng.randint(3)
@@ -128,10 +133,7 @@ def _stock(kind, count):
 def _compiled(kind):
   corrections.install()
   model = _model([kind])
-  ours, empty = (
-    mjx.put_model(model, impl='jax'),
-    mjx.make_data(model, impl='jax'),
-  )
+  ours, empty = _put(model)
 
   @jax.jit
   @jax.vmap
@@ -221,12 +223,8 @@ def test_prisms_and_slots_that_are_lacking_are_counted(monkeypatch):
   model.geom_contype[1:] = 2  # They do not meet each other.
   mujoco.mj_forward(model, data)
   corrections.install()
-  ours, empty = (
-    mjx.put_model(model, impl='jax'),
-    mjx.make_data(model, impl='jax').replace(
-      qpos=jp.asarray(data.qpos, jp.float32)
-    ),
-  )
+  ours, empty = _put(model)
+  empty = empty.replace(qpos=jp.asarray(data.qpos, jp.float32))
   empty = physics.poses(ours, empty)
 
   def found():
@@ -320,10 +318,7 @@ def test_rangefinders_equal_c(look, count):
         data.sensordata.copy(),
       )
     )
-  ours, empty = (
-    mjx.put_model(model, impl='jax'),
-    mjx.make_data(model, impl='jax'),
-  )
+  ours, empty = _put(model)
 
   @jax.jit
   @jax.vmap

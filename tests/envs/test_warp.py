@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mjx_crossq import ConfigError, Runner, config, envs, train
-from mjx_crossq.envs import suite
 from mjx_crossq.envs.parity import bounds
 from mjx_crossq.envs.parity import measures as parity
 from tests.envs import checks
@@ -106,17 +105,9 @@ def escape():
 
 @pytest.mark.slow
 def test_escape_begins_as_stock(escape):
-  """Stock's search finds the same height in the same terrain."""
   keys = jax.random.split(jax.random.key(0), 40)
   states = jax.jit(jax.vmap(escape.reset))(keys)
-  stock = escape.stock_env(0)
-  stock.reset()
-  search = suite.import_stock('quadruped')._find_non_contacting_height
-  terrains = np.asarray(states.info['terrain'])
-  for terrain, qpos in zip(terrains, np.asarray(states.qpos), strict=True):
-    escape.write_params(stock.physics, {'terrain': terrain})
-    search(stock.physics, qpos[3:7])
-    np.testing.assert_allclose(qpos, stock.physics.data.qpos, atol=1e-6)
+  checks.assert_stocks_height(escape, states.info['terrain'], states.qpos)
   pvalues = parity.initial_pvalues(escape, 300)
   worst = min(pvalues, key=pvalues.__getitem__)
   assert pvalues[worst] > bounds.PVALUE / len(pvalues), worst
