@@ -89,13 +89,6 @@ class Quadruped(suite.SuiteEnv):
       ),
     }
 
-  def _sensors(self, data, *kinds) -> jax.Array:
-    """Readings of all sensors of the given types, in the model's order."""
-    m = self.mj_model
-    wanted = np.isin(m.sensor_type, [int(kind) for kind in kinds])
-    names = [m.sensor(i).name for i in np.flatnonzero(wanted)]
-    return self._sensor(data, *names)
-
 
 class Move(Quadruped):
   """Move forward at the task's speed."""

@@ -352,3 +352,10 @@ class SuiteEnv(base.Env):
         for s in sensors
       ]
     )
+
+  def _sensors(self, data: models.Data, *kinds: Any) -> jax.Array:
+    """Readings of all sensors of these types, in the model's order."""
+    m = self.mj_model
+    wanted = np.isin(m.sensor_type, [int(kind) for kind in kinds])
+    names = [m.sensor(i).name for i in np.flatnonzero(wanted)]
+    return self._sensor(data, *names)

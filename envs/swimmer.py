@@ -6,9 +6,8 @@ import numpy as np
 from typing_extensions import override
 
 from mjx_crossq.envs import rewards, suite, target
+from mjx_crossq.envs.mjx import models
 
-_HEAD_SENSORS = 12
-"""Entries of the sensors that stock's file has before the velocities'."""
 _P_CLOSE = 0.2
 """Probability that the target is near."""
 _BOXES = (0.3, 2.0)
@@ -47,7 +46,10 @@ class Swimmer(target.TargetEnv):
 
   @override
   def observe(self, data):
-    velocities = data.sensordata[_HEAD_SENSORS:].reshape(-1, 6)
+    kinds = models.mujoco.mjtSensor
+    velocities = self._sensors(
+      data, kinds.mjSENS_VELOCIMETER, kinds.mjSENS_GYRO
+    ).reshape(-1, 6)
     return {
       'joints': data.qpos[3:],
       'to_target': self._nose_to_target(data),

@@ -8,6 +8,7 @@ applies this file's edits, each of which has a reason and a measured effect.
 import dataclasses
 import importlib
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from typing import Any
 
 import jax
@@ -50,6 +51,9 @@ class Settings:
     collide: which geoms may collide: 'stock' for those that do in stock,
       'not itself' for all but the robot's parts with each other, 'no cylinders'
       for all but these, or 'none'.
+    unread_sensors: names, as patterns of `fnmatch`, of the sensors that no task
+      of the domain reads. The model is without them: what they measure would be
+      computed in each physics step.
   """
 
   iterations: int | None = None
@@ -58,6 +62,7 @@ class Settings:
   warmstart: bool = True
   max_geom_pairs: int | None = None
   collide: str = 'stock'
+  unread_sensors: tuple[str, ...] = ()
 
 
 # Measured with `envs.parity`: iteration caps and contact slots leave the errors
@@ -69,6 +74,13 @@ _LIMITS_ONLY = Settings(iterations=10, warmstart=False)
 # collide here, so that nothing changes but MJX's work.
 _NO_CONTACTS = Settings(collide='none')
 _HAND = Settings(iterations=20)
+_QUADRUPED = Settings(
+  iterations=10,
+  max_contact_points=8,
+  # No two parts of the robot touched in 60,000 control steps of C.
+  collide='not itself',
+  unread_sensors=('center_of_mass',),
+)
 SETTINGS = {
   'acrobot': _NO_CONTACTS,
   'ball_in_cup': Settings(iterations=10),
@@ -77,31 +89,42 @@ SETTINGS = {
     iterations=20,
     max_contact_points=40,
     max_geom_pairs=160,
+    unread_sensors=('torso_angmom',),
   ),
   # The hinges' cylinders lie within other geoms: they touched nothing in 60,000
   # control steps of C, which had 4,766 contacts of others.
-  'finger': Settings(iterations=8, warmstart=False, collide='no cylinders'),
-  'fish': _NO_CONTACTS,
+  'finger': Settings(
+    iterations=8,
+    warmstart=False,
+    collide='no cylinders',
+    unread_sensors=('touch*_pos',),
+  ),
+  'fish': Settings(collide='none', unread_sensors=('velocimeter', 'gyro')),
   'cheetah': Settings(iterations=8, max_contact_points=8),
   'hopper': Settings(iterations=10, max_contact_points=8),
-  'humanoid': Settings(iterations=10, max_contact_points=16),
+  'humanoid': Settings(
+    iterations=10,
+    max_contact_points=16,
+    unread_sensors=(
+      *('torso_accel', 'torso_vel', 'torso_gyro'),
+      *('*_force', '*_torque', '*_touch'),
+    ),
+  ),
   # Of 300 states, the velocities of 9 were more than 1e-3 off after 25 physics
   # steps at 1e-6, of 5 at stock's tolerance, which takes up to 20 iterations.
   'humanoid_CMU': Settings(
-    iterations=20, tolerance=1e-8, max_contact_points=32
+    iterations=20,
+    tolerance=1e-8,
+    max_contact_points=32,
+    unread_sensors=('sensor_*',),
   ),
   'lqr': _NO_CONTACTS,
   'manipulator': _HAND,
-  # No two parts of the robot touched in 60,000 control steps of C.
-  'quadruped': Settings(
-    iterations=10, max_contact_points=8, collide='not itself'
-  ),
-  'quadruped-escape': Settings(
-    iterations=10, max_contact_points=24, collide='not itself'
-  ),
+  'quadruped': _QUADRUPED,
+  'quadruped-escape': dataclasses.replace(_QUADRUPED, max_contact_points=24),
   'reacher': _LIMITS_ONLY,
   'stacker': _HAND,
-  'swimmer': _NO_CONTACTS,
+  'swimmer': Settings(collide='none', unread_sensors=('*_pos', 'head_?axis')),
   'walker': Settings(iterations=12),
 }
 """Edits by domain, or by task where its model is another."""
@@ -156,6 +179,9 @@ def compile_model(
   noslip.keep(spec)
   for geom in spec.geoms:
     _restrict(geom, settings.collide)
+  for sensor in list(spec.sensors):
+    if any(fnmatch(sensor.name, name) for name in settings.unread_sensors):
+      spec.delete(sensor)
   with runtime.quiet():
     return spec.compile()
 

@@ -94,7 +94,10 @@ def _kinematics(model: Model, data: Data) -> Data:
 
 
 def _position_velocity(model: Model, data: Data) -> Data:
-  """Computes what depends on position and velocity only: `mj_step1`."""
+  """Computes what depends on position and velocity only: `mj_step1`.
+
+  But for the sensors, which follow after the last physics step.
+  """
   unread = {name: operator.attrgetter(name)(data) for name in _unread(model)}
   data = _kinematics(model, data)
   data = dynamics.com_pos(model, data)
@@ -104,7 +107,6 @@ def _position_velocity(model: Model, data: Data) -> Data:
   data = contacts.collision(model, data)
   data = rows.make_constraint(model, data)
   data = dynamics.transmission(model, data)
-  data = mjx_sensor.sensor_pos(model, data)
   data = data.tree_replace(
     {
       '_impl.actuator_velocity': data._impl.actuator_moment @ data.qvel,
@@ -115,8 +117,14 @@ def _position_velocity(model: Model, data: Data) -> Data:
   data = mjx_passive.passive(model, data)
   data = dynamics.rne(model, data)
   data = mjx_smooth.tendon_bias(model, data)
-  data = mjx_sensor.sensor_vel(model, data)
   return data.tree_replace(unread)
+
+
+def _sensors(model: Model, data: Data) -> Data:
+  """Sensors of positions and velocities, which no physics step reads."""
+  data = mjx_sensor.sensor_pos(model, data)
+  data = mjx_sensor.sensor_vel(model, data)
+  return rays.rangefinders(model, data)
 
 
 def _acceleration(model: Model, data: Data) -> Data:
@@ -213,7 +221,7 @@ def forward(model: Model, data: Data) -> Data:
     )
     result = _acceleration(model, result)
     result = mjx_sensor.sensor_acc(model, result)
-    result = rays.rangefinders(model, result)
+    result = _sensors(model, result)
   # Unlike C, MJX's kinematics normalise the quaternions.
   return _like(result, data).replace(qpos=data.qpos)
 
@@ -258,8 +266,7 @@ def step(model: Model, data: Data, ctrl: jax.Array, substeps: int) -> Data:
     else:
       # A loop compiles the body once, whatever the number of substeps.
       data = jax.lax.fori_loop(0, substeps, body, data)
-    # Nothing within the step reads them.
-    return _like(rays.rangefinders(model, data), data)
+    return _like(_sensors(model, data), data)
 
 
 def poses(model: Model, data: Data) -> Data:

@@ -7,6 +7,7 @@ The search costs a few reductions and one `where` over the agent in each
 iteration, none of them over the replay.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -111,17 +112,22 @@ def freeze_broken(
 def is_finite(tree: Any) -> jax.Array:
   """Whether every number of a tree is finite, `()`.
 
-  Small arrays are concatenated and checked together, because on an accelerator
-  each check would cost a launch.
+  On an accelerator each reduction costs a launch, so arrays of one shape (a
+  parameter, its moments and its target) are combined before it, and all small
+  arrays are concatenated.
   """
-  leaves = _floats(tree)
-  large = [leaf for leaf in leaves if leaf.size > _SMALL]
-  small = [leaf.ravel() for leaf in leaves if leaf.size <= _SMALL]
-  groups = [*large, jnp.concatenate(small)] if small else large
-  finite = jnp.bool_(True)
-  for group in groups:
-    finite &= jnp.all(jnp.isfinite(group))
-  return finite
+  small: list[jax.Array] = []
+  large: dict[tuple[int, ...], jax.Array] = {}
+  for leaf in _floats(tree):
+    finite = jnp.isfinite(leaf)
+    if leaf.size <= _SMALL:
+      small.append(finite.ravel())
+    else:
+      large[leaf.shape] = large.get(leaf.shape, True) & finite
+  groups = [*large.values(), *([jnp.concatenate(small)] if small else [])]
+  return functools.reduce(
+    jnp.logical_and, map(jnp.all, groups), jnp.bool_(True)
+  )
 
 
 def _floats(tree: Any) -> list[jax.Array]:

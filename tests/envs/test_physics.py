@@ -3,11 +3,15 @@
 import inspect
 import re
 
+import jax
+import jax.numpy as jp
 import mujoco
 import numpy as np
 import pytest
 
 from mjx_crossq import envs
+from mjx_crossq.envs import base
+from mjx_crossq.envs.initial_states import Initial
 from mjx_crossq.envs.mjx import models, physics
 
 from . import checks
@@ -54,8 +58,14 @@ def test_only_the_named_edits_are_made(domain):
   energy = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
   assert ours.opt.enableflags == stock.opt.enableflags & ~energy
 
-  # Numerics are the only elements that we add; they move name addresses.
+  # Numerics are the only elements that we add, sensors that we leave out; both
+  # move name addresses.
   expected = set()
+  if settings.unread_sensors:
+    assert ours.nsensor < stock.nsensor
+    expected |= {'nsensordata', 'nnames', 'nnames_map', 'names', 'names_map'}
+    expected |= {'nbuffer', 'signature', 'paths_map'}
+    expected |= {x for x in dir(stock) if 'sensor' in x}
   if settings.collide != 'stock':
     expected |= {f'{x}_con{y}' for x in ('geom', 'body') for y in _COLLIDE}
     expected |= {'nbuffer'}
@@ -71,6 +81,33 @@ def test_only_the_named_edits_are_made(domain):
     if 'bvh' not in name or settings.collide == 'stock'
   }
   assert differing <= expected
+
+
+@pytest.mark.parametrize('domain', _DOMAINS)
+def test_sensors_that_no_task_reads_are_left_out(domain):
+  """Each that is left changes what some task of the domain returns."""
+  tasks = [t for t in envs.ALL_TASKS if t.split('-')[0] == domain]
+  rng = np.random.default_rng(0)
+  unread = None
+  for env in map(checks.load, tasks):
+    m = env.mj_model
+    params = env.default_params()
+    info = {k: jp.asarray(v, jp.float32) for k, v in params.items()}
+    data = env.place(Initial(m.qpos0))
+
+    def results(readings, env=env, data=data, info=info):
+      data = data.replace(sensordata=readings)
+      state = env._fill(base.State(data, None, None, None, info=info))
+      return jp.append(state.obs, state.reward)
+
+    one, other = rng.normal(size=(2, 9, m.nsensordata)).astype(np.float32)
+    owner = np.repeat(np.arange(m.nsensor), m.sensor_dim)
+    changed = np.where(owner == np.arange(m.nsensor)[:, None, None], other, one)
+    found = jax.vmap(jax.vmap(results))(jp.asarray([one, *changed]))
+    same = np.all(np.asarray(found[1:] == found[0]), axis=(1, 2))
+    names = {m.sensor(i).name for i in np.flatnonzero(same)}
+    unread = names if unread is None else unread & names
+  assert not unread
 
 
 def test_mjx_still_has_the_parts_we_split():

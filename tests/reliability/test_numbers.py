@@ -124,6 +124,20 @@ def test_the_first_decision_may_break_too():
   np.testing.assert_array_equal(replaced.mask, [1, 0])
 
 
+@pytest.mark.parametrize('value', [jnp.nan, jnp.inf])
+@pytest.mark.parametrize('name', ['a', 'b', 'c', 'small', 'scalar'])
+def test_every_array_is_searched(name, value):
+  tree = {
+    **{'a': jnp.zeros((100, 100)), 'b': jnp.zeros((100, 100))},
+    **{'c': jnp.zeros(9000), 'small': jnp.zeros((3, 4))},
+    **{'scalar': jnp.float32(0), 'count': jnp.int32(7)},
+  }
+  assert faults.is_finite(tree)
+  broken = tree[name].ravel().at[-1].set(value).reshape(tree[name].shape)
+  assert not faults.is_finite(tree | {name: broken})
+  assert faults.is_finite({'count': jnp.int32(7)})
+
+
 def test_previous_transitions_are_those_of_the_last_add():
   replay = Replay(6, 2, 1, 1)
   buffer = replay.init()
