@@ -54,13 +54,19 @@ class _State(NamedTuple):
   end: jax.Array
 
 
+def begins_at_smooth(model: Any) -> bool:
+  """Whether `solve` reads `qacc_smooth`, which takes a linear system."""
+  cold = model.opt.disableflags & DisableBit.WARMSTART
+  return bool(cold) or model.opt.solver != SolverType.NEWTON
+
+
 def solve(model: Any, data: Any) -> Any:
   """Finds accelerations and constraint forces.
 
   Args:
     model: an MJX model.
-    data: data with inertia matrix, rows of constraints, `qfrc_smooth`, and
-      `qacc_smooth`.
+    data: data with inertia matrix, rows of constraints, `qfrc_smooth`, and,
+      where it `begins_at_smooth`, `qacc_smooth`.
 
   Returns:
     Data with `qacc`, `qfrc_constraint` and `efc_force`, and with a count of the
@@ -111,7 +117,7 @@ def solve(model: Any, data: Any) -> Any:
       improvement * scale < model.opt.tolerance,
     )
 
-  cold = model.opt.disableflags & DisableBit.WARMSTART
+  cold = begins_at_smooth(model)
   qacc = data.qacc_smooth if cold else data.qacc_warmstart
   state = evaluated(
     qacc, inertia @ qacc, rows @ qacc - impl.efc_aref, 0, jp.array(False)

@@ -131,11 +131,12 @@ def _acceleration(model: Model, data: Data) -> Data:
   """Computes accelerations and constraint forces, given actuator forces."""
   applied = data.qfrc_applied + dynamics.xfrc_accumulate(model, data)
   smooth = data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator + applied
-  data = data.replace(
-    qfrc_smooth=smooth,
-    qacc_smooth=elimination.solve_vector(data._impl.M, smooth),
-  )
-  if data._impl.efc_J.size == 0:
+  data = data.replace(qfrc_smooth=smooth)
+  unconstrained = data._impl.efc_J.size == 0
+  if unconstrained or newton.begins_at_smooth(model):
+    acceleration = elimination.solve_vector(data._impl.M, smooth)
+    data = data.replace(qacc_smooth=acceleration)
+  if unconstrained:
     return data.replace(qacc=data.qacc_smooth)
   data = newton.solve(model, data)
   return noslip.noslip(model, data, noslip.Settings.of(model))
