@@ -55,19 +55,18 @@ def import_stock(name: str) -> ModuleType:
 
 
 _Compiled = tuple[models.MjModel, models.Model, models.Data]
-_compiled: dict[tuple[str, str | bytes], _Compiled] = {}
+_compiled: dict[tuple[str | bytes, models.Settings], _Compiled] = {}
 
 
 def _compile(
-  domain: str, task: str, xml: str | bytes, assets: Mapping[str, Any]
+  xml: str | bytes, assets: Mapping[str, Any], settings: models.Settings
 ) -> _Compiled:
   """C model, MJX model and data; compiled once for all tasks with this MJCF."""
-  if (domain, xml) not in _compiled:
-    settings = models.settings_of(domain, task)
+  if (xml, settings) not in _compiled:
     model = models.compile_model(xml, assets, settings)
     with jax.ensure_compile_time_eval():
-      _compiled[domain, xml] = model, *models.put_model(model)
-  return _compiled[domain, xml]
+      _compiled[xml, settings] = model, *models.put_model(model)
+  return _compiled[xml, settings]
 
 
 class SuiteEnv(base.Env):
@@ -115,7 +114,8 @@ class SuiteEnv(base.Env):
       np.where(np.abs(bound) < _UNBOUNDED, bound, sign).astype(np.float32)
       for bound, sign in ((spec.minimum, -1), (spec.maximum, 1))
     )
-    compiled = _compile(domain, task, *self.stock_xml())
+    settings = models.settings_of(domain, task)
+    compiled = _compile(*self.stock_xml(), settings)
     self.mj_model, self.model, self._data = compiled
     self.physics: Any = physics_lib
     self.watched = shortfalls.NAMES
