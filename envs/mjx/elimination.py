@@ -18,6 +18,8 @@ from mjx_crossq.envs.mjx import tree
 
 BLOCK = 9
 """Most columns that are eliminated at once; more make fewer, longer steps."""
+HALVED = 16
+"""Columns above which a CPU solves for one half after the other."""
 
 
 def _solve_block(block: list[list[jax.Array]], rows: list[jax.Array]):
@@ -68,8 +70,17 @@ def solve(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
 
 
 def by_columns(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
-  """`solve`, one column at a time."""
-  n = len(matrix)
+  """`solve`, one column at a time; in halves, where there are many."""
+  n, half = len(matrix), len(matrix) // 2
+  if n > HALVED:
+    cross = matrix[:half, half:]
+    both = jp.concatenate([cross, rhs[:half]], axis=1)
+    both = by_columns(matrix[:half, :half], both)
+    left, upper = both[:, : n - half], both[:, n - half :]
+    # What is left of the lower half is the Schur complement of the upper one.
+    below = matrix[half:, half:] - cross.T @ left
+    lower = by_columns(below, rhs[half:] - cross.T @ upper)
+    return jp.concatenate([upper - left @ lower, lower])
 
   def eliminate(k: jax.Array, work: jax.Array) -> jax.Array:
     row = work[k] / work[k, k]

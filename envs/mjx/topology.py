@@ -12,7 +12,6 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import tree
 
 with runtime.quiet():
   from mujoco.mjx._src.types import JointType
@@ -83,6 +82,9 @@ def of(model: Any) -> Topology:
 def total(which: np.ndarray, rows: jax.Array) -> jax.Array:
   """Sums of rows.
 
+  On a CPU a product of matrices, since XLA computes what another sum reads anew
+  for each of its terms.
+
   Args:
     which: the rows of each sum, bool `(m, n)`.
     rows: `(n, k)`.
@@ -90,5 +92,11 @@ def total(which: np.ndarray, rows: jax.Array) -> jax.Array:
   Returns:
     The sums, `(m, k)`.
   """
-  rows = tree.apart(rows)
-  return jp.sum(jp.where(which[:, :, None], rows, 0), axis=1)
+
+  def product(rows):
+    return jp.matmul(which.astype(rows.dtype), rows, precision='highest')
+
+  def masked(rows):
+    return jp.sum(jp.where(which[:, :, None], rows, 0), axis=1)
+
+  return jax.lax.platform_dependent(rows, cpu=product, default=masked)

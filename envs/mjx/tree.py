@@ -3,11 +3,10 @@
 MJX computes a level of the tree from the one before. XLA's CPU compiler fuses
 a level into each of its readers, which repeats it there, and so on down the
 tree: work, and compile time, grow exponentially with its depth. A barrier after
-each level stops that. Kinematics of 32 swimmers of 15 links, on 2 cores: from
-2,360 ms to 0.9 ms.
+each level stops that: kinematics of 32 swimmers of 15 links, on 2 cores, from
+2,360 ms to 0.9 ms, a control step of 32 hoppers, of five links, from 10 to 4.
 
-Shallow trees are faster without barriers. `corrections.install` replaces MJX's
-walk by this one.
+`corrections.install` replaces MJX's walk by this one.
 """
 
 import functools
@@ -22,8 +21,6 @@ with runtime.quiet():
   from mujoco.mjx._src import scan
 
 _fused = scan.body_tree
-_DEEP = 6
-"""Bodies of the longest branch from which barriers pay; humanoid's has 6."""
 
 
 def apart(x: Any) -> Any:
@@ -44,20 +41,4 @@ def body_tree(model: Any, f: Callable[..., Any], *args: Any, **kwargs: Any):
   def level(*x: Any) -> Any:
     return apart(f(*x))
 
-  deep = depth(model) >= _DEEP
-  return _fused(model, level if deep else f, *args, **kwargs)
-
-
-def depth(model: Any) -> int:
-  """Bodies of the longest branch, without the world.
-
-  Args:
-    model: a model of C or MJX.
-
-  Returns:
-    Their number.
-  """
-  depths = [0]
-  for parent in model.body_parentid[1:]:  # A parent comes before its children.
-    depths.append(depths[parent] + 1)
-  return max(depths)
+  return _fused(model, level, *args, **kwargs)

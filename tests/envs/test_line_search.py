@@ -34,10 +34,14 @@ def _derivative(smooth, curvature, residual, rate, stiffness):
   return derivative
 
 
+_WAYS = (line_search.minimiser, line_search.followed)
+
+
+@pytest.mark.parametrize('way', _WAYS)
 @pytest.mark.parametrize('n', (0, 1, 7, 100, 300))
-def test_equals_a_float64_minimiser(n):
+def test_equals_a_float64_minimiser(n, way):
   rng = np.random.RandomState(n)
-  minimiser = jax.jit(line_search.minimiser)
+  minimiser = jax.jit(way)
   moved = 0
   for _ in range(200):
     smooth, *rows = _rows(rng, n)
@@ -60,11 +64,12 @@ def test_equals_a_float64_minimiser(n):
   assert moved > 50
 
 
-def test_many_breakpoints_in_float64():
+@pytest.mark.parametrize('way', _WAYS)
+def test_many_breakpoints_in_float64(way):
   """In float64 the derivative is zero to rounding, whatever the segment."""
   rng = np.random.RandomState(0)
   with jax.enable_x64(True):
-    minimiser = jax.jit(line_search.minimiser)
+    minimiser = jax.jit(way)
     for _ in range(100):
       smooth, *rows = _rows(rng, 300)
       derivative = _derivative(smooth, *rows)

@@ -35,11 +35,3 @@ def test_barriers_change_no_number(task, monkeypatch):
   theirs = plain(data)
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-  ('task', 'depth'),
-  (('cartpole-swingup', 2), ('humanoid-run', 6), ('swimmer-swimmer6', 6)),
-)
-def test_depth_counts_bodies(task, depth):
-  assert tree.depth(checks.load(task).mj_model) == depth
