@@ -5,6 +5,7 @@ and ones, which depend on the model only.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -82,8 +83,8 @@ def of(model: Any) -> Topology:
 def total(which: np.ndarray, rows: jax.Array) -> jax.Array:
   """Sums of rows.
 
-  On a CPU a product of matrices, since XLA computes what another sum reads anew
-  for each of its terms.
+  On a CPU by a product of matrices, since XLA computes what another sum reads
+  anew for each of its terms.
 
   Args:
     which: the rows of each sum, bool `(m, n)`.
@@ -92,11 +93,18 @@ def total(which: np.ndarray, rows: jax.Array) -> jax.Array:
   Returns:
     The sums, `(m, k)`.
   """
+  return jax.lax.platform_dependent(
+    rows,
+    cpu=functools.partial(by_product, which),
+    default=functools.partial(by_choice, which),
+  )
 
-  def product(rows):
-    return jp.matmul(which.astype(rows.dtype), rows, precision='highest')
 
-  def masked(rows):
-    return jp.sum(jp.where(which[:, :, None], rows, 0), axis=1)
+def by_product(which: np.ndarray, rows: jax.Array) -> jax.Array:
+  """`total` on CPUs."""
+  return jp.matmul(which.astype(rows.dtype), rows, precision='highest')
 
-  return jax.lax.platform_dependent(rows, cpu=product, default=masked)
+
+def by_choice(which: np.ndarray, rows: jax.Array) -> jax.Array:
+  """`total` on accelerators, where it is one operation without a library."""
+  return jp.sum(jp.where(which[:, :, None], rows, 0), axis=1)

@@ -85,9 +85,20 @@ _POSITION = (
 _VELOCITY = ('cvel', 'cdof_dot', 'qfrc_bias')
 
 
-@pytest.fixture(scope='module')
-def states():
-  """A model, states of it in C, and what our stages make of them."""
+@pytest.fixture(
+  scope='module', params=(topology.by_product, topology.by_choice)
+)
+def states(request):
+  """A model, states of it in C, and what our stages make of them.
+
+  Once as on CPUs and once as on accelerators.
+  """
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(topology, 'total', request.param)
+    return _states()
+
+
+def _states():
   corrections.install()
   model = mujoco.MjModel.from_xml_string(_XML)
   ours = mjx.put_model(model, impl='jax')
