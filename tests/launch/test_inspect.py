@@ -533,18 +533,18 @@ def test_a_missing_compiler_says_what_brings_it(target, monkeypatch):
 BOUNDS = {
   ('h100', 'cheetah-run'): {
     'launches_per_update': 75,
-    'launches_per_physics_step': 58,
+    'launches_per_physics_step': 54,
     'launches_per_solver_iteration': 20,
-    'launches_per_decision': 1150,
+    'launches_per_decision': 1100,
     'host_round_trips_per_decision': 16,
     'replay_copies': 0,
     'temporary_bytes': 240 * 2**20,
   },
   ('h100', 'humanoid-run'): {
     'launches_per_update': 77,
-    'launches_per_physics_step': 130,
+    'launches_per_physics_step': 76,
     'launches_per_solver_iteration': 29,
-    'launches_per_decision': 3000,
+    'launches_per_decision': 2450,
     'replay_copies': 0,
   },
   ('v5e', 'cheetah-run'): {
