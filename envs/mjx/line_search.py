@@ -33,7 +33,7 @@ minimum is beyond them all, the step ends at the next one: it is then shorter
 than the best, and the solver takes another."""
 
 _TRIPS = 60
-"""Most trips of `followed`; it takes two or three."""
+"""Most trips of `followed`."""
 
 POINTS = 32
 """Points at which `zero` evaluates a derivative at once, three times."""
