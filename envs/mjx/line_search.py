@@ -20,6 +20,7 @@ evaluates it at many points at once.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jp
@@ -124,6 +125,40 @@ def zero(
   return jp.where(slope < 0, found, 0)
 
 
+class _Bends(NamedTuple):
+  """Where rows become active or inactive along a step, `(n,)` each.
+
+  Attributes:
+    at: the breakpoints; 0 of rows that stay as they are.
+    leaves: whether a row becomes inactive.
+    enters: whether a row becomes active.
+    weight: a row's second derivative by the step while it is active.
+    always: the part of the second derivative that never changes, scalar.
+  """
+
+  at: jax.Array
+  leaves: jax.Array
+  enters: jax.Array
+  weight: jax.Array
+  always: jax.Array
+
+
+def _bends(
+  curvature: jax.Array,
+  residual: jax.Array,
+  rate: jax.Array,
+  stiffness: jax.Array,
+) -> _Bends:
+  """The breakpoints of `minimiser`'s function."""
+  active = residual < 0
+  leaves, enters = active & (rate > 0), ~active & (rate < 0)
+  bends = leaves | enters
+  at = jp.where(bends, -residual / jp.where(bends, rate, 1), 0)
+  weight = stiffness * rate * rate
+  always = curvature + jp.sum(jp.where(active & ~leaves, weight, 0))
+  return _Bends(at, leaves, enters, weight, always)
+
+
 def minimiser(
   slope: jax.Array,
   curvature: jax.Array,
@@ -144,12 +179,10 @@ def minimiser(
   Returns:
     The step, scalar; 0 where the slope is not negative.
   """
-  active = residual < 0
-  leaves, enters = active & (rate > 0), ~active & (rate < 0)
+  at, leaves, enters, weight, always = _bends(
+    curvature, residual, rate, stiffness
+  )
   bends = leaves | enters
-  at = jp.where(bends, -residual / jp.where(bends, rate, 1), 0)
-  weight = stiffness * rate * rate
-  always = curvature + jp.sum(jp.where(active & ~leaves, weight, 0))
   constant = always
   # The derivative less the slope at the nearest breakpoints. All terms are
   # positive, so that nothing cancels.
@@ -197,12 +230,10 @@ def followed(
   that leads out of the bracket by halving it. Where no breakpoint lies between
   the two, only rounding separates it from the minimum, and one more removes it.
   """
-  active = residual < 0
-  leaves, enters = active & (rate > 0), ~active & (rate < 0)
+  at, leaves, enters, weight, always = _bends(
+    curvature, residual, rate, stiffness
+  )
   bends = leaves | enters
-  at = jp.where(bends, -residual / jp.where(bends, rate, 1), 0)
-  weight = stiffness * rate * rate
-  always = curvature + jp.sum(jp.where(active & ~leaves, weight, 0))
   until, since = jp.where(leaves, weight, 0), jp.where(enters, weight, 0)
 
   def follow(carry):

@@ -117,8 +117,8 @@ def solve(model: Any, data: Any) -> Any:
       improvement * scale < model.opt.tolerance,
     )
 
-  cold = begins_at_smooth(model)
-  qacc = data.qacc_smooth if cold else data.qacc_warmstart
+  smooth = begins_at_smooth(model)
+  qacc = data.qacc_smooth if smooth else data.qacc_warmstart
   state = evaluated(
     qacc, inertia @ qacc, rows @ qacc - impl.efc_aref, 0, jp.array(False)
   )

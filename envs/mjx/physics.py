@@ -94,9 +94,9 @@ def _kinematics(model: Model, data: Data) -> Data:
 
 
 def _position_velocity(model: Model, data: Data) -> Data:
-  """Computes what depends on position and velocity only: `mj_step1`.
+  """Computes what follows from position and velocity: `mj_step1`.
 
-  But for the sensors, which follow after the last physics step.
+  Only `_sensors` of them wait until after the last physics step.
   """
   unread = {name: operator.attrgetter(name)(data) for name in _unread(model)}
   data = _kinematics(model, data)

@@ -237,14 +237,15 @@ def test_export_acts_in_stock_as_the_run_did(runs, tmp_path):
   rows = read_csv(folder / 'whole' / 'eval.csv')[1:]
   key = ['4', str(WHOLE), 'dm_control']
   evaluated = [float(r[4]) for r in rows if r[:3] == key]
-  # Actions are compared one by one. Whole episodes of other programs differ by
-  # what 1,000 steps make of the rounding.
-  live = returns['live']
-  assert np.mean(live[:3]) == pytest.approx(np.mean(evaluated), rel=0.1)
+  # Another program, whose rounding grows over 1,000 steps of an episode.
+  live = np.array(returns['live'])
+  np.testing.assert_allclose(live[:3], evaluated, rtol=0.01)
   for name in ('numpy', 'stablehlo', 'onnx'):
     differs = rf'{name}: differs from the trained policy by at most (\S+)'
     (most,) = re.findall(differs, done.stdout)
     assert float(most) < 1e-5
+    # In single episodes it grows to a few per cent.
+    assert np.median(np.abs(returns[name] / live - 1)) < 0.02
     assert np.mean(returns[name]) == pytest.approx(np.mean(live), rel=0.1)
   assert sorted(os.listdir(tmp_path)) == [
     'numpy_policy.py',
