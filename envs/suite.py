@@ -165,11 +165,10 @@ class SuiteEnv(base.Env):
     self.mj_model = models.compile_model(*self.stock_xml(), unedited)
     self.physics = warp_physics.WarpPhysics(self.mj_model, self.model)
     self.unfaithful = self.warp_unfaithful
-    self.watched = ()
 
   @override
   def watch(self, state: base.State) -> dict[str, jax.Array]:
-    return shortfalls.of(state.pipeline_state) if self.watched else {}
+    return self.physics.watch(state.pipeline_state)
 
   # Methods that each domain defines.
 

@@ -312,3 +312,7 @@ def penetrates(model: Model, data: Data) -> jax.Array:
     Boolean scalar.
   """
   return distance(model, data) < 0
+
+
+watch = shortfalls.of
+"""What the last control step left out; see `shortfalls.of`."""

@@ -22,7 +22,7 @@ import numpy as np
 from flax import struct
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import models, physics
+from mjx_crossq.envs.mjx import models, physics, shortfalls
 
 
 @struct.dataclass
@@ -45,6 +45,7 @@ class Data:
   site_xpos: jax.Array
   site_xmat: jax.Array
   sensordata: jax.Array
+  overflow: jax.Array
 
 
 _STATE = ('qpos', 'qvel', 'act', 'ctrl', 'qacc_warmstart')
@@ -120,6 +121,22 @@ class WarpPhysics:
     data = physics.poses(model, data)
     return self._call(model, data, _COLLIDE)['contacts'] > 0
 
+  def watch(self, data: Data) -> dict[str, jax.Array]:
+    """What the last control step left out; see `physics.watch`.
+
+    Warp says whether something was left out and not how often.
+
+    Args:
+      data: as `step` leaves them.
+
+    Returns:
+      1 or 0, float32 `()`, by the names of `shortfalls.NAMES`.
+    """
+    return {
+      name: (data.overflow & self._warp.FLAGS[name] != 0).astype(jp.float32)
+      for name in shortfalls.NAMES
+    }
+
   def _call(self, model: models.Model, data: Any, steps: int) -> _Arrays:
     changed = tuple(
       field
@@ -190,6 +207,7 @@ class WarpPhysics:
     def run(*arrays: Any) -> None:
       for target, given in zip(targets, arrays, strict=False):
         w.wp.copy(target, given)
+      data.overflow.zero_()
       if steps == _COLLIDE:
         w.count_contacts(model, data, contacts)
       elif steps == _FORWARD:

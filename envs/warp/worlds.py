@@ -25,10 +25,24 @@ with runtime.quiet():
     plane_sphere,
   )
 
-__all__ = ['batched', 'count_contacts', 'mjw', 'step', 'worlds', 'wp']
+__all__ = ['FLAGS', 'batched', 'count_contacts', 'mjw', 'step', 'worlds', 'wp']
 
 _CONTACTS = 64
 """Contacts of an environment, on average, for which there is room."""
+_Overflow = mjw.OverflowType
+FLAGS = {
+  'contacts_dropped': int(
+    _Overflow.BROADPHASE
+    | _Overflow.NARROWPHASE
+    | _Overflow.CCD
+    | _Overflow.EPA_HORIZON
+    | _Overflow.HFIELD
+    | _Overflow.NEFC
+    | _Overflow.NJMAX_NNZ
+  ),
+  'solver_capped': int(_Overflow.ITERATIONS),
+}
+"""The flags of `data.overflow` that belong to each count of `shortfalls`."""
 
 
 @wp.func

@@ -48,6 +48,6 @@ def check_faithful(
     raise RunError(
       f'the physics of {env.name} left something out before env step {step:,}, '
       f'in all seeds since the last log point: {", ".join(found)}. More room: '
-      'envs/mjx/models.py (docs/environments.md); to go on all the same: '
+      'docs/environments.md, by backend; to go on all the same: '
       '--resume without --stop_if_unfaithful'
     )

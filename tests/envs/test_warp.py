@@ -1,5 +1,7 @@
 """MuJoCo Warp against stock C, on whatever device there is."""
 
+import copy
+
 import jax
 import jax.numpy as jp
 import mujoco
@@ -9,9 +11,11 @@ import pytest
 from mjx_crossq import ConfigError, Runner, config, envs, train
 from mjx_crossq.envs.parity import bounds
 from mjx_crossq.envs.parity import measures as parity
+from mjx_crossq.envs.warp import physics as warp_physics
 from tests.envs import checks
 
 pytest.importorskip('warp')
+worlds = pytest.importorskip('mjx_crossq.envs.warp.worlds')
 
 # A target at a site, touch and an elliptic cone; capsules have a test of their
 # own below.
@@ -72,6 +76,43 @@ def test_steps_from_a_loaded_state_are_the_same():
     state, loaded = step(state, action), step(loaded, action)
     for one, two in zip(*map(jax.tree.leaves, (state, loaded)), strict=True):
       np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+  ('rows', 'iterations', 'counted'),
+  [(1, 100, 'contacts_dropped'), (99, 1, 'solver_capped')],
+)
+def test_what_is_left_out_is_counted(monkeypatch, rows, iterations, counted):
+  """Contacts without rows of constraints, and solves that end at their cap."""
+  env = checks.load('finger-turn_hard', 'warp')
+  keys = jax.random.split(jax.random.key(0), 8)
+  # Towards the spinner.
+  actions = jp.tile(jp.array([1.0, -1.0]), (8, 1))
+  step = jax.jit(jax.vmap(env.step))
+  state = step(jax.jit(jax.vmap(env.reset))(keys), actions)
+  make_data, found = worlds.mjw.make_data, []
+  limited, mj_model = copy.copy(env), copy.copy(env.mj_model)
+  mj_model.opt.iterations = iterations
+  limited.physics = warp_physics.WarpPhysics(mj_model, env.model)
+  monkeypatch.setattr(
+    worlds.mjw,
+    'make_data',
+    lambda *args, **sizes: make_data(*args, **sizes | {'njmax': rows}),
+  )
+  limited_step, watch = jax.jit(jax.vmap(limited.step)), jax.vmap(env.watch)
+  first = state
+  for _ in range(4):
+    counts = watch(limited_step(state, actions))
+    assert [name for name, x in counts.items() if np.any(x)] in ([], [counted])
+    found.append(counts[counted])
+    state = step(state, actions)
+    counts = watch(state)
+    assert counts.keys() == set(env.watched)
+    assert not any(np.any(x) for x in counts.values()), 'with room'
+  # Each step counts anew.
+  assert np.any(np.max(found, axis=0) > found[0])
+  again = watch(limited_step(first, actions))[counted]
+  np.testing.assert_array_equal(again, found[0])
 
 
 def test_seeds_and_environments_are_one_batch():
