@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from mjx_crossq.config import Config
 from mjx_crossq.learner import (
@@ -29,7 +28,6 @@ from mjx_crossq.learner import (
   optimism,
   optimizers,
   values,
-  weight_norm,
 )
 from mjx_crossq.learner.states import (
   ActorState,
@@ -135,8 +133,8 @@ class Agent:
     key_actor, key_critic = jax.random.split(key)
     obs = jnp.zeros((1, self.observation_size))
     action = jnp.zeros((1, self.action_size))
-    actor = _init_network(self.actor, key_actor, obs)
-    critic = _init_network(self.critic, key_critic, obs, action)
+    actor = networks.init(self.actor, key_actor, obs)
+    critic = networks.init(self.critic, key_critic, obs, action)
     log_alpha = jnp.log(jnp.float32(self.hyper.init_alpha))
     target_params = None
     if self.config.target_network:
@@ -174,7 +172,9 @@ class Agent:
       obs: `(rows, observation_size)`.
       noise: standard normals, `(rows, actions)`.
     """
-    (mean, log_std), _ = _apply(self.actor, actor.network, obs, train=False)
+    (mean, log_std), _ = networks.apply(
+      self.actor, actor.network, obs, train=False
+    )
     if not self.config.optimism:
       return distributions.sample_and_log_prob(mean, log_std, noise)[0]
     params = actor.explorer.params
@@ -183,14 +183,14 @@ class Agent:
 
   def act_deterministic(self, actor: Network, obs: jax.Array) -> jax.Array:
     """The evaluation policy `tanh(mean)`, `(rows, actions)`."""
-    (mean, _), _ = _apply(self.actor, actor, obs, train=False)
+    (mean, _), _ = networks.apply(self.actor, actor, obs, train=False)
     return distributions.mode(mean)
 
   def sample(
     self, actor: Network, obs: jax.Array, key: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
     """Action and log density of the policy in eval mode."""
-    (mean, log_std), _ = _apply(self.actor, actor, obs, train=False)
+    (mean, log_std), _ = networks.apply(self.actor, actor, obs, train=False)
     noise = jax.random.normal(key, mean.shape)
     return distributions.sample_and_log_prob(mean, log_std, noise)
 
@@ -198,7 +198,7 @@ class Agent:
     self, critic: Network, obs: jax.Array, action: jax.Array
   ) -> jax.Array:
     """Q-values in eval mode, `(num_critics, rows)`."""
-    out, _ = _apply(self.critic, critic, obs, action, train=False)
+    out, _ = networks.apply(self.critic, critic, obs, action, train=False)
     return self.values.mean(out)
 
   # ----------------------------------------------------------------- update
@@ -271,16 +271,16 @@ class Agent:
       Both, as `values` describes them, and the running statistics after.
     """
     if not self.config.joint_pass:
-      out, moved = _apply(
+      out, moved = networks.apply(
         self.critic, critic, batch.obs, batch.action, train=True
       )
-      next_out, _ = _apply(
+      next_out, _ = networks.apply(
         self.critic, critic, batch.next_obs, next_action, train=True
       )
       return out, next_out, moved
     obs = jnp.concatenate([batch.obs, batch.next_obs])
     action = jnp.concatenate([batch.action, next_action])
-    both, moved = _apply(self.critic, critic, obs, action, train=True)
+    both, moved = networks.apply(self.critic, critic, obs, action, train=True)
     out, next_out = jnp.split(both, 2, axis=1)
     return out, next_out, moved
 
@@ -326,7 +326,7 @@ class Agent:
     grads, (batch_stats, metrics) = jax.grad(self.critic_loss, has_aux=True)(
       critic.network.params, state, batch, next_action, next_log_prob
     )
-    params, opt_state = _descend(
+    params, opt_state = optimizers.descend(
       self.critic_optimizer, grads, critic.opt_state, critic.network.params
     )
     target_params = critic.target_params
@@ -356,7 +356,7 @@ class Agent:
     obs, rows = batch.obs, len(batch.obs)
     if self.config.actor_joint_pass:
       obs = jnp.concatenate([obs, batch.next_obs])
-    (mean, log_std), moved = _apply(
+    (mean, log_std), moved = networks.apply(
       self.actor, Network(params, actor.network.batch_stats), obs, train=True
     )
     mean, log_std = mean[:rows], log_std[:rows]
@@ -374,25 +374,27 @@ class Agent:
     grads, (batch_stats, metrics) = jax.grad(self.actor_loss, has_aux=True)(
       actor.network.params, actor, critic, batch, key
     )
-    params, opt_state = _descend(
+    params, opt_state = optimizers.descend(
       self.actor_optimizer, grads, actor.opt_state, actor.network.params
     )
     target_entropy = self.hyper.target_entropy * self.action_size
     # d/d(log alpha) of alpha * (entropy - target entropy)
     alpha = jnp.exp(actor.log_alpha)
     alpha_grad = alpha * (metrics['entropy'] - target_entropy)
-    log_alpha, alpha_opt_state = _descend(
+    log_alpha, alpha_opt_state = optimizers.descend(
       self.alpha_optimizer, alpha_grad, actor.alpha_opt_state, actor.log_alpha
     )
     network = Network(params, batch_stats)
     explorer = actor.explorer
     if self.config.optimism:
-      policy, _ = _apply(self.actor, network, batch.obs, train=False)
+      policy, _ = networks.apply(self.actor, network, batch.obs, train=False)
       explorer = self.explorer.update(
         explorer,
         networks.seen(batch.obs, self.sees.actor),
         policy,
-        lambda a: _apply(self.critic, critic, batch.obs, a, train=False)[0],
+        lambda action: networks.apply(
+          self.critic, critic, batch.obs, action, train=False
+        )[0],
         self.values.mean,
         jax.random.fold_in(key, 1),
       )
@@ -403,28 +405,3 @@ class Agent:
 def as_vector(metrics: Metrics, names: Sequence[str]) -> jax.Array:
   """Metrics as one array, so that adding them is one operation."""
   return jnp.stack([metrics[name] for name in names])
-
-
-def _init_network(net: nn.Module, key: jax.Array, *args: jax.Array) -> Network:
-  variables = net.init(key, *args, train=False)
-  params = weight_norm.project(variables['params'])
-  return Network(params, variables.get('batch_stats', {}))
-
-
-def _apply(
-  net: nn.Module, network: Network, *args: jax.Array, train: bool
-) -> tuple[Any, Any]:
-  """Output of a network, and its running statistics after the pass."""
-  variables = {'params': network.params, 'batch_stats': network.batch_stats}
-  if not train:
-    return net.apply(variables, *args, train=False), network.batch_stats
-  output, moved = net.apply(
-    variables, *args, train=True, mutable=['batch_stats']
-  )
-  return output, moved.get('batch_stats', {})
-
-
-def _descend(optimizer, grads, opt_state, params):
-  """An optimiser step followed by the projection."""
-  updates, opt_state = optimizer.update(grads, opt_state, params)
-  return weight_norm.project(optax.apply_updates(params, updates)), opt_state

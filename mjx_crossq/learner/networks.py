@@ -3,7 +3,7 @@
 Source: arXiv 2502.07523 v2, Table 1, and CrossQ (ICLR 2024) for Batch Renorm.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,13 @@ from mjx_crossq.learner.layers import (
   product,
   shift_relu,
 )
+from mjx_crossq.learner.states import Network
 from mjx_crossq.learner.weight_norm import (
   Affine,
   SoftAffine,
   UnitAffine,
   UnitKernel,
+  project,
 )
 
 INTERMEDIATES = 'intermediates'
@@ -267,3 +269,36 @@ class Actor(nn.Module):
       share = 0.5 * (1 + jnp.tanh(out['log_std']))
       return out['mean'], low + (high - low) * share
     return out['mean'], jnp.clip(out['log_std'], low, high)
+
+
+def init(net: nn.Module, key: jax.Array, *args: jax.Array) -> Network:
+  """Draws the parameters of a network; normalised units start at norm 1.
+
+  Args:
+    net: the network.
+    key: randomness.
+    *args: its inputs, of any values.
+  """
+  variables = net.init(key, *args, train=False)
+  params = project(variables['params'])
+  return Network(params, variables.get('batch_stats', {}))
+
+
+def apply(
+  net: nn.Module, network: Network, *args: jax.Array, train: bool
+) -> tuple[Any, Any]:
+  """Output of a network, and its running statistics after the pass.
+
+  Args:
+    net: the network.
+    network: its parameters and running statistics.
+    *args: its inputs.
+    train: whether the batch's statistics normalise, and move the running ones.
+  """
+  variables = {'params': network.params, 'batch_stats': network.batch_stats}
+  if not train:
+    return net.apply(variables, *args, train=False), network.batch_stats
+  output, moved = net.apply(
+    variables, *args, train=True, mutable=['batch_stats']
+  )
+  return output, moved.get('batch_stats', {})

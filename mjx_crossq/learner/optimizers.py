@@ -64,3 +64,24 @@ def network_optimizer(
     return adam
   penalty = optax.add_decayed_weights(c.soft_l2, mask=weight_norm.soft_mask)
   return optax.chain(penalty, adam)
+
+
+def descend(
+  optimizer: optax.GradientTransformation,
+  grads: Any,
+  opt_state: Any,
+  params: Any,
+) -> tuple[Any, Any]:
+  """A step of an optimiser followed by the projection of the weights.
+
+  Args:
+    optimizer: the optimiser.
+    grads: of the parameters.
+    opt_state: its state before.
+    params: the parameters before.
+
+  Returns:
+    The parameters and the state after.
+  """
+  updates, opt_state = optimizer.update(grads, opt_state, params)
+  return weight_norm.project(optax.apply_updates(params, updates)), opt_state

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mjx_crossq import Runner, from_preset
-from mjx_crossq.learner.agent import _apply
+from mjx_crossq.learner import networks
 from tests.learner import probes
 
 GAMMA = 0.8
@@ -51,7 +51,7 @@ def q_values(runner, states, obs, action):
   for state in states:
     network = jax.tree.map(lambda x: x[0], state.critic.network)
     critic = runner.trainer.agent.critic
-    out, _ = _apply(critic, network, obs, action, train=False)
+    out, _ = networks.apply(critic, network, obs, action, train=False)
     q = runner.trainer.agent.values.mean(out)
     values.append(q.mean(axis=0))
   return np.mean(values, axis=0)
