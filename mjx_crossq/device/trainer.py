@@ -9,14 +9,14 @@ branches of the program, and are not computed for both cases and masked.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from mjx_crossq.config import Config
-from mjx_crossq.device import faults
+from mjx_crossq.device import faults, randomness
 from mjx_crossq.device.layout import Layout
 from mjx_crossq.device.replay import Replay
 from mjx_crossq.device.resets import Resets
@@ -58,42 +58,6 @@ class TrainState:
   iteration: jax.Array
   frozen: jax.Array
   hyper: Any = struct.field(default_factory=dict)
-
-
-class Keys(NamedTuple):
-  """The keys of one iteration, `()` each.
-
-  Attributes:
-    act: of the noise of the actions.
-    reset: of the initial states of new episodes.
-    learn: of the batches and the noise of the updates.
-  """
-
-  act: jax.Array
-  reset: jax.Array
-  learn: jax.Array
-
-
-def keys(key: jax.Array, iteration: jax.Array) -> Keys:
-  """The keys of one iteration, from the constant key of the loop.
-
-  All randomness of a run is a tree that depends on the seed and the iteration
-  alone, so that a resumed run equals the undisturbed one:
-
-      key(seed) -> split -> the first agent
-                         -> loop -> fold_in(iteration) -> act, reset, learn
-                                    learn -> a key for each update
-                                             -> split -> batch, noise
-                            loop -> fold_in(-1) -> fold_in(index)
-                                    -> the agent after a reset (`resets.py`)
-                -> fold_in(env step) -> evaluation, diagnostics (`runner.py`)
-                -> fold_in(-2) -> fold_in(iteration) -> a step of PBT
-
-  Args:
-    key: `TrainState.key`.
-    iteration: iterations done before, `()`.
-  """
-  return Keys(*jax.random.split(jax.random.fold_in(key, iteration), 3))
 
 
 class Trainer:
@@ -206,7 +170,7 @@ class Trainer:
     """
     functions = self.agent.with_hyper(state.hyper)
     rollout, action = self.decide(state)
-    key_learn = keys(state.key, state.iteration).learn
+    key_learn = randomness.keys(state.key, state.iteration).learn
     # `launch.inspect` tells the loop's parts by the names of these scopes.
     with jax.named_scope('environment'):
       rollout, transitions, finite, counts = self.rollout.step(
@@ -268,7 +232,7 @@ class Trainer:
 
   def decide(self, state: TrainState) -> tuple[RolloutState, jax.Array]:
     """The environments, with new episodes begun, and the actions to take."""
-    key = keys(state.key, state.iteration)
+    key = randomness.keys(state.key, state.iteration)
     learning = state.iteration >= self.config.warmup_iterations
     with jax.named_scope('begin'):
       rollout = self.rollout.begin(state.rollout, key.reset)
@@ -384,7 +348,7 @@ class Trainer:
     """The updates of one iteration.
 
     Args:
-      key: `keys(...).learn`.
+      key: `randomness.keys(...).learn`.
       iteration: the iteration, one of those that have updates.
 
     Returns:

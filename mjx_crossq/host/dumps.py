@@ -22,8 +22,7 @@ from jax.experimental import checkify
 
 from mjx_crossq.atomic import replacing
 from mjx_crossq.config import Config, ConfigError
-from mjx_crossq.device import faults
-from mjx_crossq.device import trainer as trainer_lib
+from mjx_crossq.device import faults, randomness
 from mjx_crossq.device.runner import Runner
 from mjx_crossq.device.trainer import TrainState
 from mjx_crossq.envs import prng
@@ -151,7 +150,7 @@ def save(folder: Path, runner: Runner, state: TrainState, index: int) -> Path:
     trainer = runner.trainer
     functions = trainer.agent.with_hyper(hyper)
     agent = trainer.resets.apply(functions, agent, key, iteration)
-    key_learn = trainer_lib.keys(key, iteration).learn
+    key_learn = randomness.keys(key, iteration).learn
     keys, with_actor = trainer.updates(key_learn, iteration)
     batches = jax.vmap(
       lambda k: trainer.batch(replay, reward_stats, k, iteration)
