@@ -162,8 +162,6 @@ def compile_model(
   # No task reads the energy, and MJX cannot compute it.
   option.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
   option.tolerance = max(option.tolerance, settings.tolerance)
-  # By default MJX decides by the backend that the process has.
-  option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
   if settings.iterations is not None:
     option.iterations = settings.iterations
   if not settings.warmstart:
@@ -204,13 +202,15 @@ def put_model(model: MjModel) -> tuple[Model, Data]:
   """Puts a model on the device, and this package's corrections into MJX.
 
   Args:
-    model: a compiled model.
+    model: a compiled model; its option says then that matrices are dense.
 
   Returns:
     The MJX model, and its data as stock has them after `physics.reset()`:
     everything computed at `qpos0` without actuation.
   """
   corrections.install()
+  # By default MJX decides by the backend that the process has.
+  model.opt.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
   stock = mujoco.MjData(model)
   flags = model.opt.disableflags
   model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)

@@ -67,6 +67,16 @@ def test_physics_equal_c(task):
     assert np.quantile(errors[name], 0.99) < high, name
 
 
+@pytest.mark.parametrize('task', ['dog-run', 'humanoid_CMU-run'])
+def test_large_models_are_taken(task):
+  """Warp refuses dense matrices of more than 60 degrees of freedom."""
+  env = checks.load(task, 'warp')
+  assert env.mj_model.nv > 60
+  model, data = worlds.worlds(env.mj_model, 2, ())
+  assert model.nv == env.mj_model.nv
+  assert data.nworld == 2
+
+
 def test_steps_from_a_loaded_state_are_the_same():
   env = checks.load('cartpole-swingup', 'warp')
   step, action = jax.jit(env.step), jp.ones(1)
