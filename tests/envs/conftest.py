@@ -1,17 +1,21 @@
 """Runs the checks of a domain on each of its tasks."""
 
+import mujoco
 import pytest
 
 from mjx_crossq import envs
+from mjx_crossq.envs import suite
 from tests.envs import checks
 
 
 @pytest.fixture(scope='module', autouse=True)
 def forget_tasks(forget_programs):
-  """Tasks hold compiled programs, and are of no use to other modules."""
+  """Tasks hold models and programs, and are of no use to other modules."""
   yield
   for cached in (checks.load, checks.records, checks.states):
     cached.cache_clear()
+  suite._compiled.clear()
+  mujoco.mj_clearCache(mujoco.mj_getCache())
 
 
 def pytest_generate_tests(metafunc):

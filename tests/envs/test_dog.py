@@ -12,10 +12,3 @@ class TestDog(checks.StockParity):
   others = ('fetch',)
   models = ('run',)  # theirs differ in the size of the floor
   draws = 500
-
-
-class TestFetch(checks.StockParity):
-  domain = 'dog'
-  others = ('stand', 'walk', 'trot', 'run')
-  models = ('fetch',)
-  draws = 500
