@@ -37,10 +37,12 @@ gc.freeze()
 _SLOW_SECONDS = 5400
 _LARGE = 3 * 2**30  # bytes of a worker
 _LONGEST = (
-  # A quarter of an hour and more of `make test-all`; dog's programs, which are
-  # the largest, in workers that hold nothing else yet.
+  # Those that need most memory in workers that hold nothing else yet. Warp
+  # keeps the buffers of each environment until the process ends.
   'envs/test_dog.py',
   'envs/test_dog_fetch.py',
+  'envs/test_warp.py',
+  'reliability/test_thread_pools.py',
   'learner/test_learning.py',
   'launch/test_reproduce.py',
   'launch/test_train.py',

@@ -1,13 +1,11 @@
-"""No program waits without end for a thread, on a pool of few.
+"""No program calls what makes it wait without end for a thread.
 
 LAPACK's batched functions split their work over the pool of the program that
-calls them. Where all of its threads make such calls, each waits for a thread.
+calls them. Where all of its threads make such calls, each waits for a thread;
+test_thread_pools.py has runs on pools of few.
 """
 
-import os
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -67,22 +65,3 @@ def test_a_run_calls_no_lapack(preset):
     runner._diagnose.lower(*runner._diagnosed(state, 0)),
   )
   assert [libraries(program) for program in programs] == 4 * [set()]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('threads', [1, 2])
-@pytest.mark.parametrize('devices', [1, 2, 4])
-@pytest.mark.parametrize(
-  'task', ['cartpole-swingup', 'finger-spin', 'humanoid-run']
-)
-def test_a_small_pool_does_not_hang(task, devices, threads):
-  flags = f'--xla_force_host_platform_device_count={devices}'
-  done = subprocess.run(
-    [sys.executable, '-m', 'tests.reliability.threads', task, '50'],
-    env={**os.environ, 'PJRT_NPROC': str(threads), 'XLA_FLAGS': flags},
-    capture_output=True,
-    text=True,
-    timeout=1800,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
