@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # Batches have this size, so that each function compiles once.
-_BATCH = 300
+_BATCH = 100
 
 
 def relative(value: Any, stock: Any) -> np.ndarray:
