@@ -23,24 +23,36 @@ _TASKS = [
 ]
 
 # Bounds of the velocities' errors: median, 99 % and the largest. A solver may
-# stop at our tolerance of 1e-6, where stock's is 1e-8. C finds contacts of
-# humanoid_CMU's ellipsoids within 1e-6.
+# stop at our tolerance of 1e-6, where stock's is 1e-8.
 _BOUNDS = {
+  'dog': (1e-4, 0.1, 5),
   'finger': (1e-11, 2e-7, 1e-4),
   'humanoid': (1e-11, 3e-6, 1e-4),
-  'humanoid_CMU': (1e-11, 2e-4, 1e-2),
+  'humanoid_CMU': (1e-11, 1e-5, 1e-3),
   'manipulator': (1e-9, 1e-8, 1e-4),
   'stacker': (1e-9, 1e-8, 1e-4),
   'swimmer': (1e-11, 3e-7, 1e-4),
 }
 
-_CODE = """
+_CODE = '''
 import json, sys
 import numpy as np
 from mjx_crossq import envs
 from mjx_crossq.envs.parity import measures as parity
 
 env = envs.load(sys.argv[1])
+
+
+def exact(seed, stock_env=env.stock_env):
+  """Stock finds contacts of ellipsoids within 1e-6: velocities of dog move by
+  .04 (99 %) in one physics step when it finds them exactly."""
+  stock = stock_env(seed)
+  option = stock.physics.model.ptr.opt
+  option.ccd_tolerance, option.ccd_iterations = 1e-12, 500
+  return stock
+
+
+env.stock_env = exact
 records = parity.collect(env)
 states = parity.start(env, records)
 assert states.pipeline_state.qpos.dtype == np.float64
@@ -51,7 +63,7 @@ print(json.dumps({
   name: [float(np.median(x)), float(np.quantile(x, .99)), float(x.max())]
   for name, x in values.items()
 }))
-"""
+'''
 
 
 @pytest.mark.parametrize('task', _TASKS)
@@ -69,7 +81,7 @@ def test_float64_physics_equal_c(task):
   for name in ('v1', 'v25'):
     for error, most in zip(errors[name], bound, strict=True):
       assert error < most, errors
-  # Observations and rewards are float32 all the same.
+  # Observations and rewards are float32 all the same; dog observes forces.
   for name in ('obs', 'reward'):
     _, high, _ = errors[name]
-    assert high < 1e-5, errors
+    assert high < (1e-4 if domain == 'dog' else 1e-5), errors
