@@ -60,8 +60,11 @@ endef
 test: lint type
 	$(call pytest,-m 'not slow')
 
+# Warp keeps the buffers of each environment until the process ends, so its
+# tests have workers of their own, and each has some of them.
 test-all: lint type
-	$(call pytest)
+	$(call pytest,--dist load tests/envs/test_warp.py)
+	$(call pytest,--ignore=tests/envs/test_warp.py)
 	$(MAKE) build
 
 test-lowest:

@@ -37,8 +37,7 @@ gc.freeze()
 _SLOW_SECONDS = 5400
 _LARGE = 3 * 2**30  # bytes of a worker
 _LONGEST = (
-  # Those that need most memory in workers that hold nothing else yet. Warp
-  # keeps the buffers of each environment until the process ends.
+  # Those that need most memory, in workers that hold nothing else yet.
   'envs/test_dog.py',
   'envs/test_dog_fetch.py',
   'envs/test_warp.py',

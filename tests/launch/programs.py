@@ -35,13 +35,20 @@ _FORKS.set_forkserver_preload(['tests.launch.preload'])
 _SECONDS = 600
 
 
-def run(program, *flags):
+def run(program, *flags, seconds=_SECONDS):
   """`python -m mjx_crossq.launch.PROGRAM FLAGS...`."""
-  return run_module(f'mjx_crossq.launch.{program}', *flags)
+  name = f'mjx_crossq.launch.{program}'
+  return run_module(name, *flags, seconds=seconds)
 
 
-def run_module(name, *arguments):
-  """`python -m NAME ARGUMENTS...`, with the environment of this process."""
+def run_module(name, *arguments, seconds=_SECONDS):
+  """`python -m NAME ARGUMENTS...`, with the environment of this process.
+
+  Args:
+    name: of the module.
+    *arguments: of the program.
+    seconds: after which it is killed; its returncode is negative then.
+  """
   with tempfile.TemporaryDirectory() as folder:
     outputs = [Path(folder) / name for name in ('out', 'err')]
     where = os.getcwd(), os.getcwd(), dict(os.environ)
@@ -49,7 +56,7 @@ def run_module(name, *arguments):
       target=_main, args=(name, arguments, where, outputs)
     )
     process.start()
-    process.join(_SECONDS)
+    process.join(seconds)
     if process.exitcode is None:
       process.kill()
       process.join()
