@@ -401,6 +401,33 @@ def test_ellipsoids_equal_c(types, count):
   assert off < 0.02 * touching
 
 
+def test_the_normal_beside_a_cylinders_face_is_found():
+  """Its face has nearly the depth of the normal, which is 9 degrees aside."""
+  turn = np.array(
+    [
+      [-0.780302983, -0.038016790, -0.624245127],
+      [0.602599344, 0.221367107, -0.766727223],
+      [0.167335846, -0.974449243, -0.149824521],
+    ]
+  )
+  pairs = Pairs(
+    pos=np.array([[[0.029515874, 0.036252785, 0.007084079], np.zeros(3)]]),
+    mat=np.array([[turn, np.eye(3)]]),
+    size=np.array(
+      [
+        [
+          [0.028011308, 0.049201701, 0],
+          [0.02767684, 0.022696817, 0.030069746],
+        ]
+      ]
+    ),
+    kind=np.array([0]),
+  )
+  ((expected, _, _),) = _stock(_FLAT, pairs, tolerance=1e-10, iterations=1000)
+  dist, _, _ = _ours(_FLAT, pairs)
+  np.testing.assert_allclose(dist, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize('count', _COUNTS)
 def test_capsules_on_cylinders_equal_c(count):
   """While the capsule's segment is outside; else there are contacts in both."""

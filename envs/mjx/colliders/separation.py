@@ -54,6 +54,12 @@ _TINY = 1e-12
 """Length of the image of a direction in which an ellipsoid has no height."""
 _APART = 0.9
 """Largest cosine of two different starts."""
+_BESIDE = 0.1
+"""Radians between a sharp direction and the start beside it."""
+_FLAT = 0.01
+"""Length of the image of a direction that counts as sharp, of the size."""
+_SAME = 0.9999
+"""Least cosine of a sharp direction and a start that counts as the same."""
 _LATTICE = np.array(
   [x for x in itertools.product((-1, 0, 1), repeat=3) if any(x)]
 )
@@ -250,6 +256,24 @@ def _climb(shapes: Shapes, start: Vector) -> Vector:
   return jax.lax.fori_loop(0, ITERATIONS, advance, start)
 
 
+def _beside(shapes: Shapes, sharp: Vector) -> Vector:
+  """A start beside a sharp direction, where the rest of the bodies rises.
+
+  A climb that begins in the sharp direction itself ends anywhere: Newton's step
+  is of the rounding of an image of no length.
+  """
+  gradient = shapes.offset
+  images = _images(shapes, sharp)
+  for factor, (unit, length) in zip(shapes.factors, images, strict=True):
+    part = jp.where(length > _FLAT, -1, 0).astype(length.dtype)
+    gradient = add(gradient, scale(_mapped(factor, unit), part))
+  gradient = _each(
+    lambda g, b, n: g - b * jp.sign(n), gradient, shapes.box, sharp
+  )
+  tangent = add(gradient, scale(sharp, -dot(gradient, sharp)))
+  return _unit(add(sharp, scale(_unit(tangent), _BESIDE)))
+
+
 def candidates(shapes: Shapes) -> jax.Array:
   """Directions that may be near a maximum, `(3, n)`."""
   dtype = shapes.offset[0].dtype
@@ -259,7 +283,13 @@ def candidates(shapes: Shapes) -> jax.Array:
   scaled = _each(lambda x, b: x / jp.where(b > 0, b, 1), lattice, shapes.box)
   scaled = _unit(scaled)
   axes = [_unit(column) for factor in shapes.factors for column in factor]
-  single = [_unit(shapes.offset), *axes, *(scale(x, -1) for x in axes)]
+  sharp = [*shapes.sharp, *(scale(x, -1) for x in shapes.sharp)]
+  single = [
+    _unit(shapes.offset),
+    *axes,
+    *(scale(x, -1) for x in axes),
+    *(_beside(shapes, x) for x in sharp),
+  ]
   return jp.concatenate(
     [
       jp.stack([jp.stack(x) for x in single], axis=1),
@@ -274,6 +304,9 @@ def _starts(shapes: Shapes, count: int) -> jax.Array:
   """Directions to climb from, `(3, count)`: the best that are far apart."""
   normals = candidates(shapes)
   values = separation(shapes, _vector(normals))
+  for sharp in shapes.sharp:
+    same = jp.abs(dot(_vector(normals), sharp)) > _SAME
+    values = jp.where(same, -math.inf, values)
   starts = []
   for _ in range(count):
     best = jp.take(normals, jp.argmax(values), axis=1)
