@@ -233,6 +233,16 @@ def _moved(normal: Vector, step: Vector, signs: Vector) -> Vector:
   )
 
 
+def _both_ways(directions: Sequence[Vector]) -> list[Vector]:
+  """The directions, and then the opposite ones."""
+  return [*directions, *(scale(x, -1) for x in directions)]
+
+
+def _columns(vectors: Sequence[Vector]) -> jax.Array:
+  """`(3, n)`."""
+  return jp.stack([jp.stack(x) for x in vectors], axis=1)
+
+
 def _choose(condition: jax.Array, x: Vector, y: Vector) -> Vector:
   return _each(lambda a, b: jp.where(condition, a, b), x, y)
 
@@ -283,26 +293,18 @@ def candidates(shapes: Shapes) -> jax.Array:
   scaled = _each(lambda x, b: x / jp.where(b > 0, b, 1), lattice, shapes.box)
   scaled = _unit(scaled)
   axes = [_unit(column) for factor in shapes.factors for column in factor]
-  sharp = [*shapes.sharp, *(scale(x, -1) for x in shapes.sharp)]
-  single = [
-    _unit(shapes.offset),
-    *axes,
-    *(scale(x, -1) for x in axes),
-    *(_beside(shapes, x) for x in sharp),
-  ]
+  single = [_unit(shapes.offset), *_both_ways(axes)]
   return jp.concatenate(
-    [
-      jp.stack([jp.stack(x) for x in single], axis=1),
-      jp.stack(lattice),
-      jp.stack(scaled),
-    ],
-    axis=1,
+    [_columns(single), jp.stack(lattice), jp.stack(scaled)], axis=1
   )
 
 
 def _starts(shapes: Shapes, count: int) -> jax.Array:
   """Directions to climb from, `(3, count)`: the best that are far apart."""
   normals = candidates(shapes)
+  if shapes.sharp:
+    beside = [_beside(shapes, x) for x in _both_ways(shapes.sharp)]
+    normals = jp.append(normals, _columns(beside), axis=1)
   values = separation(shapes, _vector(normals))
   for sharp in shapes.sharp:
     same = jp.abs(dot(_vector(normals), sharp)) > _SAME
@@ -334,12 +336,10 @@ def largest_separation(shapes: Shapes, starts: int) -> tuple[jax.Array, Vector]:
   first = _vector(_starts(shapes, starts))
   normals = jax.vmap(lambda *x: _climb(shapes, x))(*first)
   if shapes.sharp:
-    opposite = [scale(x, -1) for x in shapes.sharp]
     normals = _each(
       lambda climbed, *x: jp.append(climbed, jp.stack(x)),
       normals,
-      *shapes.sharp,
-      *opposite,
+      *_both_ways(shapes.sharp),
     )
   values = separation(shapes, normals)
   best = jp.argmax(values)
