@@ -60,11 +60,12 @@ endef
 test: lint type
 	$(call pytest,-m 'not slow')
 
-# Warp keeps the buffers of each environment until the process ends, so its
-# tests have workers of their own, and each has some of them.
-test-all: lint type
-	$(call pytest,--dist load tests/envs/test_warp.py)
-	$(call pytest,--ignore=tests/envs/test_warp.py)
+# Slow tests are compiled with other flags than the fast ones, so they are runs
+# of their own. Warp keeps the buffers of each environment until the process
+# ends: its tests have workers of their own, and each has some of them.
+test-all: test
+	$(call pytest,-m slow --dist load tests/envs/test_warp.py)
+	$(call pytest,-m slow --ignore=tests/envs/test_warp.py)
 	$(MAKE) build
 
 test-lowest:

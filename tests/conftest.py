@@ -12,9 +12,9 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('MUJOCO_GL', 'disabled')
 
 
-def _quick_to_compile():
+def _quick_to_compile(level):
   """Flags of XLA with which tests wait less for it; programs run slower."""
-  flags = ['--xla_backend_optimization_level=0']
+  flags = [f'--xla_backend_optimization_level={level}']
   # XLA ends a process that has a flag which its version does not know.
   if importlib.metadata.version('jaxlib').startswith('0.10.'):
     flags.append('--xla_cpu_use_fusion_emitters=false')
@@ -22,8 +22,6 @@ def _quick_to_compile():
     flags.append('--xla_cpu_parallel_codegen_split_count=1')
   return ' '.join(flags)
 
-
-os.environ.setdefault('XLA_FLAGS', _quick_to_compile())
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -67,6 +65,15 @@ def pytest_collection_modifyitems(items):
   for item in items:
     if item.get_closest_marker('slow'):
       item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
+
+
+def pytest_collection_finish(session):
+  """Chooses XLA's flags; no module may have started it while it was imported.
+
+  Slow tests run for longer than they compile, most others do not.
+  """
+  slow = all(item.get_closest_marker('slow') for item in session.items)
+  os.environ.setdefault('XLA_FLAGS', _quick_to_compile(level=int(slow)))
 
 
 @pytest.fixture(scope='module', autouse=True)
