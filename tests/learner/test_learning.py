@@ -1,5 +1,6 @@
 """A small agent learns a real task; judged in stock dm_control."""
 
+import math
 import os
 import re
 
@@ -77,8 +78,11 @@ def _learn(monkeypatch, workdir, preset, **fields):
   )
   assert done.returncode == 0, done.stderr
   returns = curves.read_returns(workdir / 'eval.csv')
+  # A run ends with the iteration that spends its budget.
+  iteration = _SMALL['action_repeat'] * fields.get('num_envs', 1)
+  end = iteration * math.ceil(30_000 / iteration)
   return {
-    physics: np.array([steps[30_000] for steps in seeds.values()])
+    physics: np.array([steps[end] for steps in seeds.values()])
     for physics, seeds in returns.items()
   }, done.stdout
 
