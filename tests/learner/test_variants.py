@@ -9,6 +9,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mjx_crossq import Agent, Transition, from_preset
@@ -156,6 +157,18 @@ def test_parameters_and_statistics_agree(run):
         assert np.abs(stats['BatchNorm_1'].pop('mean')).max() < 1e-4
   for part in actual:
     assert_close(actual[part], expected[part])
+
+
+def test_the_temperature_agrees(run):
+  _, states, mirrors, *_ = run
+  actor, expected = states[-1].actor, mirrors[-1]
+  np.testing.assert_allclose(
+    actor.log_alpha, expected['log_alpha'], rtol=1e-6, atol=1e-7
+  )
+  # Adam's steps hide how large a gradient was; its running mean does not.
+  mean = optax.tree_utils.tree_get(actor.alpha_opt_state, 'mu')
+  of_alpha = expected['opts']['alpha']['mean']
+  np.testing.assert_allclose(mean, of_alpha, rtol=1e-4)
 
 
 def test_losses_agree(run):
