@@ -45,6 +45,7 @@ train: venv
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/mutations --list | sed -n '/STALE/p'
 
 type: venv
 	$(BIN)/basedpyright
