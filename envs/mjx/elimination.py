@@ -15,6 +15,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs.mjx import tree
+from mjx_crossq.envs.mjx.platforms import by_platform
 
 BLOCK = 9
 """Most columns that are eliminated at once; more make fewer, longer steps."""
@@ -64,9 +65,7 @@ def solve(matrix: jax.Array, rhs: jax.Array) -> jax.Array:
   Returns:
     The solutions, `(n, m)`.
   """
-  return jax.lax.platform_dependent(
-    matrix, rhs, cpu=by_columns, default=by_blocks
-  )
+  return by_platform(matrix, rhs, cpu=by_columns, default=by_blocks)
 
 
 def by_columns(matrix: jax.Array, rhs: jax.Array) -> jax.Array:

@@ -27,6 +27,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs.mjx import row_costs
+from mjx_crossq.envs.mjx.platforms import by_platform
 
 NEAREST = 128
 """Breakpoints at which the derivative is evaluated, the nearest ones. If the
@@ -63,7 +64,7 @@ def step(
     stiffness, equal = costs.stiffness, costs.equal
     always = jp.sum(jp.where(equal, stiffness * rate * rate, 0))
     rate = jp.where(equal, 0, rate)
-    return jax.lax.platform_dependent(
+    return by_platform(
       *(slope, curvature + always, residual, rate, stiffness),
       cpu=followed,
       default=minimiser,

@@ -22,6 +22,7 @@ import numpy as np
 
 from mjx_crossq.envs import runtime
 from mjx_crossq.envs.mjx import elimination
+from mjx_crossq.envs.mjx.platforms import by_platform
 
 with runtime.quiet():
   from mujoco.mjx._src import support
@@ -295,7 +296,7 @@ def noslip(model: Any, data: Any, settings: Settings) -> Any:
   pairs = Pairs(jacobian, response, impl.efc_aref[rows], force[rows])
   regularised = (force * force / impl.efc_D).sum() / 2
   sweep = functools.partial(sweeps, settings=settings)
-  swept, qacc = jax.lax.platform_dependent(
+  swept, qacc = by_platform(
     pairs,
     data.qacc,
     regularised,

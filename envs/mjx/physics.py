@@ -27,6 +27,7 @@ from mjx_crossq.envs.mjx import (
   kinematics,
   newton,
   noslip,
+  platforms,
   rays,
   rows,
   shortfalls,
@@ -86,7 +87,7 @@ def _kinematics(model: Model, data: Data) -> Data:
   The latter has a fifth of the operations, which is what an accelerator's time
   goes to, but XLA's CPU compiler makes slow code of it (docs/performance.md).
   """
-  return jax.lax.platform_dependent(
+  return platforms.by_platform(
     data,
     cpu=functools.partial(mjx_smooth.kinematics, model),
     default=functools.partial(kinematics.kinematics, model),

@@ -13,6 +13,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
+from mjx_crossq.envs.mjx.platforms import by_platform
 
 with runtime.quiet():
   from mujoco.mjx._src.types import JointType
@@ -93,7 +94,7 @@ def total(which: np.ndarray, rows: jax.Array) -> jax.Array:
   Returns:
     The sums, `(m, k)`.
   """
-  return jax.lax.platform_dependent(
+  return by_platform(
     rows,
     cpu=functools.partial(by_product, which),
     default=functools.partial(by_choice, which),
