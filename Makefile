@@ -62,11 +62,14 @@ test: lint type
 	$(call pytest,-m 'not slow')
 
 # Slow tests are compiled with other flags than the fast ones, so they are runs
-# of their own. Warp keeps the buffers of each environment until the process
-# ends: its tests have workers of their own, and each has some of them.
+# of their own. Files whose tests share no program are spread over all workers;
+# Warp's have workers of their own, since it keeps the buffers of each
+# environment until the process ends.
+SPREAD := tests/envs/test_warp.py tests/learner/test_learning.py
+
 test-all: test
-	$(call pytest,-m slow --dist load tests/envs/test_warp.py)
-	$(call pytest,-m slow --ignore=tests/envs/test_warp.py)
+	$(call pytest,-m slow --dist load $(SPREAD))
+	$(call pytest,-m slow $(SPREAD:%=--ignore=%))
 	$(MAKE) build
 
 test-lowest:

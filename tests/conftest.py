@@ -35,12 +35,12 @@ gc.freeze()
 _SLOW_SECONDS = 5400
 _LARGE = 3 * 2**30  # bytes of a worker
 _LONGEST = (
+  'learner/test_learning.py',
   # Those that need most memory, in workers that hold nothing else yet.
   'envs/test_dog.py',
   'envs/test_dog_fetch.py',
   'envs/test_warp.py',
   'reliability/test_thread_pools.py',
-  'learner/test_learning.py',
   'launch/test_reproduce.py',
   'launch/test_train.py',
   'reliability/test_kills.py',
