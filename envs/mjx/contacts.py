@@ -3,9 +3,9 @@
 MJX computes one kind of pair after the other, some ten operations each, and
 then gathers every property of the contacts that it keeps. Here a sphere is a
 capsule without length: one elementwise function finds the contacts of all their
-pairs, and another those with planes, one for each end. Other pairs go to the
-colliders of MJX's table, as in MJX's `collision`, and those with height fields
-to `hfield`. Only the order differs.
+pairs, and another those with planes, one for each end. Pairs with ellipsoids
+are solved together too. Others go to the colliders of MJX's table, as in MJX's
+`collision`, and those with height fields to `hfield`. Only the order differs.
 """
 
 from typing import Any, NamedTuple
@@ -191,10 +191,10 @@ def _between(model: Any, data: Any, pairs: np.ndarray) -> jax.Array:
   return _place(distance, position, normal, _tangent(normal))
 
 
-def _by_table(
+def _nearest(
   model: Any, data: Any, key: Any, contact: Any, most: int
-) -> tuple[_Found, jax.Array | int]:
-  """Contacts of other pairs, of which MJX looks at the nearest only.
+) -> tuple[jax.Array, jax.Array, jax.Array | int]:
+  """The pairs of a group that are looked at, as in MJX.
 
   Args:
     model: an MJX model.
@@ -204,34 +204,63 @@ def _by_table(
     most: pairs that are looked at; -1 for all.
 
   Returns:
-    The contacts, and how many more pairs may touch: those not looked at whose
-    bounding spheres overlap, and those that a collider left undecided.
+    The pairs, their `parameters`, and how many others may touch: those whose
+    bounding spheres overlap.
   """
-  nearest = collision_driver._GEOM_NO_BROADPHASE
-  geoms = contact.geom
-  parameters = _parameters(contact)
-  missed: jax.Array | int = 0
-  if -1 < most < len(geoms) and not set(key.types) & nearest:
-    first, second = data.geom_xpos[geoms.T]
-    gap = jp.linalg.norm(second - first, axis=1)
-    gap -= model.geom_rbound[geoms].sum(axis=1)
-    missed = jp.maximum(jp.sum(gap < 0, dtype=jp.int32) - most, 0)
-    _, index = jax.lax.top_k(-gap, most)
-    geoms, parameters = geoms[index], parameters[index]
+  geoms, parameters = contact.geom, _parameters(contact)
+  whole = collision_driver._GEOM_NO_BROADPHASE
+  if not -1 < most < len(geoms) or set(key.types) & whole:
+    return geoms, parameters, 0
+  first, second = data.geom_xpos[geoms.T]
+  gap = jp.linalg.norm(second - first, axis=1)
+  gap -= model.geom_rbound[geoms].sum(axis=1)
+  missed = jp.maximum(jp.sum(gap < 0, dtype=jp.int32) - most, 0)
+  _, index = jax.lax.top_k(-gap, most)
+  return geoms[index], parameters[index], missed
+
+
+def _by_table(
+  model: Any, data: Any, key: Any, geoms: jax.Array, parameters: jax.Array
+) -> tuple[_Found, jax.Array | int]:
+  """Contacts of pairs of one kind, by the collider in MJX's table.
+
+  Args:
+    model: an MJX model.
+    data: data with the geoms' poses.
+    key: of the group: types of geoms and condim.
+    geoms: the pairs, `(n, 2)`.
+    parameters: theirs.
+
+  Returns:
+    The contacts, and how many pairs were left undecided.
+  """
   collide = collision_driver._COLLISION_FUNC[key.types]
-  distance, position, frame = collide(model, data, key, geoms)
-  if len(geoms) > getattr(collide, 'exact_pairs', len(geoms)):
-    missed += jp.sum(distance == colliders.UNKNOWN, dtype=jp.int32)
-  place = jp.concatenate(
-    [distance[:, None], position, frame.reshape(-1, 9)], axis=1
-  )
+  exact = getattr(collide, 'exact_pairs', None)
+  place, undecided = _placed(collide(model, data, key, geoms), exact)
   count = collide.ncon  # pyright: ignore
   found = _Found(
     place,
     jp.repeat(parameters, count, axis=0),
     jp.repeat(geoms, count, axis=0),
   )
-  return found, missed
+  return found, undecided
+
+
+def _placed(
+  contacts: Any, exact: int | None
+) -> tuple[jax.Array, jax.Array | int]:
+  """The `place` of a collider's contacts, and how many it left undecided.
+
+  Args:
+    contacts: the collider's distances, positions and frames.
+    exact: pairs that it solves exactly; None for all.
+  """
+  distance, position, frame = contacts
+  undecided = 0
+  if exact is not None and len(distance) > exact:
+    undecided = jp.sum(distance == colliders.UNKNOWN, dtype=jp.int32)
+  parts = [distance[:, None], position, frame.reshape(-1, 9)]
+  return jp.concatenate(parts, axis=1), undecided
 
 
 def _on_fields(
@@ -253,6 +282,13 @@ def _parameters(contact: Any) -> jax.Array:
   return jp.concatenate(parts, axis=1)
 
 
+def _add(found: dict[int, list[_Found]], condim: np.ndarray, whole: _Found):
+  """Adds contacts to those of their condims, `(n,)`."""
+  for dim in np.unique(condim):
+    part = whole.take(np.flatnonzero(condim == dim))
+    found.setdefault(int(dim), []).append(part)
+
+
 def collision(model: Any, data: Any) -> Any:
   """Finds the contacts of all geoms that may collide.
 
@@ -271,16 +307,21 @@ def collision(model: Any, data: Any) -> Any:
   ids = collision_driver._geom_groups(model)
   found: dict[int, list[_Found]] = {}
   dropped: jax.Array | int = 0
-  planes, pairs = [], []
+  planes, pairs, ellipsoids = [], [], []
   most = collision_driver._numeric(model, 'max_geom_pairs')
   for key, contact in groups.items():
     geoms = np.array(ids[key])[:, :2]
-    field = key.types[0] == GeomType.HFIELD
-    if field or key.types[1] not in _ROUND:
-      if field:
-        part, missed = _on_fields(model, data, key, contact)
-      else:
-        part, missed = _by_table(model, data, key, contact, most)
+    if key.types[0] == GeomType.HFIELD:
+      part, missed = _on_fields(model, data, key, contact)
+      found.setdefault(int(key.condim), []).append(part)
+      dropped += missed
+    elif key.types[1] not in _ROUND:
+      near, parameters, missed = _nearest(model, data, key, contact, most)
+      dropped += missed
+      if key.types in colliders.WITH_ELLIPSOID:
+        ellipsoids.append((key.condim, key.types, near, parameters))
+        continue
+      part, missed = _by_table(model, data, key, near, parameters)
       found.setdefault(int(key.condim), []).append(part)
       dropped += missed
     elif key.types[0] == GeomType.PLANE:
@@ -299,10 +340,20 @@ def collision(model: Any, data: Any) -> Any:
       place = _between(model, data, geoms)
     condim = np.concatenate([np.full(len(x[1]), x[0]) for x in parts])
     parameters = jp.concatenate([_parameters(x[3]) for x in parts])
-    whole = _Found(place, parameters, jp.asarray(geoms))
-    for dim in np.unique(condim):
-      part = whole.take(np.flatnonzero(condim == dim))
-      found.setdefault(int(dim), []).append(part)
+    _add(found, condim, _Found(place, parameters, jp.asarray(geoms)))
+  if ellipsoids:
+    sizes = [len(x[2]) for x in ellipsoids]
+    condim = np.repeat([x[0] for x in ellipsoids], sizes)
+    types = np.repeat([x[1] for x in ellipsoids], sizes, axis=0)
+    geoms, parameters = (
+      jp.concatenate([x[i] for x in ellipsoids]) for i in (2, 3)
+    )
+    place, undecided = _placed(
+      colliders.with_ellipsoids(model, data, geoms, types),
+      colliders.EXACT_PAIRS,
+    )
+    _add(found, condim, _Found(place, parameters, geoms))
+    dropped += undecided
 
   kept = []
   for dim in sorted(found):

@@ -46,11 +46,17 @@ _SIZES = {
   'box': 3,
 }
 _FLAT = ('cylinder', 'box')
+
+
+def _with_ellipsoid(kind):
+  return functools.partial(ellipsoids.collide, kind=kind)
+
+
 _CURVED = {
-  ('sphere', 'ellipsoid'): ellipsoids.sphere_ellipsoid,
-  ('capsule', 'ellipsoid'): ellipsoids.capsule_ellipsoid,
-  ('ellipsoid', 'ellipsoid'): ellipsoids.ellipsoid_ellipsoid,
-  ('ellipsoid', 'box'): ellipsoids.ellipsoid_box,
+  ('sphere', 'ellipsoid'): _with_ellipsoid(GeomType.SPHERE),
+  ('capsule', 'ellipsoid'): _with_ellipsoid(GeomType.CAPSULE),
+  ('ellipsoid', 'ellipsoid'): _with_ellipsoid(GeomType.ELLIPSOID),
+  ('ellipsoid', 'box'): lambda x, y: ellipsoids.collide(y, x, GeomType.BOX),
   ('ellipsoid', 'cylinder'): cylinder.ellipsoid_cylinder,
   _FLAT: cylinder.cylinder_box,
 }
@@ -469,14 +475,22 @@ def test_no_direction_separates_more(types):
     assert dist[i] < apart.max() + near * pairs.scale[i]
 
 
-@pytest.mark.parametrize('types', _CURVED)
-def test_two_stages_equal_one(types):
-  """All pairs that touch, few enough, are among those solved exactly."""
+def _few_near(types, count):
+  """400 pairs, all but so many of them apart."""
   pairs = _pairs(types, 400)
-  far = np.arange(400) >= 40
   pos = pairs.pos.copy()
-  pos[far, 1, 0] += 1
-  pairs = dataclasses.replace(pairs, pos=pos)
+  pos[count:, 1, 0] += 1
+  return dataclasses.replace(pairs, pos=pos)
+
+
+def _assert_touching_are_exact(collide, pairs, exact):
+  """All pairs that touch, few enough, are among those solved exactly.
+
+  Args:
+    collide: contacts by model, data and numbers of geoms, `(n, 2)`.
+    pairs: the pairs.
+    exact: their distances, positions and frames.
+  """
   model = types_lib.SimpleNamespace(
     geom_size=jp.asarray(pairs.size.reshape(-1, 3), jp.float32)
   )
@@ -484,14 +498,11 @@ def test_two_stages_equal_one(types):
     geom_xpos=jp.asarray(pairs.pos.reshape(-1, 3), jp.float32),
     geom_xmat=jp.asarray(pairs.mat.reshape(-1, 3, 3), jp.float32),
   )
-  geom = jp.arange(800).reshape(400, 2)
-  names = tuple(getattr(GeomType, x.upper()) for x in types)
-  solve = jax.jit(
-    lambda geom: colliders.COLLIDERS[names](model, data, None, geom)
-  )
+  geom = jp.arange(2 * len(pairs)).reshape(-1, 2)
   with jax.default_matmul_precision('highest'):
-    dist, pos, frame = map(np.asarray, solve(geom))
-  exact, exact_pos, exact_frame = _ours(types, pairs)
+    found = jax.jit(lambda geom: collide(model, data, geom))(geom)
+  dist, pos, frame = map(np.asarray, found)
+  exact, exact_pos, exact_frame = exact
   touching = exact < 0
   assert 10 < touching.sum() < colliders.EXACT_PAIRS
   assert ((dist < 0) == touching).all()
@@ -500,6 +511,38 @@ def test_two_stages_equal_one(types):
   np.testing.assert_allclose(dist[touching], exact[touching], atol=2e-6 * scale)
   np.testing.assert_allclose(pos[touching], exact_pos[touching], atol=1e-4)
   np.testing.assert_allclose(frame[touching], exact_frame[touching], atol=1e-2)
+
+
+def _geom_types(types):
+  return tuple(getattr(GeomType, x.upper()) for x in types)
+
+
+@pytest.mark.parametrize('types', _CURVED)
+def test_two_stages_equal_one(types):
+  pairs = _few_near(types, 40)
+  collide = colliders.COLLIDERS[_geom_types(types)]
+  _assert_touching_are_exact(
+    lambda model, data, geom: collide(model, data, None, geom),
+    pairs,
+    _ours(types, pairs),
+  )
+
+
+def test_all_kinds_in_one_group():
+  kinds = [x for x in _CURVED if _geom_types(x) in colliders.WITH_ELLIPSOID]
+  assert len(kinds) == 4
+  parts = [_few_near(types, 10) for types in kinds]
+  fields = (
+    np.concatenate([getattr(part, field.name) for part in parts])
+    for field in dataclasses.fields(Pairs)
+  )
+  types = np.repeat([_geom_types(x) for x in kinds], 400, axis=0)
+  exact = [_ours(*x) for x in zip(kinds, parts, strict=True)]
+  _assert_touching_are_exact(
+    lambda *x: colliders.with_ellipsoids(*x, types),
+    Pairs(*fields),
+    [np.concatenate(x) for x in zip(*exact, strict=True)],
+  )
 
 
 _SCENE = """

@@ -10,7 +10,6 @@ C finds no contact of geoms whose centres are less than `ccd_tolerance` apart;
 here there is one.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -22,6 +21,7 @@ from mjx_crossq.envs.mjx.colliders import separation
 with runtime.quiet():
   from mujoco.mjx._src import math
   from mujoco.mjx._src.collision_types import Collision, GeomInfo
+  from mujoco.mjx._src.types import GeomType
 
 _STARTS = 4
 """Of the search for the normal: no better one was found from 100 starts, in
@@ -46,79 +46,50 @@ class Problem(NamedTuple):
   mat: jax.Array
 
 
-def _problem(
-  first: GeomInfo, box: jax.Array, radius: jax.Array, ellipsoid: GeomInfo
-) -> Problem:
-  """Of a rounded box, of which half sizes may be zero, and an ellipsoid."""
-  scale = jp.maximum(box.max(), ellipsoid.size.max())
-  factor = (first.mat.T @ ellipsoid.mat) * (ellipsoid.size / scale)
-  offset = first.mat.T @ (ellipsoid.pos - first.pos) / scale
-  shapes = separation.Shapes.of(offset, [factor], box / scale)
-  return Problem(shapes, radius / scale, scale, first.pos, first.mat)
+def problem(body: GeomInfo, ellipsoid: GeomInfo, kind: jax.Array) -> Problem:
+  """Of a sphere, capsule, box or ellipsoid, and an ellipsoid.
 
+  Each is a special case of a rounded box beside an ellipsoid about the same
+  centre, so that one program solves them all.
 
-def with_sphere(sphere: GeomInfo, ellipsoid: GeomInfo) -> Problem:
-  """Of a sphere and an ellipsoid."""
-  point = jp.zeros_like(sphere.size)
-  return _problem(sphere, point, sphere.size[0], ellipsoid)
-
-
-def with_capsule(capsule: GeomInfo, ellipsoid: GeomInfo) -> Problem:
-  """Of a capsule and an ellipsoid."""
-  segment = jp.zeros_like(capsule.size).at[2].set(capsule.size[1])
-  return _problem(capsule, segment, capsule.size[0], ellipsoid)
-
-
-def with_box(ellipsoid: GeomInfo, box: GeomInfo) -> Problem:
-  """Of a box and an ellipsoid; the box is the first body."""
-  return _problem(box, box.size, jp.zeros_like(box.size[0]), ellipsoid)
-
-
-def with_ellipsoid(first: GeomInfo, second: GeomInfo) -> Problem:
-  """Of two ellipsoids."""
-  scale = jp.maximum(first.size.max(), second.size.max())
+  Args:
+    body: any of these four.
+    ellipsoid: the second body.
+    kind: the `GeomType` of the body, integer scalar.
+  """
+  size, none = body.size, jp.zeros_like(body.size)
+  sphere, capsule = kind == GeomType.SPHERE, kind == GeomType.CAPSULE
+  radius = jp.where(sphere | capsule, size[0], 0)
+  segment = jp.where(capsule, none.at[2].set(size[1]), 0)
+  box = jp.where(kind == GeomType.BOX, size, segment)
+  own = jp.where(kind == GeomType.ELLIPSOID, size, 0)
+  scale = jp.maximum(jp.maximum(box, own).max(), ellipsoid.size.max())
   factors = [
-    jp.diag(first.size) / scale,
-    (first.mat.T @ second.mat) * (second.size / scale),
+    (body.mat.T @ ellipsoid.mat) * (ellipsoid.size / scale),
+    jp.diag(own / scale),
   ]
-  offset = first.mat.T @ (second.pos - first.pos) / scale
-  none = jp.zeros_like(offset)
-  shapes = separation.Shapes.of(offset, factors[::-1], none)
-  return Problem(shapes, none[0], scale, first.pos, first.mat)
+  offset = body.mat.T @ (ellipsoid.pos - body.pos) / scale
+  shapes = separation.Shapes.of(offset, factors, box / scale)
+  return Problem(shapes, radius / scale, scale, body.pos, body.mat)
 
 
-def sphere_ellipsoid(sphere: GeomInfo, ellipsoid: GeomInfo) -> Collision:
-  """One contact of a sphere and an ellipsoid."""
-  dist, pos, normal = contact(with_sphere(sphere, ellipsoid))
-  return dist, pos, math.make_frame(normal)
-
-
-def capsule_ellipsoid(capsule: GeomInfo, ellipsoid: GeomInfo) -> Collision:
-  """One contact of a capsule and an ellipsoid."""
-  dist, pos, normal = contact(with_capsule(capsule, ellipsoid))
-  return dist, pos, math.make_frame(normal)
-
-
-def ellipsoid_ellipsoid(first: GeomInfo, second: GeomInfo) -> Collision:
-  """One contact of two ellipsoids."""
-  dist, pos, normal = contact(with_ellipsoid(first, second))
-  return dist, pos, math.make_frame(normal)
-
-
-def ellipsoid_box(ellipsoid: GeomInfo, box: GeomInfo) -> Collision:
-  """One contact of an ellipsoid and a box."""
-  dist, pos, normal = contact(with_box(ellipsoid, box))
-  return dist, pos, math.make_frame(-normal)
-
-
-def bound(
-  problem: Callable[[GeomInfo, GeomInfo], Problem],
-  first: GeomInfo,
-  second: GeomInfo,
-) -> jax.Array:
+def bound(problem: Problem) -> jax.Array:
   """A lower bound of a pair's distance, scalar, metres, at little cost."""
-  p = problem(first, second)
-  return (separation.coarse_separation(p.shapes) - p.radius) * p.scale
+  apart = separation.coarse_separation(problem.shapes)
+  return (apart - problem.radius) * problem.scale
+
+
+def collide(body: GeomInfo, ellipsoid: GeomInfo, kind: jax.Array) -> Collision:
+  """One contact, from the body to the ellipsoid, or from the latter to a box.
+
+  Args:
+    body: a sphere, capsule, box or ellipsoid.
+    ellipsoid: the second body.
+    kind: the `GeomType` of the body, integer scalar.
+  """
+  dist, pos, normal = contact(problem(body, ellipsoid, kind))
+  normal = jp.where(kind == GeomType.BOX, -normal, normal)
+  return dist, pos, math.make_frame(normal)
 
 
 def contact(
