@@ -266,7 +266,7 @@ def _placed(
 def _on_fields(
   model: Any, data: Any, key: Any, contact: Any
 ) -> tuple[_Found, jax.Array | int]:
-  """Contacts with a height field; as `_by_table`."""
+  """Contacts with a height field, and how many more there may be."""
   found = hfield.contacts(model, data, key, contact.geom)
   place = _place(
     found.distance, found.position, found.normal, _tangent(found.normal)
