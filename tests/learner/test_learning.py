@@ -100,7 +100,7 @@ def test_crossq_wn_swings_up_the_cartpole(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('preset', reversed(_PRESETS))  # the longest first
+@pytest.mark.parametrize('preset', [*reversed(_PRESETS)])  # longest first
 def test_every_preset_learns(tmp_path, monkeypatch, preset):
   """At the size of quickstart; each with its own method."""
   changes, bound = _PRESETS[preset]
