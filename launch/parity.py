@@ -61,7 +61,7 @@ _REPORT = path_flags.define(
 
 
 def main() -> None:
-  """Reads the flags, measures task by task, and writes after each."""
+  """Reads the flags, measures, and writes after each measurement."""
   for flag, allowed in ((_MEASURES, MEASURES), (_PHYSICS, choices('physics'))):
     unknown = set(flag.value) - set(allowed)
     if unknown:
@@ -93,6 +93,10 @@ def main() -> None:
     measured = fidelity.Fidelity(env, sizes)
     result = results.setdefault(physics, {}).setdefault(task, {})
     result['unfaithful'] = env.unfaithful
+    result['versions'] = {
+      package: importlib.metadata.version(package)
+      for package in _PACKAGES[physics]
+    }
     for name in MEASURES:
       if name not in _MEASURES.value:
         continue
@@ -103,17 +107,13 @@ def main() -> None:
         f'{task:24} {physics:4} {name:9} {parity_report.line(name, values)}',
         flush=True,
       )
-    result['versions'] = {
-      package: importlib.metadata.version(package)
-      for package in _PACKAGES[physics]
-    }
-    ordered = {
-      p: {t: results[p][t] for t in envs.ALL_TASKS if t in results[p]}
-      for p in choices('physics')
-      if p in results
-    }
-    path.write_text(json.dumps(ordered, indent=1) + '\n')
-    report.write_text(parity_report.markdown(ordered))
+      ordered = {
+        p: {t: results[p][t] for t in envs.ALL_TASKS if t in results[p]}
+        for p in choices('physics')
+        if p in results
+      }
+      path.write_text(json.dumps(ordered, indent=1) + '\n')
+      report.write_text(parity_report.markdown(ordered))
 
 
 def _files() -> tuple[Path, Path]:
