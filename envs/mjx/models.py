@@ -73,7 +73,6 @@ _LIMITS_ONLY = Settings(iterations=10, warmstart=False)
 # Stock disables constraints or contacts in the domains that have no geoms
 # collide here, so that nothing changes but MJX's work.
 _NO_CONTACTS = Settings(collide='none')
-_HAND = Settings(iterations=20)
 _QUADRUPED = Settings(
   iterations=10,
   max_contact_points=8,
@@ -119,11 +118,11 @@ SETTINGS = {
     unread_sensors=('sensor_*',),
   ),
   'lqr': _NO_CONTACTS,
-  'manipulator': _HAND,
+  'manipulator': Settings(iterations=20, max_contact_points=24),
   'quadruped': _QUADRUPED,
   'quadruped-escape': dataclasses.replace(_QUADRUPED, max_contact_points=24),
   'reacher': _LIMITS_ONLY,
-  'stacker': _HAND,
+  'stacker': Settings(iterations=20, max_contact_points=48),
   'swimmer': Settings(collide='none', unread_sensors=('*_pos', 'head_?axis')),
   'walker': Settings(iterations=12),
 }
