@@ -2,8 +2,8 @@
 
 The iteration is that of MJX and C (`mj_solNewton`). What differs from MJX:
 
-* the line search is exact, or for elliptic cones and dry friction a search of
-  few steps with many points each (`line_search`);
+* the line search is exact; for elliptic cones and dry friction it brackets the
+  minimum, with many points at once or on a CPU one by one (`line_search`);
 * whether a step improved the cost enough to go on follows from its line search
   and not from a difference of costs, which float32 rounds away;
 * the Hessian is computed before a step and not after it, so that none is

@@ -95,19 +95,40 @@ def test_minimum_beyond_the_nearest_breakpoints():
 
 
 def _elliptic(rng, n):
-  """Costs of `n` contacts with elliptic cones and of `n` dry rows."""
+  """Costs of `n` contacts with elliptic cones and `n` dry rows, as arrays."""
   normal = 10.0 ** rng.uniform(-2, 5, (n, 1))
   friction = rng.uniform(0.1, 2, (n, 2))
   tangent = normal * (friction / friction[:, :1]) ** 2
-  cones = row_costs.Cones(
-    n, np.hstack([normal, tangent]), friction, friction[:, 0]
-  )
+  cones = np.hstack([normal, tangent])
   dry = np.append(10.0 ** rng.uniform(-2, 1, n), np.full(3 * n, np.inf))
-  stiffness = np.append(10.0 ** rng.uniform(-2, 3, n), cones.stiffness)
+  stiffness = np.append(10.0 ** rng.uniform(-2, 3, n), cones)
+  return stiffness, dry, cones, friction
+
+
+def _costs(stiffness, dry, cones, friction):
+  n = len(cones)
+  cones = row_costs.Cones(n, cones, friction, friction[:, 0])
   return row_costs.RowCosts(stiffness, np.zeros(4 * n, bool), dry, (cones,))
 
 
-@pytest.mark.slow  # finger's parity is of such cones too
+@jax.jit
+def _slope_at(step, line, costs):
+  smooth, curvature, residual, rate = line
+  force = _costs(*costs).force(residual + step * rate)
+  return smooth + curvature * step - rate @ force
+
+
+@jax.jit
+def _steps(slope, line, costs):
+  """By `step`, and by each of the two that it chooses from by the platform."""
+  derivative = functools.partial(_slope_at, line=line, costs=costs)
+  return (
+    line_search.step(slope, *line[1:], _costs(*costs)),
+    line_search.zero(derivative, slope, -slope / line[1]),
+    line_search.bracketed(derivative, slope, -slope / line[1]),
+  )
+
+
 @pytest.mark.parametrize('n', (8, 1))
 def test_step_of_elliptic_cones_equals_a_float64_minimiser(n):
   rng = np.random.RandomState(n)
@@ -118,26 +139,35 @@ def test_step_of_elliptic_cones_equals_a_float64_minimiser(n):
       residual = rng.normal(size=4 * n) * 10.0 ** rng.uniform(-3, 1, 4 * n)
       rate = rng.normal(size=4 * n) * 10.0 ** rng.uniform(-2, 2, 4 * n)
       curvature, smooth = 10.0 ** rng.uniform(-1, 3), -(10.0 ** rng.normal())
-
-      def derivative(
-        step, costs=costs, line=(smooth, curvature, residual, rate)
-      ):
-        smooth, curvature, residual, rate = line
-        force = costs.force(jp.asarray(residual + step * rate))
-        return float(smooth + curvature * step - rate @ force)
-
-      slope = derivative(0)
-      step = line_search.step(
-        *map(jp.asarray, (slope, curvature, residual, rate)), costs
-      )
+      line = smooth, curvature, residual, rate
+      slope = float(_slope_at(0.0, line, costs))
+      steps = _steps(slope, line, costs)
       if slope >= 0:
-        assert step == 0
+        assert steps == (0, 0, 0)
         continue
-      expected = optimize.brentq(derivative, 0, -slope / curvature * 1.000001)
+      bound = -slope / curvature * 1.000001
+      expected = optimize.brentq(_slope_at, 0, bound, args=(line, costs))
       # Newton's method takes steps of about 1; far from it brackets are wide.
-      assert abs(step - expected) <= 1e-3 * expected + 1e-5
+      for step in steps:
+        assert abs(step - expected) <= 1e-3 * expected + 1e-5
       moved += 1
   assert moved > 20
+
+
+@pytest.mark.parametrize('root', (1e-5, 0.02, 1, 60))
+def test_brackets_of_a_jump_shrink_as_fast_as_by_bisection(root):
+  """Secants are of no use there."""
+  points = []
+
+  def derivative(point):
+    points.append(float(point))
+    return jp.where(point < root, -1e-4, 1.0)
+
+  with jax.disable_jit():
+    found = line_search.bracketed(derivative, jp.float32(-1e-4), jp.float32(80))
+  assert abs(found - root) <= 2.0**-12 * (root + 2.0**-8)
+  halvings = np.log2(np.log1p(80 * 2**8) * 2**12)
+  assert len(points) <= np.ceil(halvings) + 1 + 2
 
 
 def test_which_lines_are_piecewise_quadratic():
