@@ -51,6 +51,22 @@ class _Zones(NamedTuple):
   slides: jax.Array
 
 
+def normal_first(normal: jax.Array | float, tangents: jax.Array) -> jax.Array:
+  """The values of contacts' rows.
+
+  `jnp.insert` does the same by a scatter, which a GPU launches on its own.
+
+  Args:
+    normal: of the normal row, `(n,)` or one number for all.
+    tangents: of the rows of friction, `(n, dim - 1)`.
+
+  Returns:
+    `(n, dim)`.
+  """
+  first = jp.broadcast_to(jp.asarray(normal, tangents.dtype), len(tangents))
+  return jp.concatenate([first[:, None], tangents], axis=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Cones:
   """Contacts of `dim` rows each, the normal one first, one after the other.
@@ -91,7 +107,7 @@ class Cones:
     at = self._zones(residual)
     push = self._sliding * (self.mu * at.length - at.normal) * self.mu
     lean = -self.friction * at.side / at.length[:, None]
-    sliding = push[:, None] * jp.insert(lean, 0, 1, axis=1)
+    sliding = push[:, None] * normal_first(1, lean)
     sticking = jp.where(at.sticks[:, None], -self.stiffness * residual, 0)
     return jp.where(at.slides[:, None], sliding, sticking)
 
@@ -105,9 +121,9 @@ class Cones:
     square = (self.mu * self.mu)[:, None, None]
     tangent += (square - ratio) * jp.eye(dim - 1, dtype=residual.dtype)
     cross = -self.mu[:, None] * unit
-    upper = jp.insert(cross, 0, 1, axis=1)[:, None, :]
+    upper = normal_first(1, cross)[:, None, :]
     lower = jp.concatenate([cross[:, :, None], tangent], axis=2)
-    scale = jp.insert(self.friction, 0, self.mu, axis=1)
+    scale = normal_first(self.mu, self.friction)
     outer = scale[:, :, None] * scale[:, None, :] * self._sliding[:, None, None]
     sliding = outer * jp.concatenate([upper, lower], axis=1)
     weight = jp.where(at.sticks[:, None], self.stiffness, 0)

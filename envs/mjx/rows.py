@@ -17,7 +17,7 @@ import jax.numpy as jp
 import numpy as np
 
 from mjx_crossq.envs import runtime
-from mjx_crossq.envs.mjx import topology, vectors
+from mjx_crossq.envs.mjx import row_costs, topology, vectors
 
 with runtime.quiet():
   from mujoco.mjx._src import constraint
@@ -155,8 +155,8 @@ def _contacts(model: Any, data: Any, condim: int) -> _Rows | None:
     sliding = jp.where(own, contact.solreffriction, reference)
     reference = jp.stack([reference] + [sliding] * (condim - 1), axis=1)
     reference = reference.reshape(-1, 2)
-    invweight = jp.insert(tangent, 0, invweight, axis=1).reshape(-1)
-    offset = jp.insert(jp.zeros_like(square), 0, offset, axis=1).reshape(-1)
+    invweight = row_costs.normal_first(invweight, tangent).reshape(-1)
+    offset = row_costs.normal_first(offset, jp.zeros_like(square)).reshape(-1)
     impedance, distance, margin = (
       jp.repeat(x, condim, axis=0) for x in (impedance, distance, margin)
     )
