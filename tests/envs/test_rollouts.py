@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mjx_crossq.envs import suite
-from mjx_crossq.envs.parity import contacts, rollouts
+from mjx_crossq.envs.parity import contacts, measures, rollouts
 
 from . import checks
 
@@ -38,6 +38,17 @@ def test_means_of_what_stays_as_it_is_are_not_rounded():
   ours, stock = rollouts.episodes(env, rest, 5)
   assert np.abs(stock['obs'][:, :2]).min() > 0
   np.testing.assert_allclose(ours['obs'], stock['obs'], rtol=2e-7, atol=1e-12)
+
+
+def test_samples_of_what_stock_never_does():
+  """What ours does once in 100 episodes may be chance; in 20 it is none."""
+  stock, ours = np.zeros(100), np.zeros(100)
+  assert measures.two_sample_pvalue(ours + 1e-7, stock) == 1
+  assert measures.two_sample_pvalue(ours + 1e-3, stock) == 0
+  ours[:1] = 0.01
+  assert measures.two_sample_pvalue(ours, stock) == 1
+  ours[:20] = 0.01
+  assert measures.two_sample_pvalue(ours, stock) < 1e-4
 
 
 def test_what_a_floating_body_does():
