@@ -254,22 +254,26 @@ def initial_pvalues(
   return result
 
 
-def two_sample_pvalue(ours: np.ndarray, stock: np.ndarray) -> float:
+def two_sample_pvalue(
+  ours: np.ndarray, stock: np.ndarray, *, rare: bool = False
+) -> float:
   """Tests whether two samples come from the same distribution.
 
   Args:
     ours: `(N,)`.
     stock: `(M,)`.
+    rare: stock's draws may all be equal by chance, as touches that hardly ever
+      happen are: how many of ours differ then counts.
 
   Returns:
     p-value of Kolmogorov-Smirnov's test and, since that hardly sees the ends,
     of how many draws of one sample lie beyond the range of the other, corrected
-    for the five tests. 0 where stock's draws are all equal and ours never that.
+    for the five tests. For constants, whether they are equal: 1 or 0.
   """
   if np.ptp(stock) == 0:
     equal = np.isclose(ours, stock[0], rtol=1e-6, atol=1e-6)
-    if not equal.any():
-      return 0.0
+    if not (rare and equal.any()):
+      return float(equal.all())
     ours = np.where(equal, stock[0], ours)
   # A value that both draw often may be rounded differently.
   ours = np.round(np.asarray(ours, np.float64), 6)

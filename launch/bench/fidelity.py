@@ -139,7 +139,7 @@ class Fidelity:
     )
     pvalues = {
       key: [
-        measures.two_sample_pvalue(x, y)
+        measures.two_sample_pvalue(x, y, rare=True)
         for x, y in zip(
           np.atleast_2d(ours[key].T), np.atleast_2d(of.T), strict=True
         )

@@ -1,6 +1,7 @@
 """The measurements of whole episodes."""
 
 import copy
+import functools
 
 import jax
 import jax.numpy as jp
@@ -43,12 +44,15 @@ def test_means_of_what_stays_as_it_is_are_not_rounded():
 def test_samples_of_what_stock_never_does():
   """What ours does once in 100 episodes may be chance; in 20 it is none."""
   stock, ours = np.zeros(100), np.zeros(100)
-  assert measures.two_sample_pvalue(ours + 1e-7, stock) == 1
-  assert measures.two_sample_pvalue(ours + 1e-3, stock) == 0
+  pvalue = functools.partial(measures.two_sample_pvalue, rare=True)
+  for way in (pvalue, measures.two_sample_pvalue):
+    assert way(ours + 1e-7, stock) == 1
+    assert way(ours + 1e-3, stock) == 0
   ours[:1] = 0.01
-  assert measures.two_sample_pvalue(ours, stock) == 1
+  assert pvalue(ours, stock) == 1
+  assert measures.two_sample_pvalue(ours, stock) == 0
   ours[:20] = 0.01
-  assert measures.two_sample_pvalue(ours, stock) < 1e-4
+  assert pvalue(ours, stock) < 1e-4
 
 
 def test_what_a_floating_body_does():
